@@ -1,0 +1,1 @@
+"""Runs on disk: the archive directory, its index and its reports. The archive is the truth."""

@@ -1,0 +1,248 @@
+"""What a run says of itself: model_assessments.json, the index entry, and the way back from bytes. Pure.
+
+The rule: model_assessments.json holds all that the index and the catalog need, so both can be rebuilt from the
+archive alone; what is written is strict JSON (figures that are not finite become null, with the reason in words).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jiter
+from pydantic_core import to_json
+
+from modelwarden.gate.assessment import (
+    Assessment,
+    Band,
+    Classification,
+    Flag,
+    count_by_classification,
+    finite_or_none,
+)
+from modelwarden.gate.policy import Policy
+
+SCHEMA_VERSION: Final = 1
+SUMMARY_FILE: Final = "summary.json"
+ASSESSMENTS_FILE: Final = "model_assessments.json"
+REPORT_FILE: Final = "recommendations.md"
+RUN_FILES: Final = (SUMMARY_FILE, ASSESSMENTS_FILE, REPORT_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a summary was found.
+
+    Attributes:
+        path: the file's path as text (bytes that are no UTF-8 are written as escapes), or "" for a summary
+            handed over in memory.
+        size: in bytes.
+        mtime: modification time, ISO 8601 in UTC, or None.
+    """
+
+    path: str
+    size: int
+    mtime: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One archived run, without its models.
+
+    Attributes:
+        timestamp: the run's name, `YYYYMMDD_HHMMSS` with `_2`, `_3`... where two collide.
+        run_name: the trainer's name for it, or None.
+        archived_at: ISO 8601 in UTC.
+        archived_by: the host.
+        daemon_id: the state file whose owner archived it; says who owes the notifications.
+        source: where the summary was found.
+        sha256: of the summary's bytes, hex.
+        reward_scale: as the summary names it, or None.
+        policy: the resolved thresholds.
+        approved_count: models in APPROVED.
+        review_count: models in REVIEW.
+        dropped_count: models in DROP.
+    """
+
+    timestamp: str
+    run_name: str | None
+    archived_at: str
+    archived_by: str
+    daemon_id: str
+    source: Source
+    sha256: str
+    reward_scale: float | None
+    policy: Policy
+    approved_count: int
+    review_count: int
+    dropped_count: int
+
+    @property
+    def models(self) -> int:
+        """How many models the run judged."""
+        return self.approved_count + self.review_count + self.dropped_count
+
+    @property
+    def counts(self) -> Mapping[Classification, int]:
+        """Models per class, best first."""
+        return {
+            Classification.APPROVED: self.approved_count,
+            Classification.REVIEW: self.review_count,
+            Classification.DROP: self.dropped_count,
+        }
+
+
+def record_of(
+    assessments: Sequence[Assessment],
+    *,
+    timestamp: str,
+    run_name: str | None,
+    archived_at: str,
+    archived_by: str,
+    daemon_id: str,
+    source: Source,
+    sha256: str,
+    reward_scale: float | None,
+    policy: Policy,
+) -> RunRecord:
+    """The record of a run with these assessments."""
+    counts = count_by_classification(assessments)
+    return RunRecord(
+        timestamp=timestamp,
+        run_name=run_name,
+        archived_at=archived_at,
+        archived_by=archived_by,
+        daemon_id=daemon_id,
+        source=source,
+        sha256=sha256,
+        reward_scale=reward_scale,
+        policy=policy,
+        approved_count=counts[Classification.APPROVED],
+        review_count=counts[Classification.REVIEW],
+        dropped_count=counts[Classification.DROP],
+    )
+
+
+def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> bytes:
+    """model_assessments.json: the run's fields, then one line a model, so that grep and diff are of use."""
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "timestamp": run.timestamp,
+        "run_name": run.run_name,
+        "archived_at": run.archived_at,
+        "archived_by": run.archived_by,
+        "daemon_id": run.daemon_id,
+        "source": {"path": run.source.path, "size": run.source.size, "mtime": run.source.mtime},
+        "sha256": run.sha256,
+        "reward_scale": run.reward_scale,
+        "policy": {"id": run.policy.id, **run.policy.thresholds},
+        "approved_count": run.approved_count,
+        "review_count": run.review_count,
+        "dropped_count": run.dropped_count,
+    }
+    fields = b",\n".join(b"  %s: %s" % (_json(name), _json(value)) for name, value in head.items())
+    models = b",\n".join(b"    " + _json(assessment_object(each, run.policy)) for each in assessments)
+    return b'{\n%s,\n  "models": [\n%s\n  ]\n}\n' % (fields, models)
+
+
+def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, Any]:
+    """One model as model_assessments.json has it; only values that strict JSON can hold."""
+    return {
+        "symbol": assessment.symbol,
+        "classification": assessment.classification,
+        "flags": assessment.flags,
+        "use_checkpoint": assessment.use_checkpoint,
+        "best_idx": assessment.best_idx,
+        "checkpoint_update": assessment.checkpoint_update,
+        "peak": assessment.peak,
+        "decline": finite_or_none(assessment.decline),
+        "largest_fall": finite_or_none(assessment.largest_fall),
+        "metrics": {
+            gate.name: {
+                "value": finite_or_none(value),
+                "approve": gate.approve,
+                "review": gate.review,
+                "band": band,
+            }
+            for gate, value, band in zip(policy.gates, assessment.values, assessment.bands, strict=True)
+        },
+        "reasons": assessment.reasons,
+    }
+
+
+def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
+    """The run and its assessments back from model_assessments.json; the fitness histories stay in the summary.
+
+    Raises:
+        ValueError: the bytes are not what `encode_assessments` writes.
+    """
+    try:
+        document = jiter.from_json(data)
+        policy = Policy.from_thresholds({name: value for name, value in document["policy"].items() if name != "id"})
+        run = RunRecord(
+            timestamp=document["timestamp"],
+            run_name=document["run_name"],
+            archived_at=document["archived_at"],
+            archived_by=document["archived_by"],
+            daemon_id=document["daemon_id"],
+            source=Source(**document["source"]),
+            sha256=document["sha256"],
+            reward_scale=document["reward_scale"],
+            policy=policy,
+            approved_count=document["approved_count"],
+            review_count=document["review_count"],
+            dropped_count=document["dropped_count"],
+        )
+        return run, [_decode_assessment(model, policy) for model in document["models"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a modelwarden assessment: {error!r}") from error
+
+
+def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
+    flags = tuple(map(Flag, model["flags"]))
+    values: list[float | None] = []
+    bands: list[Band] = []
+    for gate in policy.gates:
+        metric = model["metrics"][gate.name]
+        band = Band(metric["band"])
+        # Strict JSON has no infinity: the one that means something is a null in a band that is judged.
+        lossless = metric["value"] is None and band is Band.REVIEW and gate.infinity_flag in flags
+        values.append(math.inf if lossless else metric["value"])
+        bands.append(band)
+    return Assessment(
+        symbol=model["symbol"],
+        classification=Classification(model["classification"]),
+        flags=flags,
+        use_checkpoint=model["use_checkpoint"],
+        best_idx=model["best_idx"],
+        checkpoint_update=model["checkpoint_update"],
+        values=tuple(values),
+        bands=tuple(bands),
+        peak=model["peak"],
+        decline=model["decline"],
+        largest_fall=model["largest_fall"],
+        reasons=tuple(model["reasons"]),
+        history=(),
+    )
+
+
+def encode_entry(run: RunRecord) -> bytes:
+    """The run's line in index.json."""
+    return _json(
+        {
+            "timestamp": run.timestamp,
+            "run_name": run.run_name,
+            "archived_at": run.archived_at,
+            "source": run.source.path,
+            "sha256": run.sha256,
+            "models": run.models,
+            "approved_count": run.approved_count,
+            "review_count": run.review_count,
+            "dropped_count": run.dropped_count,
+            "policy": run.policy.id,
+        }
+    )
+
+
+def _json(value: object) -> bytes:
+    return to_json(value, inf_nan_mode="null")

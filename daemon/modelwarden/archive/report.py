@@ -1,0 +1,139 @@
+"""recommendations.md: the report a person reads. Pure: from a run and its assessments to Markdown.
+
+The rule: what comes from a summary (symbols, run names, checkpoint ids) is shown in code spans and nowhere else, so
+it can't be markup; the file is UTF-8 and a symbol may hold any character.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from modelwarden.archive.document import RunRecord
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
+from modelwarden.gate.gating import checkpoint_advice, metric_sentence
+from modelwarden.gate.policy import Better, Policy
+
+SPARK_LEVELS: Final = "▁▂▃▄▅▆▇█"
+SPARK_MISSING: Final = "·"
+SPARK_WIDTH: Final = 40
+"""Most characters a spark line takes; a longer history is thinned, its peak kept."""
+
+_HEADINGS: Final = {
+    Classification.APPROVED: "may be deployed",
+    Classification.REVIEW: "a person decides",
+    Classification.DROP: "do not deploy",
+}
+_BACKTICKS: Final = re.compile("`+")
+
+
+def render_report(run: RunRecord, assessments: Sequence[Assessment]) -> str:
+    """The whole report, ending in a newline."""
+    return "\n".join(_lines(run, assessments)) + "\n"
+
+
+def _lines(run: RunRecord, assessments: Sequence[Assessment]) -> Iterator[str]:
+    yield f"# Run {run.timestamp}"
+    yield ""
+    yield " · ".join(f"**{count} {name}**" for name, count in run.counts.items()) + _of_models(run.models)
+    yield ""
+    if run.run_name is not None:
+        yield f"- run name: {code_span(run.run_name)}"
+    yield f"- archived: {run.archived_at} by {code_span(run.archived_by)}"
+    if run.source.path:
+        yield f"- source: {code_span(run.source.path)}"
+    yield f"- sha256: `{run.sha256}`"
+    for classification in CLASSIFICATIONS:
+        models = [each for each in assessments if each.classification is classification]
+        yield ""
+        yield f"## {classification} ({len(models)}): {_HEADINGS[classification]}"
+        yield ""
+        if not models:
+            yield "None."
+        for model in models:
+            yield from _model_lines(model, run.policy)
+    yield from _policy_lines(run.policy)
+
+
+def _of_models(count: int) -> str:
+    return " of 1 model" if count == 1 else f" of {count} models"
+
+
+def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
+    flags = f" ({', '.join(model.flags)})" if model.flags else ""
+    yield f"- **{code_span(model.symbol)}**{flags}"
+    if model.use_checkpoint:
+        yield f"  - **{checkpoint_advice(model, quote=code_span)}**"
+    if model.history:
+        yield f"  - {spark_line(model.history)} {_span_of(model.history)}"
+    if model.classification is Classification.APPROVED:
+        yield "  - " + ", ".join(
+            metric_sentence(gate, band, value)
+            for gate, band, value in zip(policy.gates, model.bands, model.values, strict=True)
+        )
+    for reason in model.reasons:
+        yield f"  - {reason}"
+
+
+def _span_of(history: Sequence[float]) -> str:
+    points = [point for point in history if math.isfinite(point)]
+    if not points:
+        return "no usable point"
+    return f"{points[0]:.3g} → {points[-1]:.3g}, peak {max(points):.3g}, {len(history)} points"
+
+
+def spark_line(history: Sequence[float]) -> str:
+    """The history as a line of blocks from its lowest to its highest point, `·` where a point is missing."""
+    points = _thin(history)
+    finite = [point for point in points if math.isfinite(point)]
+    if not finite:
+        return SPARK_MISSING * len(points)
+    low, high = min(finite), max(finite)
+    # Halved before the difference: the difference of the two largest floats overflows.
+    half_span = high / 2 - low / 2
+    if half_span == 0:
+        return "".join(SPARK_LEVELS[3] if math.isfinite(point) else SPARK_MISSING for point in points)
+    top = len(SPARK_LEVELS) - 1
+    return "".join(
+        SPARK_LEVELS[round((point / 2 - low / 2) / half_span * top)] if math.isfinite(point) else SPARK_MISSING
+        for point in points
+    )
+
+
+def _thin(history: Sequence[float]) -> Sequence[float]:
+    """At most SPARK_WIDTH points: the highest of each stretch, so that the peak stays in sight."""
+    count = len(history)
+    if count <= SPARK_WIDTH:
+        return history
+    edges = [count * step // SPARK_WIDTH for step in range(SPARK_WIDTH + 1)]
+    stretches = (history[start:end] for start, end in pairwise(edges))
+    return [max((point for point in each if math.isfinite(point)), default=math.nan) for each in stretches]
+
+
+def code_span(text: str) -> str:
+    """The text as a Markdown code span that shows it to the letter, whatever it holds."""
+    if "`" not in text and text.isprintable() and text.strip() == text:
+        return f"`{text}`"
+    # Control characters can come from a file's name; a line break would end the span's paragraph.
+    text = "".join(each if each.isprintable() or each == "\u200d" else f"\\u{ord(each):04x}" for each in text)
+    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}"
+
+
+def _policy_lines(policy: Policy) -> Iterator[str]:
+    yield ""
+    yield f"## Policy `{policy.id}`"
+    yield ""
+    yield "| metric | APPROVED | REVIEW | DROP |"
+    yield "|---|---|---|---|"
+    for gate in policy.gates:
+        within, beyond = (">=", "<") if gate.better is Better.HIGHER else ("<=", ">")
+        yield (f"| {gate.label} | {within} {gate.approve!r} | {within} {gate.review!r} | {beyond} {gate.review!r} |")
+    yield ""
+    yield (
+        f"A model's class is its worst band. FITNESS_DECLINE: final fitness more than "
+        f"{policy.decline_threshold:.4g} of the peak below it. UNSTABLE_TRAINING: a fall of more than "
+        f"{policy.oscillation_threshold:.4g} of a running peak."
+    )

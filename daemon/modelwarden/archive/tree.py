@@ -1,0 +1,174 @@
+"""The archive's folders: staging, publishing and reading runs, and keeping what was rejected.
+
+The rule: a run exists when its folder has been renamed into the archive and the archive synced. A folder is complete
+before it gets its name, and nothing here ever writes into one that has.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from modelwarden import durable
+from modelwarden.archive.document import ASSESSMENTS_FILE, RUN_FILES
+from modelwarden.errors import UnknownRun
+from modelwarden.gate.timestamp import is_run_name
+
+STAGING: Final = ".staging"
+REJECTED: Final = "rejected"
+
+_MAX_REMEMBERED: Final = 10_000
+
+
+class Tree:
+    """The archive directory, as one process of one owner uses it.
+
+    Args:
+        root: the archive directory; made where missing.
+        owner: a short text of letters and digits that several processes may share. Each stages in a folder of its
+            own, `.staging/{owner}-{random}`, and holds a lock in it for as long as it lives.
+    """
+
+    def __init__(self, root: str, owner: str) -> None:
+        self.root = os.path.abspath(root)
+        self._owner = owner
+        self._staging = os.path.join(self.root, STAGING, f"{owner}-{os.urandom(4).hex()}")
+        self._staging_lock: FileLock | None = None
+        self._next_suffix: dict[str, int] = {}
+        durable.make_folder(self.root)
+
+    def close(self) -> None:
+        """Remove this process's staging folder."""
+        if self._staging_lock is not None:
+            self._staging_lock.release()
+            self._staging_lock = None
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+    def sweep(self) -> int:
+        """Remove what dead processes of this owner staged and never published; return how many runs that were.
+
+        A process is dead when its lock can be had; age is never asked.
+        """
+        swept = 0
+        shelf = os.path.dirname(self._staging)
+        for name in os.listdir(shelf) if os.path.isdir(shelf) else ():
+            folder = os.path.join(shelf, name)
+            if not name.startswith(f"{self._owner}-") or folder == self._staging:
+                continue
+            lock = _lock_of(folder)
+            try:
+                with lock.acquire(blocking=False):
+                    swept += len(os.listdir(folder)) - 1  # the lock's own file
+                    shutil.rmtree(folder, ignore_errors=True)
+            except (Timeout, OSError):
+                continue  # alive, or going away by itself
+        return swept
+
+    def enter_staging(self) -> None:
+        """Make this process's staging folder and lock it, once (and again where somebody removed it)."""
+        if self._staging_lock is None or not os.path.isdir(self._staging):
+            durable.make_folder(self._staging)
+            self._staging_lock = _lock_of(self._staging)
+            self._staging_lock.acquire(blocking=False)
+
+    def stage(self, files: Mapping[str, bytes]) -> str:
+        """A new folder with these files, all on disk, under a name of no meaning.
+
+        May run on several threads at once, after one call of `enter_staging`.
+
+        Raises:
+            RetryLater: the disk refused, or a sync failed; the folder is gone again.
+        """
+        folder = os.path.join(self._staging, os.urandom(8).hex())
+        try:
+            durable.make_unsynced_folder(folder)
+            for name, data in files.items():
+                durable.write_new_file(os.path.join(folder, name), data)
+            durable.sync_folder(folder)
+        except BaseException:
+            self.discard(folder)
+            raise
+        return folder
+
+    def discard(self, folder: str) -> None:
+        """Remove a staged folder. Best effort: what stays is swept at the next start."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, folder: str, name: str) -> None:
+        """Give a staged run its name. Not yet on disk: `sync` is the commit point.
+
+        Raises:
+            FileExistsError: the name is taken.
+            RetryLater: the disk refused.
+        """
+        durable.rename_new(folder, self.path_of(name))
+
+    def sync(self) -> None:
+        """Put the names on disk. Raises StorageSuspect where that fails."""
+        durable.sync_folder(self.root)
+
+    def free_name(self, timestamp: str, taken: frozenset[str] | set[str] = frozenset()) -> str:
+        """The first of `T`, `T_2`, `T_3`... that neither the archive nor `taken` has."""
+        suffix = self._next_suffix.get(timestamp, 1)
+        while (name := timestamp if suffix == 1 else f"{timestamp}_{suffix}") in taken or os.path.lexists(
+            self.path_of(name)
+        ):
+            suffix += 1
+        if len(self._next_suffix) >= _MAX_REMEMBERED:
+            self._next_suffix.clear()
+        self._next_suffix[timestamp] = suffix
+        return name
+
+    def run_names(self) -> Iterator[str]:
+        """The names of all folders that may be runs, in no order."""
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if is_run_name(entry.name) and entry.is_dir(follow_symlinks=False):
+                    yield entry.name
+
+    def is_complete(self, name: str) -> bool:
+        """Whether the run's three files are there."""
+        return all(os.path.isfile(os.path.join(self.path_of(name), file)) for file in RUN_FILES)
+
+    def read(self, name: str, file: str = ASSESSMENTS_FILE) -> bytes:
+        """The bytes of one of a run's files.
+
+        Raises:
+            UnknownRun: no such run; a name that is no run name included.
+        """
+        if not is_run_name(name):
+            raise UnknownRun(f"{name!r} is not a run's name", hint="see `modelwarden runs`")
+        try:
+            with open(os.path.join(self.path_of(name), file), "rb") as stream:
+                return stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise UnknownRun(f"no run {name}", where=self.root, hint="see `modelwarden runs`") from None
+
+    def keep_rejected(self, identity: str, files: Mapping[str, bytes]) -> str:
+        """Keep a rejected file's bytes and reason under `rejected/`; return the folder.
+
+        The same identity again keeps what is there. Raises RetryLater where the disk refuses.
+        """
+        shelf = os.path.join(self.root, REJECTED)
+        target = os.path.join(shelf, identity)
+        if os.path.isdir(target):
+            return target
+        durable.make_folder(shelf)
+        self.enter_staging()
+        folder = self.stage(files)
+        try:
+            durable.rename_new(folder, target)
+        except FileExistsError:
+            self.discard(folder)
+        durable.sync_folder(shelf)
+        return target
+
+    def path_of(self, name: str) -> str:
+        """Where the run of this name is, or would be."""
+        return os.path.join(self.root, name)
+
+
+def _lock_of(staging: str) -> FileLock:
+    return FileLock(os.path.join(staging, "lock"), fallback_to_soft=False, thread_local=False)

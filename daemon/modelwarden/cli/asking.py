@@ -1,0 +1,145 @@
+"""`runs`, `show`, `approved`, `history`: questions about an archive.
+
+The rule: asking changes nothing that counts. The catalog is first brought up to the archive, so that no answer is
+older than the truth; what a daemon has still to announce is left to it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from modelwarden.archive.document import REPORT_FILE
+from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
+from modelwarden.cli.tables import (
+    MODEL_FIGURES,
+    MODEL_HEADINGS,
+    model_cells,
+    model_json,
+    print_json,
+    print_table,
+)
+from modelwarden.errors import UnknownRun
+from modelwarden.gate.assessment import Classification
+from modelwarden.gate.timestamp import is_run_name
+from modelwarden.pipeline import Pipeline
+from modelwarden.service.wiring import open_pipeline
+from modelwarden.state.catalog import CatalogRun
+
+DEFAULT_LIMIT = 50
+
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="The youngest so many.")]
+
+
+def runs(config: Config = None, archive: Archive = None, limit: Limit = DEFAULT_LIMIT, as_json: Json = False) -> None:
+    """List the archived runs, oldest first."""
+    with _archive(config, archive) as pipeline:
+        rows = pipeline.catalog.runs(limit)
+        if as_json:
+            print_json([run._asdict() for run in rows])
+            return
+        print_table(
+            ("run", "APPROVED", "REVIEW", "DROP", "policy", "run name"),
+            (
+                (
+                    run.timestamp,
+                    *(str(count) for count in run.counts.values()),
+                    run.policy,
+                    run.run_name or "",
+                )
+                for run in rows
+            ),
+            right=("APPROVED", "REVIEW", "DROP"),
+        )
+        hidden = len(pipeline.catalog) - len(rows)
+        if hidden:
+            typer.echo(f"{hidden} older runs: --limit {len(rows) + hidden} shows all")
+
+
+def show(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The youngest where none is named.")] = None,
+    config: Config = None,
+    archive: Archive = None,
+    report: Annotated[bool, typer.Option("--report", help="Print recommendations.md.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a run: every model with its class, figures and flags."""
+    with _archive(config, archive) as pipeline:
+        found = _find(pipeline, run)
+        if report:
+            typer.echo(pipeline.archive.tree.read(found.timestamp, REPORT_FILE).decode(), nl=False)
+            return
+        models = pipeline.catalog.assessments(found.timestamp)
+        policy = pipeline.catalog.policy(found.policy)
+        if as_json:
+            print_json(found._asdict() | {"models": [model_json(model, policy) for model in models]})
+            return
+        name = f" ({found.run_name})" if found.run_name else ""
+        counts = ", ".join(f"{count} {classification}" for classification, count in found.counts.items())
+        typer.echo(f"{found.timestamp}{name}: {counts}; policy {found.policy}, archived {found.archived_at}")
+        print_table(
+            ("symbol", *MODEL_HEADINGS),
+            ((model.symbol, *model_cells(model)) for model in models),
+            right=MODEL_FIGURES,
+        )
+
+
+def approved(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The youngest where none is named.")] = None,
+    config: Config = None,
+    archive: Archive = None,
+    as_json: Json = False,
+) -> None:
+    """Print the approved symbols of a run, one a line."""
+    with _archive(config, archive) as pipeline:
+        found = _find(pipeline, run)
+        symbols = pipeline.catalog.symbols(found.timestamp, Classification.APPROVED)
+        if as_json:
+            print_json({"run": found.timestamp, "approved": symbols})
+            return
+        for symbol in symbols:
+            typer.echo(symbol)
+
+
+def history(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL")],
+    config: Config = None,
+    archive: Archive = None,
+    limit: Limit = DEFAULT_LIMIT,
+    as_json: Json = False,
+) -> None:
+    """Show one symbol's assessments over the runs, oldest first."""
+    with _archive(config, archive) as pipeline:
+        rows = pipeline.catalog.history(symbol, limit)
+        if not rows:
+            raise UnknownRun(f"no run has a model called {symbol!r}", where=pipeline.archive.root)
+        if as_json:
+            policies = {run.timestamp: run.policy for name, _ in rows if (run := pipeline.catalog.run(name))}
+            print_json(
+                [{"run": name, **model_json(model, pipeline.catalog.policy(policies[name]))} for name, model in rows]
+            )
+            return
+        print_table(
+            ("run", *MODEL_HEADINGS),
+            ((name, *model_cells(model)) for name, model in rows),
+            right=MODEL_FIGURES,
+        )
+
+
+@contextmanager
+def _archive(config: str | None, archive: str | None) -> Iterator[Pipeline]:
+    settings = settings_for_asking(config, archive)
+    with open_pipeline(settings, announces=False) as pipeline:
+        pipeline.recover()
+        yield pipeline
+
+
+def _find(pipeline: Pipeline, name: str | None) -> CatalogRun:
+    name = pipeline.catalog.latest() if name is None else name
+    if name is None:
+        raise UnknownRun("the archive has no runs", where=pipeline.archive.root)
+    run = pipeline.catalog.run(name) if is_run_name(name) else None
+    if run is None:
+        raise UnknownRun(f"no run {name!r}", where=pipeline.archive.root, hint="see `modelwarden runs`")
+    return run

@@ -1,0 +1,110 @@
+"""`run` and `courier`: the two processes."""
+
+import os
+import select
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+
+from modelwarden.cli.options import Archive, Config
+from modelwarden.events import log
+from modelwarden.service.config import Settings, load_settings
+from modelwarden.service.courier_process import drain_outbox
+from modelwarden.service.logs import configure_logs
+from modelwarden.service.wiring import destinations_of, only_courier, open_courier, open_service
+
+POLL_SECONDS: Final = 1.0
+"""How often the courier looks for what is owed; the look is one indexed query."""
+
+DRAIN_SECONDS: Final = 120.0
+"""How long `run --once` lets the courier deliver before it leaves the rest owed."""
+
+SOMETHING_LEFT: Final = 1
+"""Exit code of `run --once` where a file was rejected, or a message is still owed."""
+
+START_AGAIN: Final = 75
+"""Exit code of a courier that ended itself because a send hung (sysexits: EX_TEMPFAIL)."""
+
+
+def run(
+    config: Config = None,
+    watch: Annotated[
+        str | None, typer.Option("--watch", metavar="DIR", help="Watch this folder; no config file needed.")
+    ] = None,
+    archive: Archive = None,
+    once: Annotated[bool, typer.Option("--once", help="Archive what is there, deliver, exit.")] = False,
+    courier: Annotated[
+        bool,
+        typer.Option("--courier/--no-courier", help="Start the courier, or leave it to its own service."),
+    ] = True,
+) -> None:
+    """Watch, judge, archive and announce, until told to stop."""
+    settings, path = load_settings(config, watch=watch, archive=archive)
+    configure_logs(settings.log.level, settings.log.format)
+    arguments = _courier_arguments(path, settings)
+    if courier and settings.notify.destination:
+        destinations_of(settings)
+    with open_service(settings, arguments, courier=courier and not once) as service:
+        if not once:
+            service.run()
+            return
+        service.run_once()
+        left = service.rejected > 0
+    if courier and settings.notify.destination:
+        left = drain_outbox(arguments, DRAIN_SECONDS) != 0 or left
+    raise typer.Exit(SOMETHING_LEFT if left else 0)
+
+
+def courier(
+    config: Config = None,
+    archive: Archive = None,
+    drain: Annotated[bool, typer.Option("--drain", help="Deliver what is owed now, then exit.")] = False,
+    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+) -> None:
+    """Deliver what the outbox owes. `run` starts one; under systemd it is a service of its own."""
+    settings, _ = load_settings(config, archive=archive)
+    configure_logs(settings.log.level, settings.log.format)
+    stop = _Stop(attached=attached)
+    with only_courier(settings), open_courier(settings) as deliveries:
+        deliveries.recover()
+        log.info("courier_ready", destinations=[each.name for each in settings.notify.destination])
+        while True:
+            deliveries.deliver_due()
+            if deliveries.hung:
+                # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
+                log.warning("courier_gives_way", reason="a send hung past its deadline")
+                sys.stderr.flush()
+                os._exit(START_AGAIN)
+            if drain:
+                raise typer.Exit(SOMETHING_LEFT if deliveries.pending() else 0)
+            if stop.within(POLL_SECONDS):
+                break
+    log.info("courier_stopped")
+
+
+class _Stop:
+    """Whether the courier is to end: a signal came, or the daemon that it is attached to is gone."""
+
+    def __init__(self, *, attached: bool) -> None:
+        self._asked = False
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._waits_for = [self._read, *([sys.stdin.fileno()] if attached else [])]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def within(self, seconds: float) -> bool:
+        """Wait so long, or until the end is called for; True where it was."""
+        ready, _, _ = select.select(self._waits_for, [], [], 0 if self._asked else seconds)
+        return self._asked or bool(ready)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        os.write(self._write, b"\0")
+
+
+def _courier_arguments(path: str | None, settings: Settings) -> list[str]:
+    arguments = ["--archive", settings.archive_dir]
+    return [*arguments, "--config", path] if path is not None else arguments

@@ -1,0 +1,80 @@
+"""How tables look: on a terminal as wide as it is, elsewhere wide and plain; text from summaries is never markup."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import typer
+from pydantic_core import to_json
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modelwarden.gate.assessment import Assessment, Classification
+from modelwarden.gate.gating import checkpoint_advice
+from modelwarden.gate.policy import METRICS, Policy
+
+PIPE_WIDTH: Final = 200
+"""Columns where standard output is no terminal, so that nothing a script greps for is cut."""
+
+_STYLES: Final = {
+    Classification.APPROVED: "bold green",
+    Classification.REVIEW: "yellow",
+    Classification.DROP: "red",
+}
+_SHORT: Final = {"profit_factor": "PF", "consistency": "consist.", "max_drawdown": "max DD"}
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> None:
+    """Print rows under headings; those named in `right` are aligned there."""
+    console = Console(width=None, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    console.print(table)
+
+
+def print_json(value: object) -> None:
+    """Print strict JSON, indented."""
+    typer.echo(to_json(value, indent=2, inf_nan_mode="null").decode())
+
+
+def coloured(classification: Classification) -> Text:
+    """The class as a cell."""
+    return Text(classification, style=_STYLES[classification])
+
+
+MODEL_HEADINGS: Final = ("class", *(_SHORT.get(name, name) for name in METRICS), "why")
+MODEL_FIGURES: Final = MODEL_HEADINGS[1 : 1 + len(METRICS)]
+
+
+def model_cells(model: Assessment) -> Sequence[str | Text]:
+    """A model's cells under MODEL_HEADINGS."""
+    return (coloured(model.classification), *map(_figure, model.values), _why(model))
+
+
+def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
+    """A model for --json: what decides, without the bounds."""
+    return {
+        "symbol": model.symbol,
+        "classification": model.classification,
+        "flags": model.flags,
+        "use_checkpoint": model.use_checkpoint,
+        "best_idx": model.best_idx,
+        "checkpoint_update": model.checkpoint_update,
+        "metrics": {gate.name: value for gate, value in zip(policy.gates, model.values, strict=True)},
+        "reasons": model.reasons,
+    }
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _why(model: Assessment) -> str:
+    advice = [checkpoint_advice(model)] if model.use_checkpoint else []
+    return ", ".join([*model.flags, *advice])

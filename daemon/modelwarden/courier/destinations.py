@@ -1,0 +1,107 @@
+"""Where messages go: Apprise behind one verb, and nothing of Apprise leaks out.
+
+The rule: a URL is a secret. It is refused at start by the destination's name, and what a service or library says is
+redacted before anybody else sees it.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+import apprise
+from apprise.common import NotifyFormat, NotifyType
+
+from modelwarden.courier.digest import Message
+from modelwarden.errors import StopService
+
+_TALKATIVE: Final = ("apprise", "urllib3", "requests")
+_SHORTEST_SECRET: Final = 6
+_MASK: Final = "***"
+
+
+class Sent(NamedTuple):
+    """The service took the message."""
+
+
+class NotSent(NamedTuple):
+    """The service refused it, or could not be reached; the error is redacted."""
+
+    error: str
+
+
+class TimedOut(NamedTuple):
+    """The service did not answer in time, and the attempt may still be running in this process."""
+
+    error: str
+
+
+Delivery = Sent | NotSent | TimedOut
+
+
+class Destination:
+    """One configured destination.
+
+    Args:
+        name: as configured.
+        url: an Apprise URL.
+        on: classifications and kinds that it asked for.
+
+    Raises:
+        StopService: Apprise does not understand the URL; the message has the name and never the URL.
+    """
+
+    def __init__(self, name: str, url: str, on: Sequence[str]) -> None:
+        self.name = name
+        self.on = frozenset(on)
+        self._secrets = _secrets_of(url)
+        self._service = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
+        if not self._service.add(url):
+            raise StopService(
+                "its URL is not one that Apprise understands",
+                where=f'destination "{name}"',
+                hint="see Apprise's list of services for how a URL is written",
+            )
+
+    def send(self, message: Message, timeout: float) -> Delivery:
+        """Hand the message to the service, plain text declared as such."""
+        result = self._service.notify(
+            title=message.title,
+            body=message.body,
+            notify_type=NotifyType.INFO,
+            body_format=NotifyFormat.TEXT,
+            interpret_escapes=False,
+            timeout=timeout,
+        )
+        said = "; ".join(dict.fromkeys(entry.message for entry in result.logs()))
+        match result.status:
+            case apprise.AppriseResultStatus.SUCCESS:
+                return Sent()
+            case apprise.AppriseResultStatus.TIMEOUT:
+                return TimedOut(f"no answer within {timeout:g} s")
+            case status:
+                return NotSent(self._redact(said) or status.name.lower())
+
+    def _redact(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return text[:_LONGEST_ERROR]
+
+
+_LONGEST_ERROR: Final = 500
+
+
+def quiet_libraries() -> None:
+    """Hold the loggers that print tokens where they say only what is needed, and away from standard error."""
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+
+
+def _secrets_of(url: str) -> list[str]:
+    """The parts of a URL that may be secret: every piece of some length, as written and decoded, longest first."""
+    pieces = {piece for part in (url, unquote(url)) for piece in re.split(r"[/:@?&=#]+", part)}
+    return sorted((each for each in pieces if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)

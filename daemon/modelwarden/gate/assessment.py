@@ -1,0 +1,96 @@
+"""The words of a judgement: classification, band, flag, and the assessment of one model.
+
+The rule: these are values. Nothing here decides anything; gating decides, policy holds the bounds.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class Classification(StrEnum):
+    """What may be done with a model. Compares equal to its name: `classification == "APPROVED"`."""
+
+    APPROVED = "APPROVED"
+    REVIEW = "REVIEW"
+    DROP = "DROP"
+
+
+class Band(StrEnum):
+    """Where one metric stands against its two bounds; INVALID is a figure that can't be judged."""
+
+    APPROVED = "APPROVED"
+    REVIEW = "REVIEW"
+    DROP = "DROP"
+    INVALID = "INVALID"
+
+
+class Flag(StrEnum):
+    """What a person should know about a model, in the order in which flags are listed."""
+
+    FITNESS_DECLINE = "FITNESS_DECLINE"
+    UNSTABLE_TRAINING = "UNSTABLE_TRAINING"
+    LOW_FITNESS = "LOW_FITNESS"
+    LOW_PF = "LOW_PF"
+    LOW_CONSISTENCY = "LOW_CONSISTENCY"
+    HIGH_DRAWDOWN = "HIGH_DRAWDOWN"
+    INVALID_METRIC = "INVALID_METRIC"
+    NO_LOSSES = "NO_LOSSES"
+    UNCALIBRATED_REWARD_SCALE = "UNCALIBRATED_REWARD_SCALE"
+
+
+CLASSIFICATIONS: Final = tuple(Classification)
+"""Best first; also the order of every count and every list."""
+
+Checkpoint = int | str
+"""A checkpoint a person can load: an update number, or an id that the trainer listed beside its history."""
+
+
+class Assessment(NamedTuple):
+    """The judgement of one model.
+
+    Attributes:
+        symbol: the model's name. Data, never a path or markup.
+        classification: the worst band of the four metrics (see gating for the two flags that cap it).
+        flags: in the order of `Flag`.
+        use_checkpoint: whether an earlier checkpoint is recommended; True exactly with FITNESS_DECLINE.
+        best_idx: index of the peak in the fitness history, None without one.
+        checkpoint_update: the checkpoint at that peak, where the summary lets it be known.
+        values: the final figure per gate of the policy, in the policy's order; None where missing.
+        bands: the band per gate, in the same order.
+        peak: the highest fitness of the history, None without one.
+        decline: how far the final fitness lies below the peak, relative to the peak (absolute where the peak
+            is not positive); None without a history or without a usable final fitness.
+        largest_fall: the largest fall from a running peak to a later low in the history, likewise; None
+            without a history.
+        reasons: sentences that name the figures which decided.
+        history: the fitness history as it was read; NaN where a point is missing.
+    """
+
+    symbol: str
+    classification: Classification
+    flags: tuple[Flag, ...]
+    use_checkpoint: bool
+    best_idx: int | None
+    checkpoint_update: Checkpoint | None
+    values: tuple[float | None, ...]
+    bands: tuple[Band, ...]
+    peak: float | None
+    decline: float | None
+    largest_fall: float | None
+    reasons: tuple[str, ...]
+    history: Sequence[float]
+
+
+def count_by_classification(assessments: Sequence[Assessment]) -> Mapping[Classification, int]:
+    """How many models fell in each class; every class is present, also with 0."""
+    counts = dict.fromkeys(CLASSIFICATIONS, 0)
+    for assessment in assessments:
+        counts[assessment.classification] += 1
+    return counts
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """The value as strict JSON can hold it: None for missing, NaN and both infinities."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,420 @@
+"""From the bytes of a summary to its models, or the reason why not.
+
+The rule: everything in a summary is data from a stranger. Whatever the bytes are, the outcome is a `Summary` or
+a `RejectSummary` that names the place and what to do; never another exception, never a guess.
+"""
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import jiter
+
+from modelwarden.errors import RejectSummary
+from modelwarden.gate.assessment import Checkpoint
+from modelwarden.gate.policy import MetricGate, ModelGatingConfig, metric_gates
+from modelwarden.gate.timestamp import EXPECTED, parse_timestamp
+
+MAX_SYMBOL: Final = 128
+"""Longest symbol and checkpoint id, in characters (gating rule: 1..128)."""
+
+MAX_RUN_NAME: Final = 256
+"""Longest run name, in characters."""
+
+MODEL_CONTAINERS: Final = ("models", "results", "symbols")
+"""Where a summary may keep its models, in the order in which they are looked for."""
+
+SERIES_CONTAINERS: Final = ("validation_metrics", "metrics")
+"""Where a model may keep its lists over validation points. Validation first: a model that has both is judged
+on what it did not train on."""
+
+HISTORY_SERIES: Final = "fitness_score"
+"""The list over validation points that is the fitness history."""
+
+_BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_DEFAULT_GATES: Final = metric_gates(ModelGatingConfig())
+_SHOWN: Final = 40
+"""How many characters of a stranger's text a reason quotes."""
+
+
+class NotJson(RejectSummary):
+    """The bytes are not one JSON object. They may still be being written: a truncated object never parses."""
+
+
+class Model(NamedTuple):
+    """One model as the trainer reported it.
+
+    Attributes:
+        symbol: 1..128 characters, none of them a control character.
+        values: the final figure per metric gate, in the table's order; None where missing.
+        history: fitness over the validation points; NaN where a point is missing or null.
+        checkpoints: the trainer's own checkpoint ids, one a point of the history, or None.
+        validation_interval: updates between two points, the model's own or the run's, or None.
+    """
+
+    symbol: str
+    values: tuple[float | None, ...]
+    history: Sequence[float]
+    checkpoints: Sequence[Checkpoint] | None
+    validation_interval: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One training run as the trainer reported it.
+
+    Attributes:
+        models: at least one, each with its own symbol, in the order of the file.
+        timestamp: `YYYYMMDD_HHMMSS`, or None where the summary names none.
+        run_name: the trainer's name for the run, or None.
+        reward_scale: what the drawdown proxy was computed with, or None where the summary is silent.
+    """
+
+    models: tuple[Model, ...]
+    timestamp: str | None
+    run_name: str | None
+    reward_scale: float | None
+
+
+def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> Summary:
+    """Given a summary's bytes, return its models and run fields.
+
+    Raises:
+        NotJson: the bytes are not one JSON object (they may be unfinished).
+        RejectSummary: they are one, and it is not a summary.
+    """
+    document = _read_object(data)
+    timestamp = _optional_text(document, "timestamp")
+    if timestamp is not None and parse_timestamp(timestamp) is None:
+        raise RejectSummary(
+            f"{_quote(timestamp)} is not a timestamp",
+            where="timestamp",
+            hint=f"{EXPECTED}; leave it out to use the file's name or time",
+        )
+    return Summary(
+        models=_read_models(document, gates),
+        timestamp=parse_timestamp(timestamp) if timestamp is not None else None,
+        run_name=_run_name(document),
+        reward_scale=_number(document.get("reward_scale"), "reward_scale"),
+    )
+
+
+def _read_object(data: bytes) -> Mapping[str, Any]:
+    """The JSON object in the bytes, duplicate keys refused."""
+    if not data:
+        raise NotJson("the file is empty")
+    try:
+        document = jiter.from_json(data.removeprefix(b"\xef\xbb\xbf"), catch_duplicate_keys=True)
+    except ValueError as error:
+        raise _why_not_json(data, str(error)) from None
+    if not isinstance(document, dict):
+        raise NotJson(
+            f"the top level is {_kind(document)}, not an object",
+            hint='write {"models": [...]}',
+        )
+    return document
+
+
+def _why_not_json(data: bytes, message: str) -> RejectSummary:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
+        return NotJson("the file is not UTF-8 (UTF-16, or zero bytes)", hint="write it as UTF-8")
+    if message.startswith("Detected duplicate key"):
+        return _which_key_twice(data)
+    if message.startswith("recursion limit"):
+        return NotJson(
+            message.replace("recursion limit exceeded", "nested too deeply"),
+            hint="a summary needs five levels",
+        )
+    return NotJson(f"not JSON: {message}")
+
+
+def _which_key_twice(data: bytes) -> RejectSummary:
+    """The place of a key that an object has twice. A slow second reading, for files that are refused anyway."""
+    try:
+        document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_PairsObject)
+    except (ValueError, RecursionError):
+        return NotJson("not JSON, and an object has a key twice")
+    place, key = _find_twice(document, "")
+    if place in MODEL_CONTAINERS:
+        return _symbol_twice(key)
+    return RejectSummary(
+        f"the key {_quote(key)} stands twice in one object",
+        where=place,
+        hint="keep one: a reader can't know which counts",
+    )
+
+
+class _PairsObject(dict[str, Any]):
+    """A JSON object that remembers the first of its keys that came twice."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        super().__init__()
+        self.twice: str | None = None
+        for key, value in pairs:
+            if key in self and self.twice is None:
+                self.twice = key
+            self[key] = value
+
+
+def _find_twice(node: object, place: str) -> tuple[str, str]:
+    if isinstance(node, _PairsObject):
+        if node.twice is not None:
+            return place, node.twice
+        inner = [(value, _join(place, key)) for key, value in node.items()]
+    elif isinstance(node, list):
+        inner = [(value, f"{place}[{index}]") for index, value in enumerate(node)]
+    else:
+        return "", ""
+    for value, where in inner:
+        found = _find_twice(value, where)
+        if found[1]:
+            return found
+    return "", ""
+
+
+def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> tuple[Model, ...]:
+    container = _model_container(document)
+    interval = _interval(document.get("validation_interval"), "validation_interval")
+    entries = document[container]
+    named: Iterable[tuple[str, str | None, Any]]
+    if isinstance(entries, dict):
+        named = ((_join(container, key), key, entry) for key, entry in entries.items())
+    else:
+        named = ((f"{container}[{index}]", None, entry) for index, entry in enumerate(entries))
+    models = [_read_model(entry, place, key, gates, interval) for place, key, entry in named]
+    if not models:
+        raise RejectSummary("no models", where=container, hint="a summary needs at least one")
+    seen: set[str] = set()
+    for model in models:
+        if model.symbol in seen:
+            raise _symbol_twice(model.symbol)
+        seen.add(model.symbol)
+    return tuple(models)
+
+
+def _model_container(document: Mapping[str, Any]) -> str:
+    present = [name for name in MODEL_CONTAINERS if isinstance(document.get(name), list | dict)]
+    # A trainer may list its symbols as text beside the results; only objects are models.
+    holding = [name for name in present if any(isinstance(entry, dict) for entry in _entries(document[name]))]
+    match holding or present:
+        case []:
+            raise RejectSummary(
+                "no models",
+                hint='keep them in "models", "results" or "symbols", as a list or an object keyed by symbol',
+            )
+        case [one]:
+            return one
+        case [first, second, *_]:
+            raise RejectSummary(f"both {first} and {second} could hold the models", hint="keep one of them")
+        case _:
+            raise AssertionError("a list is empty, has one element or more")
+
+
+def _entries(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _read_model(
+    entry: Any,
+    place: str,
+    key: str | None,
+    gates: Sequence[MetricGate],
+    run_interval: int | None,
+) -> Model:
+    if not isinstance(entry, dict):
+        raise RejectSummary(f"expected an object, got {_kind(entry)}", where=place)
+    symbol = _symbol(entry, place, key)
+    series = _series(entry, place)
+    if series is None:
+        history = _history(entry.get("fitness_history"), place, "fitness_history")
+        values = tuple(_number_at(entry, gate.argument, place) for gate in gates)
+    else:
+        name, lists = series
+        history = _history(lists.get(HISTORY_SERIES), f"{place}.{name}", HISTORY_SERIES)
+        values = tuple(_last(lists, gate.series, f"{place}.{name}") for gate in gates)
+    own_interval = entry.get("validation_interval")
+    return Model(
+        symbol=symbol,
+        values=values,
+        history=history,
+        checkpoints=_checkpoints(entry.get("checkpoints"), len(history), place),
+        validation_interval=run_interval
+        if own_interval is None
+        else _interval(own_interval, f"{place}.validation_interval"),
+    )
+
+
+def _symbol(entry: Mapping[str, Any], place: str, key: str | None) -> str:
+    symbol = entry.get("symbol", key)
+    if symbol is None:
+        raise RejectSummary("missing", where=f"{place}.symbol", hint="every model needs its own symbol")
+    if not isinstance(symbol, str):
+        raise RejectSummary(f"expected text, got {_kind(symbol)}", where=f"{place}.symbol")
+    if key is not None and symbol != key:
+        raise RejectSummary(
+            f"says {_quote(symbol)}, but the model stands under {_quote(key)}",
+            where=f"{place}.symbol",
+            hint="one of the two is wrong",
+        )
+    _check_text(symbol, f"{place}.symbol", MAX_SYMBOL)
+    return symbol
+
+
+def _symbol_twice(symbol: str) -> RejectSummary:
+    name = _shorten(symbol) if symbol.isprintable() else _quote(symbol)
+    return RejectSummary(f"two models are called {name}", hint=f"give each its own symbol, such as {name}_1Hour")
+
+
+def _series(entry: Mapping[str, Any], place: str) -> tuple[str, Mapping[str, Any]] | None:
+    """The model's object of lists and its name, or None where the model is in the flat layout."""
+    if any(gate.argument in entry for gate in _DEFAULT_GATES):
+        return None
+    for name in SERIES_CONTAINERS:
+        lists = entry.get(name)
+        if isinstance(lists, dict):
+            return name, lists
+        if lists is not None:
+            raise RejectSummary(f"expected an object of lists, got {_kind(lists)}", where=f"{place}.{name}")
+    return None
+
+
+def _last(lists: Mapping[str, Any], name: str, place: str) -> float | None:
+    points = lists.get(name)
+    if points is None:
+        return None
+    if not isinstance(points, list):
+        raise RejectSummary(f"expected a list of numbers, got {_kind(points)}", where=f"{place}.{name}")
+    if not points:
+        return None
+    last = points[-1]
+    return last if type(last) is float else _number(last, f"{place}.{name}[{len(points) - 1}]")
+
+
+def _history(points: Any, place: str, name: str) -> Sequence[float]:
+    if points is None:
+        return ()
+    if not isinstance(points, list):
+        raise RejectSummary(f"expected a list of numbers, got {_kind(points)}", where=f"{place}.{name}")
+    if set(map(type, points)) <= {float}:
+        return points
+    numbers = (_number(point, f"{place}.{name}[{index}]") for index, point in enumerate(points))
+    return [math.nan if number is None else number for number in numbers]
+
+
+def _checkpoints(ids: Any, points: int, place: str) -> Sequence[Checkpoint] | None:
+    if ids is None:
+        return None
+    where = f"{place}.checkpoints"
+    if not isinstance(ids, list):
+        raise RejectSummary(f"expected a list of checkpoint ids, got {_kind(ids)}", where=where)
+    if len(ids) != points:
+        raise RejectSummary(
+            f"{len(ids)} ids for {points} points of fitness history", where=where, hint="give one id a point"
+        )
+    for index, checkpoint in enumerate(ids):
+        if isinstance(checkpoint, str):
+            _check_text(checkpoint, f"{where}[{index}]", MAX_SYMBOL)
+        elif isinstance(checkpoint, bool) or not isinstance(checkpoint, int):
+            raise RejectSummary(f"expected a number or text, got {_kind(checkpoint)}", where=f"{where}[{index}]")
+        elif not 0 <= checkpoint <= _MAX_INTEGER:
+            raise RejectSummary("expected a number from 0 to 2^53", where=f"{where}[{index}]")
+    return ids
+
+
+_MAX_INTEGER: Final = 2**53
+"""Largest whole number that every JSON reader keeps exactly."""
+
+
+def _interval(value: Any, where: str) -> int | None:
+    number = _number(value, where)
+    if number is None:
+        return None
+    if not (1 <= number <= _MAX_INTEGER and number.is_integer()):  # NaN fails both
+        raise RejectSummary(
+            f"{value!r} is not a whole number of updates" if math.isfinite(number) else "not a finite number",
+            where=where,
+            hint="give the updates between two validation points, such as 50",
+        )
+    return int(number)
+
+
+def _run_name(document: Mapping[str, Any]) -> str | None:
+    name = _optional_text(document, "run_name")
+    if name is not None:
+        _check_text(name, "run_name", MAX_RUN_NAME)
+    return name
+
+
+def _optional_text(document: Mapping[str, Any], name: str) -> str | None:
+    text = document.get(name)
+    if text is not None and not isinstance(text, str):
+        raise RejectSummary(
+            f"expected text, got {_kind(text)}", where=name, hint=EXPECTED if name == "timestamp" else ""
+        )
+    return text
+
+
+def _check_text(text: str, where: str, longest: int) -> None:
+    if not 1 <= len(text) <= longest:
+        raise RejectSummary(f"has {len(text)} characters", where=where, hint=f"1 to {longest} are allowed")
+    if text.isprintable():
+        return
+    for index, character in enumerate(text):
+        if unicodedata.category(character) in _FORBIDDEN_CATEGORIES or character in _BIDI_CONTROLS:
+            raise RejectSummary(
+                f"character {index} is the control character U+{ord(character):04X}",
+                where=where,
+                hint="leave it out",
+            )
+
+
+def _number_at(entry: Mapping[str, Any], name: str, place: str) -> float | None:
+    value = entry.get(name)
+    return value if type(value) is float else _number(value, f"{place}.{name}")
+
+
+def _number(value: Any, where: str) -> float | None:
+    """The number as a float; None for null or missing. A whole number beyond floats is infinite."""
+    if value is None or type(value) is float:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RejectSummary(f"expected a number, got {_kind(value)}", where=where)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _join(place: str, key: str) -> str:
+    """The place of a key inside a place: plain where the key is a plain word, quoted where it is not."""
+    if key.isascii() and key.isidentifier() and len(key) <= _SHOWN:
+        return f"{place}.{key}" if place else key
+    return f"{place}[{_quote(key)}]"
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return f"text {_quote(value)}"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _quote(text: str) -> str:
+    return json.dumps(_shorten(text), ensure_ascii=True)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

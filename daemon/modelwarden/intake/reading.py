@@ -1,0 +1,91 @@
+"""Reading a file that a stranger may still be writing.
+
+The rule: never block, never follow a link, never read more than the cap; and bytes count only where the file stood
+still from before the read to after it.
+"""
+
+import errno
+import os
+import stat
+from typing import Final, NamedTuple
+
+from modelwarden.intake.scan import figures_of
+from modelwarden.intake.settling import Figures
+
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_CHUNK: Final = 1 << 20
+
+
+class Whole(NamedTuple):
+    """All bytes of a file that stood still."""
+
+    data: bytes
+    figures: Figures
+
+
+class Gone(NamedTuple):
+    """No regular file is there (any more)."""
+
+
+class Moving(NamedTuple):
+    """It changed while it was read: read it again."""
+
+
+class TooLarge(NamedTuple):
+    """More bytes than the cap. `head` holds the first of them."""
+
+    head: bytes
+    figures: Figures
+
+
+class Refused(NamedTuple):
+    """The system said no (a right, the disk, too many open files)."""
+
+    reason: str
+
+
+Reading = Whole | Gone | Moving | TooLarge | Refused
+
+
+def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one return an outcome
+    """The bytes of a regular file and its figures, or why there are none. Raises nothing."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        # ELOOP: a link; ENXIO: a socket, or a device without a driver; ENOTDIR: a folder above became a file.
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}:
+            return Gone()
+        return Refused(error.strerror or str(error))
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            return Gone()
+        data = _read_up_to(descriptor, max_bytes + 1, before.st_size)
+        after = os.fstat(descriptor)
+    except OSError as error:
+        return Refused(error.strerror or str(error))
+    finally:
+        os.close(descriptor)
+    if (before.st_size, before.st_mtime_ns, before.st_ino) != (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ino,
+    ):
+        return Moving()
+    if len(data) > max_bytes:
+        return TooLarge(data[:_CHUNK], figures_of(after))
+    return Whole(data, figures_of(after))
+
+
+def _read_up_to(descriptor: int, limit: int, expected: int) -> bytes:
+    if expected < _CHUNK:  # nearly every summary: one call, one more to see the end
+        data = os.read(descriptor, min(limit, expected + 1))
+        if len(data) <= expected:
+            return data
+    else:
+        data = b""
+    parts, total = [data], len(data)
+    while total < limit and (part := os.read(descriptor, min(_CHUNK, limit - total))):
+        parts.append(part)
+        total += len(part)
+    return b"".join(parts)

@@ -1,0 +1,102 @@
+"""What is in the watched folders: our own walk, the truth that events only hint at.
+
+The rule: a walk that could not see everything says so, and nothing may be concluded from what it did not find. Links
+are never followed, names are never decoded.
+"""
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from modelwarden.intake.settling import Figures
+
+TEMPORARY_ENDINGS: Final = (".tmp", ".part", "~")
+"""Names that a writer uses before the final one; names that begin with a dot likewise."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """One watched folder.
+
+    Attributes:
+        path: as configured; resolved at each look, since a link may come to point elsewhere.
+        patterns: shell patterns of the file names that are summaries.
+        recursive: whether the folders below count too.
+    """
+
+    path: str
+    patterns: tuple[str, ...] = ("*.json",)
+    recursive: bool = True
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        return re.compile("|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in self.patterns))
+
+    def takes(self, name: str) -> bool:
+        """Whether a file of this name may be a summary."""
+        return not is_temporary(name) and self._expression.match(name) is not None
+
+
+def is_temporary(name: str) -> bool:
+    """Whether the name is hidden or one that a writer will change."""
+    return name.startswith(".") or name.endswith(TEMPORARY_ENDINGS)
+
+
+def figures_of(status: os.stat_result) -> Figures:
+    """The stat figures that tell one state of a file from another."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@dataclass
+class Scan:
+    """One walk over a root, or over a folder below it.
+
+    Args:
+        root: whose patterns count.
+        excluded: folders (real paths) that are never entered: the archive and the state.
+        folder: where to start; the root itself where None.
+
+    Attributes:
+        problems: what could not be seen, path and reason. Empty: the walk was complete.
+    """
+
+    root: Root
+    excluded: Sequence[str] = ()
+    folder: str | None = None
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[str, Figures]]:
+        """Every regular file that the root takes, with its figures, in no order."""
+        start = os.path.realpath(self.root.path) if self.folder is None else self.folder
+        folders = [start]
+        while folders:
+            folder = folders.pop()
+            if folder in self.excluded:
+                continue
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        yield from self._look(entry, folders)
+            except OSError as error:
+                self._note(folder, error, gone_is_fine=folder != start)
+
+    def _look(self, entry: os.DirEntry[str], folders: list[str]) -> Iterator[tuple[str, Figures]]:
+        try:
+            if self.root.takes(entry.name):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield entry.path, figures_of(status)
+                    return
+            if self.root.recursive and not is_temporary(entry.name) and entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+        except OSError as error:
+            self._note(entry.path, error, gone_is_fine=True)
+
+    def _note(self, path: str, error: OSError, *, gone_is_fine: bool) -> None:
+        if not (gone_is_fine and isinstance(error, FileNotFoundError)):
+            self.problems.append((path, error.strerror or str(error)))

@@ -1,0 +1,228 @@
+"""Hints from the kernel: watchdog observers that note which paths had an event, and nothing else.
+
+The rule: an event is a hint. The handler adds a path to a bounded set and rings; it never reads, stats or logs. What
+watchdog fails to say (an overflow, a replaced root, a dead thread) becomes "scan everything", and a watch that is lost
+is reported and armed again, never fatal.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Final
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from modelwarden.events import log
+from modelwarden.filesystems import network_file_system
+from modelwarden.intake.scan import Root, is_temporary
+
+MAX_HINTS: Final = 10_000
+"""More paths than this at once are not kept apart: the scan is cheaper."""
+
+_EVENTS: Final[list[type[FileSystemEvent]]] = [
+    # Without Opened and ClosedNoWrite: our own reads would feed the queue.
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileClosedEvent,
+    FileDeletedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+    DirDeletedEvent,
+]
+
+
+@dataclass(slots=True)
+class Hints:
+    """What happened since the last drain.
+
+    Attributes:
+        paths: files and folders that had an event.
+        rescan: whether more happened than the paths tell.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    rescan: bool = False
+
+
+class Watch:
+    """The observers of all roots.
+
+    Args:
+        roots: the watched folders; one that is missing is armed when it appears.
+        ring: called from watchdog's threads when there are new hints; must only wake the main loop.
+    """
+
+    def __init__(self, roots: Sequence[Root], ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._lock = Lock()
+        self._paths: dict[str, None] = {}
+        self._rescan = True
+        self._arms = [_Arm(root, self) for root in roots]
+        self._overflow = _OverflowListener(self)
+        self.overflows = 0
+
+    def start(self) -> None:
+        """Arm every root that is there. Scan after this, not before: what comes between is seen twice then, not never."""
+        logging.getLogger("watchdog.observers").addHandler(self._overflow)
+        self.supervise()
+
+    def stop(self) -> None:
+        """Take all watches down."""
+        logging.getLogger("watchdog.observers").removeHandler(self._overflow)
+        for arm in self._arms:
+            arm.disarm()
+
+    def supervise(self) -> bool:
+        """Look whether every root is still the folder that was armed, and arm what is not. True: all are."""
+        watched = [arm.supervise() for arm in self._arms]  # every one of them, not up to the first that is not
+        return all(watched)
+
+    def drain(self) -> Hints:
+        """Take what was noted."""
+        with self._lock:
+            hints = Hints(list(self._paths), self._rescan)
+            self._paths.clear()
+            self._rescan = False
+        return hints
+
+    def note(self, *paths: str) -> None:
+        """Keep paths for the next drain; called from watchdog's threads."""
+        with self._lock:
+            if len(self._paths) + len(paths) > MAX_HINTS:
+                self._paths.clear()
+                self._rescan = True
+            elif not self._rescan:
+                self._paths.update(dict.fromkeys(paths))
+        self._ring()
+
+    def note_everything(self) -> None:
+        """Something happened that the paths do not tell: scan."""
+        with self._lock:
+            self._rescan = True
+        self._ring()
+
+
+class _Arm:
+    """The observer of one root, and the folder it was armed on."""
+
+    def __init__(self, root: Root, watch: Watch) -> None:
+        self._root = root
+        self._watch = watch
+        self._observer: BaseObserver | None = None
+        self._identity: tuple[str, int, int] | None = None
+        self._said: str | None = None
+
+    def supervise(self) -> bool:
+        """Whether the root is watched; arms it where it can be."""
+        resolved = os.path.realpath(self._root.path)
+        kind = network_file_system(resolved) if self._observer is None else None
+        if kind is not None:
+            self._say("watch_by_scanning", reason=f"{kind} gives no events for what others write")
+            return False
+        identity = _identity(resolved)
+        if self._is_alive() and identity == self._identity and identity is not None:
+            return True
+        if self._observer is not None:
+            self._say("watch_lost", reason="the folder was replaced, or its observer died")
+            self.disarm()
+            self._watch.note_everything()
+        if identity is None:
+            self._say("watch_waits", reason="the folder is not there")
+            return False
+        return self._arm(resolved, identity)
+
+    def disarm(self) -> None:
+        """Take the watch down."""
+        observer, self._observer, self._identity = self._observer, None, None
+        if observer is not None:
+            _end(observer)
+
+    def _arm(self, resolved: str, identity: tuple[str, int, int]) -> bool:
+        observer: BaseObserver | None = None
+        try:
+            observer = Observer()
+            observer.schedule(_Handler(self._watch), resolved, recursive=self._root.recursive, event_filter=_EVENTS)
+            observer.start()
+        except OSError as error:
+            # ENOSPC: the watch limit; EMFILE: the instance limit. Scanning goes on meanwhile.
+            self._say(
+                "watch_refused",
+                reason=error.strerror or str(error),
+                hint="raise fs.inotify.max_user_watches or max_user_instances",
+            )
+            if observer is not None:
+                _end(observer)
+            return False
+        self._observer, self._identity = observer, identity
+        self._said = None
+        self._watch.note_everything()
+        log.info("watch_armed", path=self._root.path, recursive=self._root.recursive)
+        return True
+
+    def _is_alive(self) -> bool:
+        observer = self._observer
+        return observer is not None and observer.is_alive() and all(each.is_alive() for each in observer.emitters)
+
+    def _say(self, event: str, **details: str) -> None:
+        """Log a state once, not at every look."""
+        if self._said != event:
+            self._said = event
+            log.warning(event, path=self._root.path, **details)
+
+
+class _Handler(FileSystemEventHandler):
+    """Notes the paths of every event. An exception here would end the observer's thread without a word."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        paths = [
+            path
+            for path in map(os.fsdecode, (event.src_path, event.dest_path))
+            if path and not is_temporary(os.path.basename(path))
+        ]
+        if paths:
+            self._watch.note(*paths)
+
+
+class _OverflowListener(logging.Handler):
+    """watchdog says in its log alone that the kernel dropped events."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(logging.WARNING)
+        self._watch = watch
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "events were lost" in record.getMessage():
+            self._watch.overflows += 1
+            log.warning("events_lost", reason="the kernel's queue overflowed", overflows=self._watch.overflows)
+            self._watch.note_everything()
+
+
+def _end(observer: BaseObserver) -> None:
+    observer.stop()  # also where its thread never ran or is dead: the kernel's queue is closed here
+    if observer.is_alive():
+        observer.join()
+
+
+def _identity(resolved: str) -> tuple[str, int, int] | None:
+    try:
+        status = os.stat(resolved)
+    except OSError:
+        return None
+    return resolved, status.st_dev, status.st_ino

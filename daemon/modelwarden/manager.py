@@ -1,0 +1,193 @@
+"""The Python API of the training notes: `TrainingArchiveManager`, over the same parts as the daemon.
+
+The rule: a summary handed over here takes the same walk as one found in a folder; there is no second way into the
+archive.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from modelwarden.archive.document import RunRecord
+from modelwarden.archive.publishing import Archive
+from modelwarden.errors import RejectSummary, UnknownRun
+from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Flag, finite_or_none
+from modelwarden.gate.policy import METRICS, ModelGatingConfig, Policy
+from modelwarden.gate.timestamp import is_run_name
+from modelwarden.pipeline import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.state.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedRun:
+    """What `archive_training_run` returns.
+
+    Attributes:
+        timestamp: the run's name in the archive, `YYYYMMDD_HHMMSS` with `_2`... where two collide.
+        approved_count: models that may be deployed.
+        review_count: models that a person decides on.
+        dropped_count: models that must not be deployed.
+        path: the run's folder.
+    """
+
+    timestamp: str
+    approved_count: int
+    review_count: int
+    dropped_count: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolAssessment:
+    """One symbol's assessment in one run, as `get_symbol_history` lists them.
+
+    Attributes:
+        timestamp: the run's name.
+        symbol: the model's name.
+        classification: APPROVED, REVIEW or DROP; compares equal to its name.
+        flags: see gate.assessment.Flag.
+        use_checkpoint: whether an earlier checkpoint is recommended.
+        best_idx: index of the peak of the fitness history, or None.
+        checkpoint_update: the checkpoint at that peak, where it is known.
+        metrics: the final figure by metric name; None where missing or not a number.
+        reasons: sentences that name the figures which decided.
+    """
+
+    timestamp: str
+    symbol: str
+    classification: Classification
+    flags: tuple[Flag, ...]
+    use_checkpoint: bool
+    best_idx: int | None
+    checkpoint_update: Checkpoint | None
+    metrics: Mapping[str, float | None]
+    reasons: tuple[str, ...]
+
+
+class TrainingArchiveManager:
+    """An archive, to put runs into and to ask questions of.
+
+    Args:
+        archive_dir: the archive; made where missing.
+        config: thresholds; the calibrated defaults where None.
+        state_dir: where the catalog is kept; `.state` in the archive where None.
+
+    Raises:
+        StopService: the state file can't be used.
+        RetryLater: the archive is locked by another process for too long, or the disk refused.
+    """
+
+    def __init__(
+        self,
+        archive_dir: str | os.PathLike[str] = "training_archives",
+        config: ModelGatingConfig | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        root = os.path.abspath(archive_dir)
+        state = os.path.join(root, ".state") if state_dir is None else os.path.abspath(state_dir)
+        self._database = Database(state, datetime.now(UTC).isoformat(timespec="seconds"))
+        self._archive = Archive(root, self._database.daemon_id)
+        self._pipeline = Pipeline(
+            self._archive,
+            self._database,
+            Policy.from_config(config),
+            routes=None,
+            host=socket.gethostname(),
+            clock=time.time,
+            deadline_seconds=0.0,
+        )
+        self._pipeline.recover()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the state file and the staging folder back. Also happens when the object is no longer used."""
+        self._pipeline.close()
+        self._archive.close()
+        self._database.close()
+
+    def archive_training_run(self, summary: Mapping[str, Any]) -> ArchivedRun:
+        """Judge a training run and archive it. The same summary again returns the run that it is already.
+
+        Args:
+            summary: the run as a trainer would write it to a file, in either layout. Numbers of numeric libraries
+                are taken as numbers.
+
+        Raises:
+            RejectSummary: it is not a summary; the message names the place.
+            RetryLater: the lock or the disk is in the way; nothing is half done.
+            TypeError: it holds something that JSON can't.
+        """
+        data = json.dumps(summary, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
+        (outcome,) = self._pipeline.process([Found("", data, None)], final=True)
+        match outcome:
+            case Archived(run, _):
+                return self._archived(run)
+            case AlreadyArchived(name):
+                return self._archived(self._archive.read(name)[0])
+            case Rejected(reason) | Unfinished(reason):
+                raise RejectSummary(reason)
+            case Postponed(error):
+                raise error
+
+    def get_approved_models(self, timestamp: str) -> list[str]:
+        """The symbols that a run approved, in the summary's order.
+
+        Raises:
+            UnknownRun: the archive has no such run.
+        """
+        if not is_run_name(timestamp) or self._pipeline.catalog.run(timestamp) is None:
+            raise UnknownRun(f"no run {timestamp!r}", where=self._archive.root)
+        return self._pipeline.catalog.symbols(timestamp, Classification.APPROVED)
+
+    def get_symbol_history(self, symbol: str) -> list[SymbolAssessment]:
+        """A symbol's assessments over all runs, oldest first; empty for a symbol that no run has."""
+        return [_symbol_assessment(name, assessment) for name, assessment in self._pipeline.catalog.history(symbol)]
+
+    def _archived(self, run: RunRecord) -> ArchivedRun:
+        return ArchivedRun(
+            run.timestamp,
+            run.approved_count,
+            run.review_count,
+            run.dropped_count,
+            self._archive.tree.path_of(run.timestamp),
+        )
+
+
+def _symbol_assessment(name: str, assessment: Assessment) -> SymbolAssessment:
+    return SymbolAssessment(
+        timestamp=name,
+        symbol=assessment.symbol,
+        classification=assessment.classification,
+        flags=assessment.flags,
+        use_checkpoint=assessment.use_checkpoint,
+        best_idx=assessment.best_idx,
+        checkpoint_update=assessment.checkpoint_update,
+        metrics=dict(zip(METRICS, map(finite_or_none, assessment.values), strict=True)),
+        reasons=assessment.reasons,
+    )
+
+
+def _plain(value: object) -> object:
+    """A numeric library's scalar or array as plain numbers."""
+    for conversion in ("tolist", "item"):
+        method = getattr(value, conversion, None)
+        if callable(method):
+            plain: object = method()
+            return plain
+    raise TypeError(f"a summary can't hold {type(value).__name__}: JSON has no such thing")

@@ -1,0 +1,1 @@
+"""When: start, the wake-or-timeout loop, signals, the staged stop, and what surrounds them."""

@@ -1,0 +1,364 @@
+"""The daemon's life: start, the wake-or-timeout loop, stop.
+
+The rule: one thread does all the work and every wait has an end. Signals and events only ring; what they mean is found
+out here. An exception nobody foresaw is caught in one place, put on record, and costs the file that caused it a pause.
+"""
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final
+
+from modelwarden.errors import RejectSummary, RetryLater
+from modelwarden.events import log
+from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.scan import Root, Scan, figures_of
+from modelwarden.intake.settling import Settling
+from modelwarden.intake.watch import Watch
+from modelwarden.pipeline import (
+    AlreadyArchived,
+    Archived,
+    Found,
+    Outcome,
+    Pipeline,
+    Postponed,
+    Rejected,
+    Unfinished,
+)
+from modelwarden.service.courier_process import CourierHandle
+from modelwarden.service.systemd import Notifier
+from modelwarden.service.wake import Wake
+
+BATCH_FILES: Final = 64
+"""Most summaries in a batch: the cost of the index is paid once a batch."""
+
+BATCH_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes in a batch, so that memory is bounded whatever the backlog."""
+
+SUPERVISE_SECONDS: Final = 5.0
+"""Longest wait of the main loop; how soon a lost watch or a dead courier is noticed."""
+
+UNWATCHED_SCAN_SECONDS: Final = 5.0
+"""Pause between scans while a folder gives no events."""
+
+SCAN_SHARE: Final = 100
+"""A scan may take one part in so many of the time (1 % of a core)."""
+
+LONGEST_TROUBLE_PAUSE: Final = 60.0
+"""Longest pause, in seconds, before what could not be stored is tried again."""
+
+
+class Service:
+    """The parts, and when each is used.
+
+    Args:
+        roots: the watched folders.
+        excluded: real paths of folders that are never entered.
+        watch: hints about the roots.
+        settling: when files are ready.
+        pipeline: what becomes of them.
+        courier: the process that delivers.
+        notifier: systemd.
+        wake: what the watch rings.
+        scan_every: seconds between scans while events arrive.
+        max_bytes: cap on one file.
+        delete_archived: whether a source is removed once its run is safe.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Root],
+        excluded: Sequence[str],
+        watch: Watch,
+        settling: Settling,
+        pipeline: Pipeline,
+        courier: CourierHandle,
+        notifier: Notifier,
+        wake: Wake,
+        *,
+        scan_every: float,
+        max_bytes: int,
+        delete_archived: bool,
+    ) -> None:
+        self._roots = roots
+        self._excluded = excluded
+        self._watch = watch
+        self._settling = settling
+        self._pipeline = pipeline
+        self._courier = courier
+        self._notifier = notifier
+        self._wake = wake
+        self._scan_every = scan_every
+        self._max_bytes = max_bytes
+        self._delete_archived = delete_archived
+        self._stopping = False
+        self._watched = False
+        self._supervise_at = 0.0
+        self._scan_at = 0.0
+        self._trouble_pause = 0.0
+        self._unreadable: dict[str, str] = {}
+        self.rejected = 0
+
+    def run(self) -> None:
+        """Live until a signal says stop."""
+        with _stop_on_signals(self):
+            self._start()
+            while not self._stopping:
+                self._wake.wait(self._pause())
+                self._turn()
+            self._stop()
+
+    def run_once(self) -> None:
+        """Deal with everything that is there, then stop; nothing that was found is left undecided."""
+        with _stop_on_signals(self):
+            self._start()
+            self._turn()
+            while len(self._settling) and not self._stopping:
+                self._wake.wait(self._pause())
+                self._turn()
+            self._stop()
+
+    def request_stop(self) -> None:
+        """End the loop after the batch under way; safe in a signal handler."""
+        self._stopping = True
+        self._wake.ring()
+
+    def _start(self) -> None:
+        self._recover()
+        self._watch.start()
+        self._notifier.ready(self._status())
+        log.info("ready", runs=len(self._pipeline.archive), folders=[root.path for root in self._roots])
+
+    def _recover(self) -> None:
+        """Reconcile; while the lock or the disk is in the way, wait and say so."""
+        while not self._stopping:
+            try:
+                self._pipeline.recover()
+            except RetryLater as error:
+                log.warning("waiting_to_start", reason=str(error))
+                self._notifier.status(f"waiting: {error}")
+                self._wake.wait(SUPERVISE_SECONDS)
+            else:
+                return
+
+    def _stop(self) -> None:
+        self._notifier.stopping()
+        self._watch.stop()
+        self._courier.stop()
+        log.info("stopped", runs=len(self._pipeline.archive), waiting=len(self._settling))
+
+    def _pause(self) -> float:
+        """How long nothing needs to be done, in seconds."""
+        moments = [self._supervise_at, self._scan_at]
+        if (look_at := self._settling.next_look()) is not None:
+            moments.append(look_at)
+        return max(0.0, min(moments) - time.monotonic())
+
+    def _turn(self) -> None:
+        """One turn of the loop: supervise, gather, work on one batch."""
+        now = time.monotonic()
+        if now >= self._supervise_at:
+            self._watched = self._watch.supervise()
+            self._courier.supervise(now)
+            self._notifier.status(self._status())
+            self._supervise_at = now + SUPERVISE_SECONDS
+        hints = self._watch.drain()
+        for path in hints.paths:
+            self._follow(path)
+        if hints.rescan or time.monotonic() >= self._scan_at:
+            self._scan()
+        paths = self._settling.due(time.monotonic(), BATCH_FILES)
+        if paths:
+            self._work(paths)
+
+    def _follow(self, path: str) -> None:
+        """See what an event was about."""
+        root = self._root_of(path)
+        if root is None:
+            return
+        try:
+            status = os.lstat(path)
+        except OSError:
+            self._settling.forget(path)
+            return
+        if stat.S_ISDIR(status.st_mode) and root.recursive:
+            for found, figures in Scan(root, self._excluded, path):
+                self._see(found, figures, hinted=False)
+        elif stat.S_ISREG(status.st_mode) and root.takes(os.path.basename(path)):
+            self._see(path, figures_of(status), hinted=True)
+
+    def _scan(self) -> None:
+        """Walk every root. What is not in a complete walk any more is forgotten by the ledger."""
+        began = time.monotonic()
+        seen: set[str] = set()
+        devices: set[int] = set()
+        problems: list[tuple[str, str]] = []
+        for root in self._roots:
+            scan = Scan(root, self._excluded)
+            for path, figures in scan:
+                seen.add(path)
+                devices.add(figures[0])
+                self._see(path, figures, hinted=False)
+            problems += scan.problems
+        for path, reason in problems:
+            self._say_unreadable(path, reason)
+        if not problems:
+            self._prune(seen, devices)
+        took = time.monotonic() - began
+        pause = self._scan_every if self._watched else min(self._scan_every, UNWATCHED_SCAN_SECONDS)
+        self._scan_at = time.monotonic() + max(pause, took * SCAN_SHARE)
+        log.debug("scanned", files=len(seen), seconds=round(took, 3), waiting=len(self._settling))
+
+    def _see(self, path: str, figures: tuple[int, int, int, int, int], *, hinted: bool) -> None:
+        if not self._pipeline.ledger.is_dealt_with(path, figures):
+            self._settling.seen(path, figures, hinted=hinted, now=time.monotonic())
+        elif self._delete_archived and self._pipeline.ledger.was_archived(path):
+            self._remove_source(path, figures)
+
+    def _prune(self, seen: set[str], devices: set[int]) -> None:
+        """Forget files that are gone; not those of a device that is not there (unmounted is not deleted)."""
+        ledger = self._pipeline.ledger
+        gone = [path for path in ledger.paths() if path not in seen and ledger.device(path) in devices]
+        if gone:
+            self._pipeline.forget(gone)
+
+    def _work(self, paths: Sequence[str]) -> None:
+        """Read what is due and walk it down the pipeline."""
+        batch: list[Found] = []
+        size = 0
+        for path in paths:
+            if size > BATCH_BYTES:
+                self._settling.again(path, time.monotonic())
+                continue
+            found = self._read(path)
+            if found is not None:
+                batch.append(found)
+                size += len(found.data)
+        if batch:
+            self._walk(batch)
+
+    def _walk(self, batch: Sequence[Found]) -> None:
+        try:
+            outcomes: Sequence[Outcome] = self._pipeline.process(batch)
+        except Exception:  # noqa: BLE001 - the one broad catch: our fault in one summary must not stop the others
+            log.exception("batch_failed", files=[_shown(found.path) for found in batch])
+            if len(batch) > 1:
+                for found in batch:
+                    self._walk([found])
+                return
+            outcomes = [Postponed(RetryLater("an error of modelwarden's own; see the log"))]
+        for found, outcome in zip(batch, outcomes, strict=True):
+            self._conclude(found, outcome)
+
+    def _conclude(self, found: Found, outcome: Outcome) -> None:
+        path, figures = found.path, found.figures
+        match outcome:
+            case Archived() | AlreadyArchived():
+                self._trouble_pause = 0.0
+                self._settling.forget(path)
+                if self._delete_archived and figures is not None:
+                    self._remove_source(path, figures)
+            case Rejected():
+                self.rejected += 1
+                self._settling.forget(path)
+            case Unfinished() if figures is not None and self._settling.unfinished(path, figures, time.monotonic()):
+                for last in self._pipeline.process([found], final=True):
+                    self._conclude(found, last)
+            case Unfinished(reason):
+                log.debug("not_ready", path=_shown(path), reason=reason)
+            case Postponed(error):
+                self._trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self._trouble_pause * 2))
+                log.warning("postponed", path=_shown(path), reason=str(error), seconds=self._trouble_pause)
+                self._settling.again(path, time.monotonic() + self._trouble_pause)
+
+    def _read(self, path: str) -> Found | None:
+        """The file's bytes where it has some; every other end of the read is dealt with here."""
+        match read_whole(path, self._max_bytes):
+            case Whole(data, figures):
+                self._unreadable.pop(path, None)
+                if not self._pipeline.ledger.is_dealt_with(path, figures):
+                    return Found(path, data, figures)
+                self._settling.forget(path)
+            case Gone():
+                log.debug("gone_before_ready", path=_shown(path))
+                self._settling.forget(path)
+            case Moving():
+                self._settling.again(path, time.monotonic() + 0.05)
+            case TooLarge(head, figures):
+                self._reject_large(path, head, figures)
+            case Refused(reason):
+                self._say_unreadable(path, reason)
+                self._settling.again(path, time.monotonic() + UNWATCHED_SCAN_SECONDS)
+        return None
+
+    def _reject_large(self, path: str, head: bytes, figures: tuple[int, int, int, int, int]) -> None:
+        error = RejectSummary(
+            f"{figures[2]} bytes, more than max_bytes = {self._max_bytes}",
+            hint="the file stays where it is; its first bytes are kept",
+        )
+        try:
+            self._pipeline.reject(path, head, figures, error)
+        except RetryLater as trouble:
+            self._settling.again(path, time.monotonic() + LONGEST_TROUBLE_PAUSE)
+            log.warning("postponed", path=_shown(path), reason=str(trouble))
+        else:
+            self.rejected += 1
+            self._settling.forget(path)
+
+    def _remove_source(self, path: str, figures: tuple[int, int, int, int, int]) -> None:
+        """Delete a source whose run is safe, unless it changed since it was read."""
+        try:
+            if figures_of(os.lstat(path)) == figures:
+                os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._say_unreadable(path, f"can't be deleted: {error.strerror}")
+
+    def _root_of(self, path: str) -> Root | None:
+        if any(_is_below(path, folder) for folder in self._excluded):
+            return None
+        for root in self._roots:
+            if _is_below(path, os.path.realpath(root.path)):
+                return root
+        return None
+
+    def _say_unreadable(self, path: str, reason: str) -> None:
+        """Say what the system refuses once, not at every look."""
+        if self._unreadable.get(path) != reason:
+            self._unreadable[path] = reason
+            log.warning("unreadable", path=_shown(path), reason=reason)
+
+    def _status(self) -> str:
+        watch = "watching" if self._watched or not self._supervise_at else "scanning only"
+        return f"{len(self._pipeline.archive)} runs archived, {len(self._settling)} files waiting, {watch}"
+
+
+class _stop_on_signals:  # noqa: N801 - reads as the statement it is
+    """While entered, SIGTERM and SIGINT request a stop; the handlers before are put back."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._service.request_stop()
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip("/") + "/")
+
+
+def _shown(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,199 @@
+"""From settings to parts: who is built from what, and in which order it is given back.
+
+The rule: this is the one place below the command line that reads settings; every part takes plain values.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from filelock import FileLock, Timeout
+
+from modelwarden.archive.document import REPORT_FILE
+from modelwarden.archive.publishing import Archive
+from modelwarden.durable import make_folder
+from modelwarden.errors import StopService
+from modelwarden.filesystems import network_file_system
+from modelwarden.gate.policy import Policy
+from modelwarden.intake.scan import Root
+from modelwarden.intake.settling import Settling
+from modelwarden.intake.watch import Watch
+from modelwarden.pipeline import Pipeline
+from modelwarden.service.config import Settings
+from modelwarden.service.courier_process import CourierProcess, NoCourier
+from modelwarden.service.lifecycle import Service
+from modelwarden.service.systemd import Notifier
+from modelwarden.service.wake import Wake
+from modelwarden.state.database import Database
+from modelwarden.state.outbox import Route
+
+if TYPE_CHECKING:
+    from modelwarden.courier.delivery import Courier
+    from modelwarden.courier.destinations import Destination
+
+DEFAULT_STATE: Final = ".state"
+DAEMON_LOCK: Final = "daemon.lock"
+COURIER_LOCK: Final = "courier.lock"
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The policy that the settings resolve to."""
+    return Policy.from_config(settings.gate.thresholds())
+
+
+def state_dir_of(archive_dir: str, state_dir: str | None) -> str:
+    """The state directory: the one named, else `.state` in the archive where that is a local file system.
+
+    Raises:
+        StopService: none is named and the archive is on a network, where SQLite's log can't be.
+    """
+    if state_dir is not None:
+        return state_dir
+    kind = network_file_system(archive_dir)
+    if kind is not None:
+        raise StopService(
+            f"the archive is on {kind}, and the state file needs a local disk",
+            where="state_dir",
+            hint='name a local folder, such as state_dir = "/var/lib/modelwarden"',
+        )
+    return os.path.join(archive_dir, DEFAULT_STATE)
+
+
+def open_database(settings: Settings) -> Database:
+    """The state file of these settings. Raises StopService where it can't be used."""
+    born_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Database(state_dir_of(settings.archive_dir, settings.state_dir), born_at)
+
+
+@contextmanager
+def open_pipeline(settings: Settings, *, announces: bool) -> Iterator[Pipeline]:
+    """The archive, the state and the walk over them, given back at the end.
+
+    Args:
+        settings: all of them.
+        announces: whether the caller is the daemon, which alone decides on what is sent.
+
+    Raises:
+        StopService: the state file can't be used.
+        RetryLater: the archive directory can't be made.
+    """
+    with ExitStack() as stack:
+        make_folder(settings.archive_dir)
+        database = open_database(settings)
+        stack.callback(database.close)
+        archive = Archive(settings.archive_dir, database.daemon_id)
+        stack.callback(archive.close)
+        pipeline = Pipeline(
+            archive,
+            database,
+            policy_of(settings),
+            [Route(each.name, frozenset(each.on)) for each in settings.notify.destination] if announces else None,
+            host=socket.gethostname(),
+            clock=time.time,
+            deadline_seconds=settings.notify.deadline_hours * 3600,
+        )
+        stack.callback(pipeline.close)
+        yield pipeline
+
+
+@contextmanager
+def open_service(settings: Settings, courier_arguments: Sequence[str], *, courier: bool) -> Iterator[Service]:
+    """The daemon of these settings.
+
+    Args:
+        settings: all of them.
+        courier_arguments: so that a courier started as a child reads the same settings.
+        courier: whether to start one (where there is a destination).
+
+    Raises:
+        StopService: another daemon has the state directory, or the state file can't be used.
+    """
+    state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
+    with only_one(state_dir, DAEMON_LOCK, "daemon"), open_pipeline(settings, announces=True) as pipeline:
+        roots = [Root(each.path, each.patterns, each.recursive) for each in settings.watch]
+        for table in settings.watch:
+            if table.create:
+                make_folder(table.path)
+        wake = Wake()
+        has_destinations = bool(settings.notify.destination)
+        yield Service(
+            roots,
+            [os.path.realpath(pipeline.archive.root), os.path.realpath(state_dir)],
+            Watch(roots, wake.ring),
+            Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds),
+            pipeline,
+            CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),
+            Notifier(),
+            wake,
+            scan_every=settings.intake.scan_every_seconds,
+            max_bytes=settings.intake.max_bytes,
+            delete_archived=settings.intake.after_archive == "delete",
+        )
+        wake.close()
+
+
+@contextmanager
+def only_one(state_dir: str, lock_file: str, what: str) -> Iterator[None]:
+    """Hold the state directory for one daemon, or one courier.
+
+    Raises:
+        StopService: another has it; the message names the directory.
+    """
+    make_folder(state_dir)
+    lock = FileLock(os.path.join(state_dir, lock_file), fallback_to_soft=False, preserve_lock_file=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise StopService(
+            f"another modelwarden {what} uses this state directory",
+            where=state_dir,
+            hint="stop it, or give this one its own state_dir",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def only_courier(settings: Settings) -> AbstractContextManager[None]:
+    """Hold the state directory for one courier: two would send the same message twice."""
+    return only_one(state_dir_of(settings.archive_dir, settings.state_dir), COURIER_LOCK, "courier")
+
+
+def destinations_of(settings: Settings) -> "list[Destination]":
+    """The configured destinations. Imports Apprise, which costs a quarter of a second.
+
+    Raises:
+        StopService: Apprise does not understand a URL; the message names the destination.
+    """
+    from modelwarden.courier.destinations import Destination, quiet_libraries  # noqa: PLC0415 - heavy
+
+    quiet_libraries()
+    return [Destination(each.name, each.url.get_secret_value(), each.on) for each in settings.notify.destination]
+
+
+@contextmanager
+def open_courier(settings: Settings) -> "Iterator[Courier]":
+    """The courier of these settings.
+
+    Raises:
+        StopService: a destination's URL is not understood, or the state file can't be used.
+    """
+    from modelwarden.courier.delivery import Courier  # noqa: PLC0415 - brings Apprise along
+
+    destinations = destinations_of(settings)
+    database = open_database(settings)
+    try:
+        yield Courier(
+            database,
+            destinations,
+            lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
+            digest_above=settings.notify.digest_above,
+            send_timeout=settings.notify.send_timeout_seconds,
+        )
+    finally:
+        database.close()

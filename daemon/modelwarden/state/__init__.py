@@ -1,0 +1,1 @@
+"""This host's own memory: one SQLite file with the ledger, the catalog and the outbox."""

@@ -1,0 +1,212 @@
+"""The catalog: the archive's runs and assessments in tables, to answer questions without reading folders.
+
+The rule: it holds only what model_assessments.json holds, so it can be made again from the archive, row for row.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from modelwarden.gate.assessment import (
+    CLASSIFICATIONS,
+    Assessment,
+    Classification,
+    Flag,
+    finite_or_none,
+)
+from modelwarden.gate.gating import explain
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.timestamp import run_key
+from modelwarden.state.database import Database
+
+_FLAGS: Final = tuple(Flag)
+_BIT: Final = {flag: 1 << position for position, flag in enumerate(_FLAGS)}
+_CODE: Final = {classification: code for code, classification in enumerate(CLASSIFICATIONS)}
+_RUN_COLUMNS: Final = (
+    "timestamp, run_name, archived_at, archived_by, daemon_id, source, source_size, source_mtime, sha256, "
+    "reward_scale, policy, approved_count, review_count, dropped_count"
+)
+_MODEL_COLUMNS: Final = (
+    "symbol, classification, flags, best_idx, checkpoint_update, peak, decline, largest_fall, "
+    "fitness, profit_factor, consistency, max_drawdown"
+)
+
+
+class CatalogRun(NamedTuple):
+    """A run's row. The fields are those of a run record; `policy` is the policy's id."""
+
+    timestamp: str
+    run_name: str | None
+    archived_at: str
+    archived_by: str
+    daemon_id: str
+    source: str
+    source_size: int
+    source_mtime: str | None
+    sha256: str
+    reward_scale: float | None
+    policy: str
+    approved_count: int
+    review_count: int
+    dropped_count: int
+
+    @property
+    def counts(self) -> Mapping[Classification, int]:
+        """Models per class, best first."""
+        return dict(zip(CLASSIFICATIONS, (self.approved_count, self.review_count, self.dropped_count), strict=True))
+
+
+class Catalog:
+    """The tables `runs`, `assessments` and `policies`."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.connection
+        self._policies: dict[str, Policy] = {}
+
+    def __len__(self) -> int:
+        (count,) = self._connection.execute("SELECT count(*) FROM runs").fetchone()
+        return int(count)
+
+    def names(self) -> set[str]:
+        """The names of all runs."""
+        return {name for (name,) in self._connection.execute("SELECT timestamp FROM runs")}
+
+    def add(self, run: CatalogRun, policy: Policy, assessments: Sequence[Assessment], *, announced: bool) -> None:
+        """Add a run, inside the caller's transaction. A run that is there already is replaced.
+
+        Args:
+            run: its row.
+            policy: what judged it.
+            assessments: in the summary's order.
+            announced: whether its outbox rows are decided on in the same transaction.
+        """
+        key = run_key(run.timestamp)
+        if policy.id not in self._policies:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO policies VALUES (?, ?)",
+                (policy.id, json.dumps(dict(policy.thresholds))),
+            )
+        self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
+        self._connection.execute(
+            f"INSERT OR REPLACE INTO runs (run, {_RUN_COLUMNS}, announced) VALUES (?{', ?' * len(run)}, ?)",
+            (key, *run, announced),
+        )
+        self._connection.executemany(
+            "INSERT INTO assessments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    key,
+                    position,
+                    model.symbol,
+                    _CODE[model.classification],
+                    sum(_BIT[flag] for flag in model.flags),
+                    model.best_idx,
+                    model.checkpoint_update,
+                    model.peak,
+                    finite_or_none(model.decline),
+                    finite_or_none(model.largest_fall),
+                    *_stored(model, policy),
+                )
+                for position, model in enumerate(assessments)
+            ],
+        )
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Take runs out that the archive no longer has, inside the caller's transaction."""
+        for name in names:
+            key = run_key(name)
+            self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
+            self._connection.execute("DELETE FROM runs WHERE run = ?", (key,))
+
+    def unannounced(self) -> list[CatalogRun]:
+        """The runs whose outbox rows nobody decided on yet, oldest first."""
+        rows = self._connection.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE NOT announced ORDER BY run")
+        return [CatalogRun(*row) for row in rows]
+
+    def mark_announced(self) -> None:
+        """Note that all of them were decided on, inside the caller's transaction."""
+        self._connection.execute("UPDATE runs SET announced = 1 WHERE NOT announced")
+
+    def run(self, name: str) -> CatalogRun | None:
+        """The run of that name, or None."""
+        row = self._connection.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run = ?", (run_key(name),)).fetchone()
+        return None if row is None else CatalogRun(*row)
+
+    def latest(self) -> str | None:
+        """The name of the youngest run, or None where there is none."""
+        row = self._connection.execute("SELECT timestamp FROM runs ORDER BY run DESC LIMIT 1").fetchone()
+        return None if row is None else str(row[0])
+
+    def runs(self, limit: int | None = None) -> list[CatalogRun]:
+        """All runs, oldest first; with a limit the youngest so many."""
+        rows = self._connection.execute(
+            f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY run DESC LIMIT ?", (-1 if limit is None else limit,)
+        ).fetchall()
+        return [CatalogRun(*row) for row in reversed(rows)]
+
+    def assessments(self, name: str) -> list[Assessment]:
+        """The assessments of a run, in the summary's order, without the fitness histories."""
+        run = self.run(name)
+        if run is None:
+            return []
+        policy = self.policy(run.policy)
+        rows = self._connection.execute(
+            f"SELECT {_MODEL_COLUMNS} FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
+        )
+        return [_assessment(row, policy, run.reward_scale) for row in rows]
+
+    def symbols(self, name: str, classification: Classification) -> list[str]:
+        """The symbols of one class of a run, in the summary's order."""
+        rows = self._connection.execute(
+            "SELECT symbol FROM assessments WHERE run = ? AND classification = ? ORDER BY position",
+            (run_key(name), _CODE[classification]),
+        )
+        return [symbol for (symbol,) in rows]
+
+    def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment]]:
+        """A symbol's assessments with their run's name, oldest first; with a limit the youngest so many."""
+        rows = self._connection.execute(
+            f"SELECT timestamp, policy, reward_scale, {_MODEL_COLUMNS} FROM assessments JOIN runs USING (run) "
+            "WHERE symbol = ? ORDER BY run DESC LIMIT ?",
+            (symbol, -1 if limit is None else limit),
+        ).fetchall()
+        return [
+            (name, _assessment(model, self.policy(policy), scale)) for name, policy, scale, *model in reversed(rows)
+        ]
+
+    def policy(self, policy_id: str) -> Policy:
+        """The thresholds behind an id that a run names."""
+        if policy_id not in self._policies:
+            (thresholds,) = self._connection.execute(
+                "SELECT thresholds FROM policies WHERE id = ?", (policy_id,)
+            ).fetchone()
+            self._policies[policy_id] = Policy.from_thresholds(json.loads(thresholds))
+        return self._policies[policy_id]
+
+
+def _stored(model: Assessment, policy: Policy) -> Iterator[float | None]:
+    """The four figures as a table can hold them: NaN is null, an infinity that means something stays."""
+    for gate, value in zip(policy.gates, model.values, strict=True):
+        keeps = gate.infinity_flag is not None and gate.infinity_flag in model.flags
+        yield value if keeps else finite_or_none(value)
+
+
+def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) -> Assessment:
+    symbol, code, bits, best_idx, checkpoint, peak, decline, fall, *values = row
+    flags = tuple(flag for flag in _FLAGS if bits & _BIT[flag])
+    assessment = Assessment(
+        symbol=symbol,
+        classification=CLASSIFICATIONS[code],
+        flags=flags,
+        use_checkpoint=Flag.FITNESS_DECLINE in flags,
+        best_idx=best_idx,
+        checkpoint_update=checkpoint,
+        values=tuple(values),
+        bands=tuple(gate.band(value) for gate, value in zip(policy.gates, values, strict=True)),
+        peak=peak,
+        decline=decline,
+        largest_fall=fall,
+        reasons=(),
+        history=(),
+    )
+    return assessment._replace(reasons=tuple(explain(assessment, policy, reward_scale)))

@@ -1,0 +1,135 @@
+"""The SQLite file: opening it, its tables, its transactions.
+
+The rule: everything in it is derived from the archive or concerns this host alone; it is never the only copy of a
+run, so losing it loses no more than the memory of what was announced. A local disk only: SQLite's write-ahead log
+needs shared memory.
+"""
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from modelwarden import durable
+from modelwarden.errors import RetryLater, StopService
+
+STATE_FILE: Final = "modelwarden.sqlite"
+SCHEMA: Final = 1
+BUSY_SECONDS: Final = 30.0
+"""How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
+
+_TABLES: Final = """
+CREATE TABLE identity (daemon_id TEXT NOT NULL, born_at TEXT NOT NULL);
+
+-- The ledger: which files were dealt with, so that a scan need not read them again.
+CREATE TABLE files (
+    path BLOB PRIMARY KEY, device INTEGER NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, run TEXT, reason TEXT
+) WITHOUT ROWID;
+CREATE TABLE rejections (identity TEXT PRIMARY KEY, at TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL)
+WITHOUT ROWID;
+
+-- The catalog: the archive's runs and assessments, to ask of. `run` is gate.timestamp.run_key.
+CREATE TABLE policies (id TEXT PRIMARY KEY, thresholds TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, timestamp TEXT NOT NULL, run_name TEXT, archived_at TEXT NOT NULL,
+    archived_by TEXT NOT NULL, daemon_id TEXT NOT NULL, source TEXT NOT NULL, source_size INTEGER NOT NULL,
+    source_mtime TEXT, sha256 TEXT NOT NULL, reward_scale REAL, policy TEXT NOT NULL,
+    approved_count INTEGER NOT NULL, review_count INTEGER NOT NULL, dropped_count INTEGER NOT NULL,
+    announced INTEGER NOT NULL  -- whether its outbox rows were decided on
+);
+CREATE INDEX runs_unannounced ON runs (run) WHERE NOT announced;
+CREATE TABLE assessments (
+    run INTEGER NOT NULL, position INTEGER NOT NULL, symbol TEXT NOT NULL,
+    classification INTEGER NOT NULL, flags INTEGER NOT NULL, best_idx INTEGER, checkpoint_update,
+    peak REAL, decline REAL, largest_fall REAL,
+    fitness REAL, profit_factor REAL, consistency REAL, max_drawdown REAL,
+    PRIMARY KEY (run, position)
+) WITHOUT ROWID;
+CREATE INDEX assessments_by_symbol ON assessments (symbol, run);
+
+-- The outbox: messages owed, one row an event and destination. `run` or `payload` says what about.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY, event TEXT NOT NULL, destination TEXT NOT NULL,
+    kind TEXT NOT NULL, run INTEGER, payload TEXT,
+    status TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, repeated INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL, next_at REAL NOT NULL, deadline REAL NOT NULL, last_error TEXT,
+    UNIQUE (event, destination)
+);
+CREATE INDEX outbox_due ON outbox (status, next_at);
+"""
+
+
+class Database:
+    """An open state file. One thread uses it; other processes may have it open too.
+
+    Args:
+        state_dir: its folder; made where missing, readable by the owner alone (it may hold what errors said).
+        born_at: the moment, ISO 8601, that a new file records as its birth.
+
+    Attributes:
+        connection: for the ledger, the catalog and the outbox.
+        daemon_id: eight hex digits that name this state file; a run records whose it is.
+        born_at: when the file was made.
+
+    Raises:
+        StopService: the file is damaged, of a later version, or can't be opened.
+    """
+
+    def __init__(self, state_dir: str, born_at: str) -> None:
+        self.path = os.path.join(state_dir, STATE_FILE)
+        durable.make_folder(state_dir)
+        try:
+            self.connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._prepare(born_at)
+        except sqlite3.Error as error:
+            raise StopService(
+                f"the state file can't be used ({error})",
+                where=self.path,
+                hint="where it is damaged, move it away: it is made again from the archive, nothing old is sent",
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded in where nobody else has it open."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, on disk when the block ends without an exception.
+
+        Raises:
+            RetryLater: the disk is full, or another process kept the file busy.
+        """
+        connection = self.connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:  # SQLite itself rolls back where the disk is full
+                    connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            raise RetryLater(f"the state file refused ({error})", where=self.path) from error
+
+    def _prepare(self, born_at: str) -> None:
+        connection = self.connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        with self.transaction():
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            if schema == 0:
+                for statement in _TABLES.split(";"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO identity VALUES (?, ?)", (uuid.uuid4().hex[:8], born_at))
+                connection.execute(f"PRAGMA user_version = {SCHEMA}")
+            elif schema != SCHEMA:
+                raise StopService(
+                    f"written by another version (schema {schema}, this one knows {SCHEMA})",
+                    where=self.path,
+                    hint="use that version, or move the file away: it is made again from the archive",
+                )
+        self.daemon_id, self.born_at = connection.execute("SELECT daemon_id, born_at FROM identity").fetchone()

@@ -1,0 +1,97 @@
+"""The ledger: which files were dealt with, and how.
+
+The rule: a file is known by its bytes (sha256). The stat figures kept here only spare reading it again, and they count
+only while all of them are the same.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from modelwarden.state.database import Database
+
+Figures = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime in ns, ctime in ns. The ctime catches a rewrite that restores size and mtime."""
+
+
+class Dealt(NamedTuple):
+    """A file that needs no more work while its figures stay.
+
+    Attributes:
+        path: as the scan gives it.
+        figures: of the bytes that were read.
+        sha256: of those bytes.
+        run: the run they became, or None for a rejected file.
+        reason: why it was rejected, or None.
+    """
+
+    path: str
+    figures: Figures
+    sha256: str
+    run: str | None
+    reason: str | None
+
+
+class Ledger:
+    """The files of this host's watched folders. Reads come from memory, so a scan costs no query a file."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.connection
+        self._known: dict[str, tuple[Figures, bool]] = {}
+        for path, *figures, archived in self._connection.execute(
+            "SELECT path, device, inode, size, mtime_ns, ctime_ns, run IS NOT NULL FROM files"
+        ):
+            self._known[os.fsdecode(path)] = (_figures(figures), bool(archived))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def is_dealt_with(self, path: str, figures: Figures) -> bool:
+        """Whether the file at the path was archived or rejected, and is still that file."""
+        known = self._known.get(path)
+        return known is not None and known[0] == figures
+
+    def was_archived(self, path: str) -> bool:
+        """Whether what is known at the path became a run (and not a rejected file)."""
+        known = self._known.get(path)
+        return known is not None and known[1]
+
+    def device(self, path: str) -> int | None:
+        """The device that the file was on, or None for a path that is not known."""
+        known = self._known.get(path)
+        return None if known is None else known[0][0]
+
+    def record(self, files: Iterable[Dealt]) -> None:
+        """Note files, inside the caller's transaction; call `remember` after it."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(os.fsencode(file.path), *file.figures, file.sha256, file.run, file.reason) for file in files],
+        )
+
+    def remember(self, files: Iterable[Dealt]) -> None:
+        """Take over into memory what the committed transaction recorded."""
+        for file in files:
+            self._known[file.path] = (file.figures, file.run is not None)
+
+    def paths(self) -> Iterator[str]:
+        """Every path that is known."""
+        return iter(self._known)
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop files that are gone, inside the caller's transaction."""
+        gone = list(paths)
+        self._connection.executemany("DELETE FROM files WHERE path = ?", [(os.fsencode(path),) for path in gone])
+        for path in gone:
+            self._known.pop(path, None)
+
+    def reject(self, identity: str, at: str, path: str, reason: str) -> bool:
+        """Note rejected bytes, inside the caller's transaction; False where these bytes are noted already."""
+        cursor = self._connection.execute(
+            "INSERT OR IGNORE INTO rejections VALUES (?, ?, ?, ?)", (identity, at, path, reason)
+        )
+        return cursor.rowcount == 1
+
+
+def _figures(row: list[int]) -> Figures:
+    device, inode, size, mtime_ns, ctime_ns = row
+    return device, inode, size, mtime_ns, ctime_ns
