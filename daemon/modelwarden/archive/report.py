@@ -12,8 +12,8 @@ from typing import Final
 
 from modelwarden.archive.document import RunRecord
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.gating import checkpoint_advice, metric_sentence
-from modelwarden.gate.policy import Better, Policy
+from modelwarden.gate.gating import checkpoint_advice, metric_comparison
+from modelwarden.gate.policy import Policy
 
 SPARK_LEVELS: Final = "▁▂▃▄▅▆▇█"
 SPARK_MISSING: Final = "·"
@@ -69,7 +69,7 @@ def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
         yield f"  - {spark_line(model.history)} {_span_of(model.history)}"
     if model.classification is Classification.APPROVED:
         yield "  - " + ", ".join(
-            metric_sentence(gate, band, value)
+            metric_comparison(gate, band, value)
             for gate, band, value in zip(policy.gates, model.bands, model.values, strict=True)
         )
     for reason in model.reasons:
@@ -129,7 +129,7 @@ def _policy_lines(policy: Policy) -> Iterator[str]:
     yield "| metric | APPROVED | REVIEW | DROP |"
     yield "|---|---|---|---|"
     for gate in policy.gates:
-        within, beyond = (">=", "<") if gate.better is Better.HIGHER else ("<=", ">")
+        within, beyond = gate.signs
         yield (f"| {gate.label} | {within} {gate.approve!r} | {within} {gate.review!r} | {beyond} {gate.review!r} |")
     yield ""
     yield (

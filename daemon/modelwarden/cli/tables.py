@@ -10,19 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelwarden.gate.assessment import Assessment, Classification
-from modelwarden.gate.gating import checkpoint_advice
+from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.policy import METRICS, Policy
 
 PIPE_WIDTH: Final = 200
 """Columns where standard output is no terminal, so that nothing a script greps for is cut."""
 
-_STYLES: Final = {
-    Classification.APPROVED: "bold green",
-    Classification.REVIEW: "yellow",
-    Classification.DROP: "red",
-}
-_SHORT: Final = {"profit_factor": "PF", "consistency": "consist.", "max_drawdown": "max DD"}
+_BAND_STYLES: Final = {Band.APPROVED: "green", Band.REVIEW: "yellow", Band.DROP: "red", Band.INVALID: "bold red"}
+_SHORT: Final = {"profit_factor": "PF", "consistency": "cons.", "max_drawdown": "max DD"}
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> None:
@@ -43,18 +38,17 @@ def print_json(value: object) -> None:
     typer.echo(to_json(value, indent=2, inf_nan_mode="null").decode())
 
 
-def coloured(classification: Classification) -> Text:
-    """The class as a cell."""
-    return Text(classification, style=_STYLES[classification])
-
-
 MODEL_HEADINGS: Final = ("class", *(_SHORT.get(name, name) for name in METRICS), "why")
 MODEL_FIGURES: Final = MODEL_HEADINGS[1 : 1 + len(METRICS)]
 
 
 def model_cells(model: Assessment) -> Sequence[str | Text]:
-    """A model's cells under MODEL_HEADINGS."""
-    return (coloured(model.classification), *map(_figure, model.values), _why(model))
+    """A model's cells under MODEL_HEADINGS; a figure has the colour of its band."""
+    figures = (
+        Text("-" if value is None else f"{value:.4g}", style=_BAND_STYLES[band])
+        for value, band in zip(model.values, model.bands, strict=True)
+    )
+    return (Text(model.classification, style=_BAND_STYLES[Band(model.classification)]), *figures, _why(model))
 
 
 def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
@@ -71,10 +65,17 @@ def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
     }
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
 def _why(model: Assessment) -> str:
-    advice = [checkpoint_advice(model)] if model.use_checkpoint else []
-    return ", ".join([*model.flags, *advice])
+    short = [
+        f"{_SHORT.get(name, name)} in REVIEW"
+        for name, band in zip(METRICS, model.bands, strict=True)
+        if band is Band.REVIEW and model.classification is Classification.REVIEW
+    ]
+    advice = [f"checkpoint {_checkpoint(model)}"] if model.use_checkpoint else []
+    return ", ".join([*short, *model.flags, *advice])
+
+
+def _checkpoint(model: Assessment) -> str:
+    if model.checkpoint_update is not None:
+        return str(model.checkpoint_update)
+    return f"of point {(model.best_idx or 0) + 1}"

@@ -7,8 +7,8 @@ comes with the bound that it missed; a long list is cut, with a count of what wa
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.gating import checkpoint_advice, metric_sentence
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Band, Classification, Flag
+from modelwarden.gate.gating import checkpoint_advice, metric_comparison
 from modelwarden.gate.policy import Policy
 
 MODELS_NAMED: Final = 10
@@ -20,6 +20,13 @@ RUNS_NAMED: Final = 20
 REPEAT_MARK: Final = "(possible repeat) "
 
 SEPARATOR: Final = " · "
+
+_DECIDING: Final = {
+    Classification.APPROVED: (Band.APPROVED,),
+    Classification.REVIEW: (Band.REVIEW,),
+    Classification.DROP: (Band.DROP, Band.INVALID),
+}
+"""The bands whose figures decided a class."""
 
 
 class Message(NamedTuple):
@@ -94,7 +101,7 @@ def _run_lines(news: RunNews, on: Collection[str]) -> Iterator[str]:
         if not models:
             continue
         yield f"{classification} ({len(models)})"
-        yield from _cut(["\n".join(_model_lines(model, news.policy)) for model in models], MODELS_NAMED)
+        yield from _cut([_model_line(model, news.policy) for model in models], MODELS_NAMED)
         yield ""
     if news.run_name is not None:
         yield f"run name: {news.run_name}"
@@ -102,17 +109,19 @@ def _run_lines(news: RunNews, on: Collection[str]) -> Iterator[str]:
     yield f"report: {news.report}"
 
 
-def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
-    yield f"- {model.symbol}" + (f" [{', '.join(model.flags)}]" if model.flags else "")
+def _model_line(model: Assessment, policy: Policy) -> str:
+    parts = [
+        metric_comparison(gate, band, value)
+        for gate, band, value in zip(policy.gates, model.bands, model.values, strict=True)
+        if band in _DECIDING[model.classification]
+    ]
+    if Flag.UNCALIBRATED_REWARD_SCALE in model.flags:
+        parts.append("uncalibrated reward scale")
+    if Flag.UNSTABLE_TRAINING in model.flags:
+        parts.append("unstable training")
     if model.use_checkpoint:
-        yield f"  {checkpoint_advice(model)}"
-    if model.classification is Classification.APPROVED:
-        yield "  " + ", ".join(
-            metric_sentence(gate, band, value)
-            for gate, band, value in zip(policy.gates, model.bands, model.values, strict=True)
-        )
-    for reason in model.reasons:
-        yield f"  {reason}"
+        parts.append(checkpoint_advice(model))
+    return f"- {model.symbol}: {', '.join(parts)}"
 
 
 def _counts(counts: Mapping[Classification, int]) -> str:

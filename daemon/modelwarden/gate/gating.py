@@ -11,7 +11,7 @@ from operator import truediv
 from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import Assessment, Band, Checkpoint, Classification, Flag
-from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, Better, MetricGate, ModelGatingConfig, Policy
+from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, MetricGate, ModelGatingConfig, Policy
 from modelwarden.gate.summary import Model, Summary
 
 FLOAT_NOISE: Final = 1e-9
@@ -241,22 +241,25 @@ def checkpoint_advice(assessment: Assessment, quote: Callable[[str], str] = str)
 
 
 def metric_sentence(gate: MetricGate, band: Band, value: float | None) -> str:
-    """Why a metric is not in the APPROVED band, with the bound that it missed."""
-    higher = gate.better is Better.HIGHER
-    match band:
-        case Band.APPROVED:
-            figure, bound = tell_apart(value or 0.0, gate.approve)
-            return f"{gate.label} {figure} {'>=' if higher else '<='} {bound}"
-        case Band.REVIEW if value == math.inf:
-            return f"{gate.label} is infinite (no losing trade): a person looks"
-        case Band.REVIEW:
-            figure, bound = tell_apart(value or 0.0, gate.approve)
-            return f"{gate.label} {figure} {'<' if higher else '>'} {bound}, the bound of APPROVED"
-        case Band.DROP:
-            figure, bound = tell_apart(value or 0.0, gate.review)
-            return f"{gate.label} {figure} {'<' if higher else '>'} {bound}, the bound of REVIEW"
-        case Band.INVALID:
-            return f"{gate.label} {_why_invalid(gate, value)}"
+    """Why a metric is not in the APPROVED band, with the bound that it missed and what that bound is."""
+    comparison = metric_comparison(gate, band, value)
+    if band is Band.DROP:
+        return f"{comparison}, the bound of REVIEW"
+    if band is Band.REVIEW and value != math.inf:
+        return f"{comparison}, the bound of APPROVED"
+    return comparison
+
+
+def metric_comparison(gate: MetricGate, band: Band, value: float | None) -> str:
+    """The figure beside the bound that put it in its band: `profit factor 1.10 < 1.30`."""
+    if value is None or band is Band.INVALID:
+        return f"{gate.label} {_why_invalid(gate, value)}"
+    if value == math.inf:
+        return f"{gate.label} is infinite (no losing trade): a person looks"
+    figure, bound = tell_apart(value, gate.review if band is Band.DROP else gate.approve)
+    within, beyond = gate.signs
+    sign = within if band is Band.APPROVED else beyond
+    return f"{gate.label} {figure} {sign} {bound}"
 
 
 def _why_invalid(gate: MetricGate, value: float | None) -> str:

@@ -57,6 +57,11 @@ class MetricGate:
     outside_hint: str = ""
     infinity_flag: Flag | None = None
 
+    @property
+    def signs(self) -> tuple[str, str]:
+        """How a figure within a bound and one beyond it compare to it."""
+        return (">=", "<") if self.better is Better.HIGHER else ("<=", ">")
+
     def band(self, value: float | None) -> Band:
         """The band of a final figure. Bounds are inclusive and compared exactly.
 

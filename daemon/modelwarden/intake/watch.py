@@ -76,7 +76,7 @@ class Watch:
         self.overflows = 0
 
     def start(self) -> None:
-        """Arm every root that is there. Scan after this, not before: what comes between is seen twice then, not never."""
+        """Arm every root that is there. Scan after this, not before: then what comes between is not missed."""
         logging.getLogger("watchdog.observers").addHandler(self._overflow)
         self.supervise()
 

@@ -1,0 +1,129 @@
+"""Real processes for tests: a running daemon, commands, and waiting on a condition with a deadline."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DEADLINE = 30.0
+"""Seconds until a condition that does not come true fails the test; generous, for a loaded machine."""
+
+
+def until[T](condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+    """Return the first truthy value of the condition; fail the test with `what` when the deadline passes."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.01)
+
+
+def modelwarden(
+    *arguments: str | os.PathLike[str],
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. Output is decoded as UTF-8; check `returncode` yourself."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "modelwarden", *map(os.fspath, arguments)],
+        cwd=cwd,
+        env=clean_environment(env),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=timeout,
+        check=False,
+    )
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without settings of modelwarden's or of systemd's."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MODELWARDEN_") and name not in {"NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"}
+    }
+    return kept | dict(extra or {})
+
+
+class Daemon:
+    """A running `modelwarden run`. Its log is a file of JSON lines, read as it grows."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """The events so far, all or those of one name; lines that are no events are left out."""
+        events = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return events if name is None else [event for event in events if event["event"] == name]
+
+    def wait_for(self, name: str, count: int = 1, seconds: float = DEADLINE) -> list[dict[str, Any]]:
+        """Wait until there are that many events of a name."""
+
+        def enough() -> list[dict[str, Any]]:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log.read_text()}")
+            found = self.events(name)
+            return found if len(found) >= count else []
+
+        return until(enough, f"{count} x {name} in\n{self.log.read_text()}", seconds)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = DEADLINE) -> int:
+        """Send a signal and wait for the end; return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def running_daemon(
+    *arguments: str | os.PathLike[str],
+    log: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    ready: bool = True,
+) -> Iterator[Daemon]:
+    """Start `modelwarden run` and wait until it is ready; it is killed at the end where a test left it running."""
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "modelwarden", "run", *map(os.fspath, arguments)],
+            cwd=cwd,
+            env=clean_environment(env),
+            stdout=stream,
+            stderr=stream,
+        )
+    daemon = Daemon(process, log)
+    try:
+        if ready:
+            daemon.wait_for("ready")
+        yield daemon
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def drop(data: bytes, folder: Path, name: str = "summary.json") -> Path:
+    """Rename a finished file into a folder, as a careful trainer does; return its path."""
+    temporary = folder / f".{name}.tmp"
+    temporary.write_bytes(data)
+    return temporary.rename(folder / name)
+
+
+def index_of(archive: Path) -> Sequence[dict[str, Any]]:
+    """The runs in index.json; empty while there is none."""
+    try:
+        document = json.loads((archive / "index.json").read_bytes())
+    except FileNotFoundError:
+        return []
+    runs: Sequence[dict[str, Any]] = document["runs"]
+    return runs
