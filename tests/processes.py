@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 DEADLINE = 30.0
 """Seconds until a condition that does not come true fails the test; generous, for a loaded machine."""
 
 
-def until[T](condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+def until(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
     """Return the first truthy value of the condition; fail the test with `what` when the deadline passes."""
     end = time.monotonic() + seconds
     while True:

@@ -28,7 +28,9 @@ def series_summary(
     names = ("fitness_score", "profit_factor", "consistency", "max_drawdown")
     summary: dict[str, Any] = {
         "results": {
-            symbol: {"metrics": {name: list(column) for name, column in zip(names, zip(*points, strict=True), strict=True)}}
+            symbol: {
+                "metrics": {name: list(column) for name, column in zip(names, zip(*points, strict=True), strict=True)}
+            }
             for symbol, points in models.items()
         }
     }
