@@ -37,7 +37,7 @@ def modelwarden(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. Output is decoded as UTF-8; check `returncode` yourself."""
     return subprocess.run(
-        [sys.executable, "-P", "-m", "modelwarden", *map(os.fspath, arguments)],
+        [sys.executable, "-P", "-m", "modelwarden", *arguments],
         cwd=cwd,
         env=clean_environment(env),
         capture_output=True,
@@ -97,7 +97,7 @@ def running_daemon(
     """Start `modelwarden run` and wait until it is ready; it is killed at the end where a test left it running."""
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "modelwarden", "run", *map(os.fspath, arguments)],
+            [sys.executable, "-P", "-m", "modelwarden", "run", *arguments],
             cwd=cwd,
             env=clean_environment(env),
             stdout=stream,
