@@ -157,7 +157,7 @@ class TrainingArchiveManager:
 
     def get_symbol_history(self, symbol: str) -> list[SymbolAssessment]:
         """A symbol's assessments over all runs, oldest first; empty for a symbol that no run has."""
-        return [_symbol_assessment(name, assessment) for name, assessment in self._pipeline.catalog.history(symbol)]
+        return [_symbol_assessment(name, assessment) for name, assessment, _ in self._pipeline.catalog.history(symbol)]
 
     def _archived(self, run: RunRecord) -> ArchivedRun:
         return ArchivedRun(

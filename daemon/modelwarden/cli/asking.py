@@ -80,7 +80,7 @@ def show(
         typer.echo(f"{found.timestamp}{name}: {counts}; policy {found.policy}, archived {found.archived_at}")
         print_table(
             ("symbol", *MODEL_HEADINGS),
-            ((model.symbol, *model_cells(model)) for model in models),
+            ((model.symbol, *model_cells(model, policy)) for model in models),
             right=MODEL_FIGURES,
         )
 
@@ -115,14 +115,11 @@ def history(
         if not rows:
             raise UnknownRun(f"no run has a model called {symbol!r}", where=pipeline.archive.root)
         if as_json:
-            policies = {run.timestamp: run.policy for name, _ in rows if (run := pipeline.catalog.run(name))}
-            print_json(
-                [{"run": name, **model_json(model, pipeline.catalog.policy(policies[name]))} for name, model in rows]
-            )
+            print_json([{"run": name, **model_json(model, policy)} for name, model, policy in rows])
             return
         print_table(
             ("run", *MODEL_HEADINGS),
-            ((name, *model_cells(model)) for name, model in rows),
+            ((name, *model_cells(model, policy)) for name, model, policy in rows),
             right=MODEL_FIGURES,
         )
 

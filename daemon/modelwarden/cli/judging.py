@@ -54,7 +54,7 @@ def check(
         )
     else:
         for file, models in judged:
-            _print_file(file, models)
+            _print_file(file, models, policy)
     approved = all(model.classification is Classification.APPROVED for _, models in judged for model in models)
     raise typer.Exit(BAD_INPUT if bad else ALL_APPROVED if approved else NOT_ALL_APPROVED)
 
@@ -68,11 +68,11 @@ def _judge(file: str, policy: Policy) -> list[Assessment]:
     return assess_summary(parse_summary(data, policy.gates), policy)
 
 
-def _print_file(file: str, models: list[Assessment]) -> None:
+def _print_file(file: str, models: list[Assessment], policy: Policy) -> None:
     counts = count_by_classification(models)
     typer.echo(f"{file}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
     print_table(
         ("symbol", *MODEL_HEADINGS),
-        ((model.symbol, *model_cells(model)) for model in models),
+        ((model.symbol, *model_cells(model, policy)) for model in models),
         right=MODEL_FIGURES,
     )

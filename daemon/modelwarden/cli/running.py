@@ -11,7 +11,7 @@ import typer
 
 from modelwarden.cli.options import Archive, Config
 from modelwarden.events import log
-from modelwarden.service.config import Settings, load_settings
+from modelwarden.service.config import Settings, load_settings, others_can_read
 from modelwarden.service.courier_process import drain_outbox
 from modelwarden.service.logs import configure_logs
 from modelwarden.service.wiring import destinations_of, only_courier, open_courier, open_service
@@ -44,6 +44,8 @@ def run(
     """Watch, judge, archive and announce, until told to stop."""
     settings, path = load_settings(config, watch=watch, archive=archive)
     configure_logs(settings.log.level, settings.log.format)
+    if others_can_read(path, settings):
+        log.warning("config_readable_by_others", path=path, hint="it holds a URL: chmod 640")
     arguments = _courier_arguments(path, settings)
     if courier and settings.notify.destination:
         destinations_of(settings)

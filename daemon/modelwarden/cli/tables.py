@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelwarden.gate.assessment import Assessment, Band, Classification
-from modelwarden.gate.policy import METRICS, Policy
+from modelwarden.gate.policy import METRICS, MetricGate, Policy
 
 PIPE_WIDTH: Final = 200
 """Columns where standard output is no terminal, so that nothing a script greps for is cut."""
@@ -42,11 +42,11 @@ MODEL_HEADINGS: Final = ("class", *(_SHORT.get(name, name) for name in METRICS),
 MODEL_FIGURES: Final = MODEL_HEADINGS[1 : 1 + len(METRICS)]
 
 
-def model_cells(model: Assessment) -> Sequence[str | Text]:
+def model_cells(model: Assessment, policy: Policy) -> Sequence[str | Text]:
     """A model's cells under MODEL_HEADINGS; a figure has the colour of its band."""
     figures = (
-        Text("-" if value is None else f"{value:.4g}", style=_BAND_STYLES[band])
-        for value, band in zip(model.values, model.bands, strict=True)
+        Text(_figure(gate, value, band), style=_BAND_STYLES[band])
+        for gate, value, band in zip(policy.gates, model.values, model.bands, strict=True)
     )
     return (Text(model.classification, style=_BAND_STYLES[Band(model.classification)]), *figures, _why(model))
 
@@ -65,14 +65,23 @@ def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
     }
 
 
+def _figure(gate: MetricGate, value: float | None, band: Band) -> str:
+    """Four digits, and more where fewer would show a figure of another band: 0.69999 is not 0.7."""
+    if value is None:
+        return "-"
+    texts = (f"{value:.{digits}g}" for digits in range(4, 17))
+    return next((text for text in texts if gate.band(float(text)) is band), repr(value))
+
+
 def _why(model: Assessment) -> str:
-    short = [
-        f"{_SHORT.get(name, name)} in REVIEW"
+    missed = [
+        _SHORT.get(name, name)
         for name, band in zip(METRICS, model.bands, strict=True)
         if band is Band.REVIEW and model.classification is Classification.REVIEW
     ]
+    review = [f"review {' + '.join(missed)}"] if missed else []
     advice = [f"checkpoint {_checkpoint(model)}"] if model.use_checkpoint else []
-    return ", ".join([*short, *model.flags, *advice])
+    return ", ".join([*review, *model.flags, *advice])
 
 
 def _checkpoint(model: Assessment) -> str:

@@ -6,7 +6,7 @@ import typer
 
 from modelwarden.cli.options import Archive, Config, settings_for_asking
 from modelwarden.cli.tables import print_table
-from modelwarden.service.config import load_settings
+from modelwarden.service.config import load_settings, others_can_read
 from modelwarden.service.wiring import destinations_of, open_pipeline, policy_of, state_dir_of
 
 config_commands = typer.Typer(help="The settings.", no_args_is_help=True)
@@ -29,6 +29,8 @@ def config_check(
     settings, path = load_settings(file or config)
     destinations_of(settings)
     policy = policy_of(settings)
+    if others_can_read(path, settings):
+        typer.echo(f"modelwarden: {path}: holds a URL and everybody can read it: chmod 640", err=True)
     typer.echo(f"{path or 'no file: defaults and environment'}: right")
     print_table(
         ("setting", "value"),

@@ -193,6 +193,11 @@ def load_settings(
     return _absolute(settings, base), path
 
 
+def others_can_read(path: str | None, settings: Settings) -> bool:
+    """Whether the file holds a destination's URL, a secret, and everybody on the host may read it."""
+    return bool(path and settings.notify.destination and os.stat(path).st_mode & 0o004)
+
+
 def _absolute(settings: Settings, base: Path) -> Settings:
     def resolve(path: str) -> str:
         return os.path.normpath(base / Path(path).expanduser())

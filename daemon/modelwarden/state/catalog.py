@@ -163,16 +163,18 @@ class Catalog:
         )
         return [symbol for (symbol,) in rows]
 
-    def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment]]:
-        """A symbol's assessments with their run's name, oldest first; with a limit the youngest so many."""
+    def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
+        """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""
         rows = self._connection.execute(
             f"SELECT timestamp, policy, reward_scale, {_MODEL_COLUMNS} FROM assessments JOIN runs USING (run) "
             "WHERE symbol = ? ORDER BY run DESC LIMIT ?",
             (symbol, -1 if limit is None else limit),
         ).fetchall()
-        return [
-            (name, _assessment(model, self.policy(policy), scale)) for name, policy, scale, *model in reversed(rows)
-        ]
+        found = []
+        for name, policy_id, scale, *model in reversed(rows):
+            policy = self.policy(policy_id)
+            found.append((name, _assessment(model, policy, scale), policy))
+        return found
 
     def policy(self, policy_id: str) -> Policy:
         """The thresholds behind an id that a run names."""
