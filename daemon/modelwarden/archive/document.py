@@ -149,8 +149,8 @@ def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, An
     """One model as model_assessments.json has it; only values that strict JSON can hold."""
     return {
         "symbol": assessment.symbol,
-        "classification": assessment.classification,
-        "flags": assessment.flags,
+        "classification": _TEXT[assessment.classification],
+        "flags": [_TEXT[flag] for flag in assessment.flags],
         "use_checkpoint": assessment.use_checkpoint,
         "best_idx": assessment.best_idx,
         "checkpoint_update": assessment.checkpoint_update,
@@ -162,12 +162,16 @@ def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, An
                 "value": finite_or_none(value),
                 "approve": gate.approve,
                 "review": gate.review,
-                "band": band,
+                "band": _TEXT[band],
             }
             for gate, value, band in zip(policy.gates, assessment.values, assessment.bands, strict=True)
         },
         "reasons": assessment.reasons,
     }
+
+
+_TEXT: Final[Mapping[str, str]] = {word: word.value for word in (*Classification, *Band, *Flag)}
+"""The words as plain text: the JSON writer asks every enum member for its value, which costs half the document."""
 
 
 def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:

@@ -12,8 +12,8 @@ from typing import Final
 
 from modelwarden.archive.document import RunRecord
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.gating import checkpoint_advice, metric_comparison
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 SPARK_LEVELS: Final = "▁▂▃▄▅▆▇█"
 SPARK_MISSING: Final = "·"
@@ -66,39 +66,46 @@ def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
     if model.use_checkpoint:
         yield f"  - **{checkpoint_advice(model, quote=code_span)}**"
     if model.history:
-        yield f"  - {spark_line(model.history)} {_span_of(model.history)}"
+        yield f"  - {spark_line(model.history)} {_span_of(model)}"
     if model.classification is Classification.APPROVED:
-        yield "  - " + ", ".join(
-            metric_comparison(gate, band, value)
-            for gate, band, value in zip(policy.gates, model.bands, model.values, strict=True)
-        )
+        yield f"  - {', '.join(metric_comparisons(model, policy))}"
     for reason in model.reasons:
         yield f"  - {reason}"
 
 
-def _span_of(history: Sequence[float]) -> str:
-    points = [point for point in history if math.isfinite(point)]
-    if not points:
+def _span_of(model: Assessment) -> str:
+    history = model.history
+    if model.peak is None:
         return "no usable point"
-    return f"{points[0]:.3g} → {points[-1]:.3g}, peak {max(points):.3g}, {len(history)} points"
+    first, last = history[0], history[-1]
+    if not math.isfinite(first + last):
+        usable = [point for point in history if math.isfinite(point)]
+        first, last = usable[0], usable[-1]
+    return f"{first:.3g} → {last:.3g}, peak {model.peak:.3g}, {len(history)} points"
 
 
 def spark_line(history: Sequence[float]) -> str:
     """The history as a line of blocks from its lowest to its highest point, `·` where a point is missing."""
     points = _thin(history)
-    finite = [point for point in points if math.isfinite(point)]
-    if not finite:
-        return SPARK_MISSING * len(points)
-    low, high = min(finite), max(finite)
-    # Halved before the difference: the difference of the two largest floats overflows.
-    half_span = high / 2 - low / 2
-    if half_span == 0:
-        return "".join(SPARK_LEVELS[3] if math.isfinite(point) else SPARK_MISSING for point in points)
-    top = len(SPARK_LEVELS) - 1
-    return "".join(
-        SPARK_LEVELS[round((point / 2 - low / 2) / half_span * top)] if math.isfinite(point) else SPARK_MISSING
-        for point in points
-    )
+    if math.isfinite(sum(points)):
+        return _blocks(points)
+    drawn = iter(_blocks([point for point in points if math.isfinite(point)]))
+    return "".join(next(drawn) if math.isfinite(point) else SPARK_MISSING for point in points)
+
+
+def _blocks(points: Sequence[float]) -> str:
+    """A block a point; all points finite."""
+    if not points:
+        return ""
+    low, high = min(points), max(points)
+    if low == high:
+        return SPARK_LEVELS[3] * len(points)
+    # Quartered: the difference of the two largest floats, and its multiples, must not overflow.
+    scale = (len(SPARK_LEVELS) - 1) / (high / 4 - low / 4)
+    if math.isinf(scale):  # the span is one of the smallest floats
+        return "".join(SPARK_LEVELS[-1] if point > low else SPARK_LEVELS[0] for point in points)
+    quarter = low / 4 - 0.5 / scale  # half a level more: int() then rounds
+    return "".join([SPARK_LEVELS[int((point / 4 - quarter) * scale)] for point in points])
 
 
 def _thin(history: Sequence[float]) -> Sequence[float]:

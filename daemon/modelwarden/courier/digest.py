@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Band, Classification, Flag
-from modelwarden.gate.gating import checkpoint_advice, metric_comparison
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 MODELS_NAMED: Final = 10
 """Most models of one class that a message names (Slack shows 3,000 characters of a section)."""
@@ -110,11 +110,7 @@ def _run_lines(news: RunNews, on: Collection[str]) -> Iterator[str]:
 
 
 def _model_line(model: Assessment, policy: Policy) -> str:
-    parts = [
-        metric_comparison(gate, band, value)
-        for gate, band, value in zip(policy.gates, model.bands, model.values, strict=True)
-        if band in _DECIDING[model.classification]
-    ]
+    parts = metric_comparisons(model, policy, _DECIDING[model.classification])
     if Flag.UNCALIBRATED_REWARD_SCALE in model.flags:
         parts.append("uncalibrated reward scale")
     if Flag.UNSTABLE_TRAINING in model.flags:

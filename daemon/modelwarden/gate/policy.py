@@ -226,6 +226,9 @@ class Policy:
         """The policy that a run recorded. Raises ValueError or TypeError where it is not one of ours."""
         return cls.from_config(ModelGatingConfig(**thresholds))
 
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     @cached_property
     def id(self) -> str:
         """Eight hex digits that change when any threshold does."""

@@ -4,19 +4,20 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from modelwarden.gate.assessment import (
     CLASSIFICATIONS,
     Assessment,
+    Band,
     Classification,
     Flag,
     finite_or_none,
 )
-from modelwarden.gate.gating import explain
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import run_key
+from modelwarden.gate.wording import explain
 from modelwarden.state.database import Database
 
 _FLAGS: Final = tuple(Flag)
@@ -105,7 +106,7 @@ class Catalog:
                     model.peak,
                     finite_or_none(model.decline),
                     finite_or_none(model.largest_fall),
-                    *_stored(model, policy),
+                    *_stored(model),
                 )
                 for position, model in enumerate(assessments)
             ],
@@ -186,17 +187,21 @@ class Catalog:
         return self._policies[policy_id]
 
 
-def _stored(model: Assessment, policy: Policy) -> Iterator[float | None]:
-    """The four figures as a table can hold them: NaN is null, an infinity that means something stays."""
-    for gate, value in zip(policy.gates, model.values, strict=True):
-        keeps = gate.infinity_flag is not None and gate.infinity_flag in model.flags
-        yield value if keeps else finite_or_none(value)
+def _stored(model: Assessment) -> Sequence[float | None]:
+    """The four figures as a table can hold them: NaN is null, an infinity stays where it means something."""
+    if Flag.INVALID_METRIC not in model.flags:
+        return model.values  # all of them judged, so finite, or infinite and meant
+    return [
+        value if band is not Band.INVALID else finite_or_none(value)
+        for value, band in zip(model.values, model.bands, strict=True)
+    ]
 
 
 def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) -> Assessment:
     symbol, code, bits, best_idx, checkpoint, peak, decline, fall, *values = row
     flags = tuple(flag for flag in _FLAGS if bits & _BIT[flag])
-    assessment = Assessment(
+    bands = tuple(gate.band(value) for gate, value in zip(policy.gates, values, strict=True))
+    return Assessment(
         symbol=symbol,
         classification=CLASSIFICATIONS[code],
         flags=flags,
@@ -204,11 +209,10 @@ def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) 
         best_idx=best_idx,
         checkpoint_update=checkpoint,
         values=tuple(values),
-        bands=tuple(gate.band(value) for gate, value in zip(policy.gates, values, strict=True)),
+        bands=bands,
         peak=peak,
         decline=decline,
         largest_fall=fall,
-        reasons=(),
+        reasons=explain(policy, values, bands, flags, peak, decline, fall, reward_scale),
         history=(),
     )
-    return assessment._replace(reasons=tuple(explain(assessment, policy, reward_scale)))

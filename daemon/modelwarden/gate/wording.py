@@ -1,0 +1,158 @@
+"""How a judgement is put in words: the figure, the bound it missed, the checkpoint to take instead.
+
+The rule: a sentence never shows a figure and its bound alike unless they are, and a bound is shown with all its digits.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from modelwarden.gate.assessment import Assessment, Band, Flag
+from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, MetricGate, Policy
+
+_LONGEST_PLAIN: Final = 1e6
+"""From here on figures are written as Python writes them; a fitness of 1e300 has no use for decimals."""
+
+_MOST_DECIMALS: Final = 7
+"""More decimals than this are no easier to read than all digits."""
+
+
+def explain(
+    policy: Policy,
+    values: Sequence[float | None],
+    bands: Sequence[Band],
+    flags: Sequence[Flag],
+    peak: float | None,
+    decline: float | None,
+    largest_fall: float | None,
+    reward_scale: float | None,
+) -> tuple[str, ...]:
+    """Sentences that name the figures which decided, with the bounds they missed. Fields as in `Assessment`."""
+    reasons = [
+        _sentence(phrases[band], gate, value)
+        for gate, phrases, band, value in zip(policy.gates, _phrases(policy), bands, values, strict=True)
+        if band is not Band.APPROVED
+    ]
+    if Flag.UNCALIBRATED_REWARD_SCALE in flags:
+        reasons.append(
+            f"reward_scale is {reward_scale!r}; the bounds are calibrated for {CALIBRATED_REWARD_SCALE!r}: "
+            "the drawdown can't be compared"
+        )
+    if Flag.FITNESS_DECLINE in flags:
+        share = _share(decline, policy.decline_threshold, peak)
+        reasons.append(f"final fitness is {share} below its peak")
+    if Flag.UNSTABLE_TRAINING in flags:
+        share = _share(largest_fall, policy.oscillation_threshold, peak)
+        reasons.append(f"fitness fell by {share} in training")
+    return tuple(reasons)
+
+
+def metric_comparisons(assessment: Assessment, policy: Policy, bands: Sequence[Band] = tuple(Band)) -> list[str]:
+    """Each figure in one of these bands beside the bound that put it there: `profit factor 1.10 < 1.30`."""
+    return [
+        _comparison(phrases[band], gate, value)
+        for gate, phrases, band, value in zip(
+            policy.gates, _phrases(policy), assessment.bands, assessment.values, strict=True
+        )
+        if band in bands
+    ]
+
+
+def checkpoint_advice(assessment: Assessment, quote: Callable[[str], str] = str) -> str:
+    """Which checkpoint to take instead of the last; the validation point's number where no id is known.
+
+    Args:
+        assessment: of a model with `use_checkpoint`.
+        quote: how an id that is text (the trainer's own, so a stranger's) is shown.
+    """
+    checkpoint = assessment.checkpoint_update
+    if checkpoint is None:
+        return f"use the checkpoint of validation point {(assessment.best_idx or 0) + 1} instead of the last"
+    shown = quote(checkpoint) if isinstance(checkpoint, str) else str(checkpoint)
+    return f"use checkpoint {shown} instead of the last"
+
+
+def tell_apart(value: float, bound: float) -> tuple[str, str]:
+    """Both figures with as many digits as tell them apart, and no fewer than the bound has, or two.
+
+    A message must never say "0.70 < 0.70" about 0.6999999. Equal figures are written alike.
+    """
+    if abs(value) < _LONGEST_PLAIN:
+        for decimals in range(_decimals(bound), _MOST_DECIMALS + 1):
+            figure, limit = f"{value:.{decimals}f}", f"{bound:.{decimals}f}"
+            if figure != limit or value == bound:
+                return figure, limit
+    return repr(value), repr(bound)
+
+
+class _Phrase(NamedTuple):
+    """What is always said of a metric in a band, written once a policy."""
+
+    sign: str
+    bound: float
+    form: str  # of the figure, with the bound's digits
+    bound_text: str
+    ending: str
+
+
+@lru_cache(maxsize=16)
+def _phrases(policy: Policy) -> tuple[dict[Band, _Phrase], ...]:
+    return tuple(
+        {
+            Band.APPROVED: _phrase(gate.signs[0], gate.approve, ""),
+            Band.REVIEW: _phrase(gate.signs[1], gate.approve, ", the bound of APPROVED"),
+            Band.DROP: _phrase(gate.signs[1], gate.review, ", the bound of REVIEW"),
+            Band.INVALID: _phrase("", math.nan, ""),
+        }
+        for gate in policy.gates
+    )
+
+
+def _phrase(sign: str, bound: float, ending: str) -> _Phrase:
+    form = f".{_decimals(bound)}f"
+    return _Phrase(sign, bound, form, format(bound, form), ending)
+
+
+def _sentence(phrase: _Phrase, gate: MetricGate, value: float | None) -> str:
+    """Why a metric is not in the APPROVED band, with the bound that it missed and what that bound is."""
+    return _comparison(phrase, gate, value) + ("" if value == math.inf else phrase.ending)
+
+
+def _comparison(phrase: _Phrase, gate: MetricGate, value: float | None) -> str:
+    if value is None or not phrase.sign:
+        return f"{gate.label} {_why_invalid(gate, value)}"
+    if value == math.inf:
+        return f"{gate.label} is infinite (no losing trade): a person looks"
+    figure, bound = format(value, phrase.form), phrase.bound_text
+    if figure == bound or abs(value) >= _LONGEST_PLAIN:
+        figure, bound = tell_apart(value, phrase.bound)
+    return f"{gate.label} {figure} {phrase.sign} {bound}"
+
+
+def _why_invalid(gate: MetricGate, value: float | None) -> str:
+    if value is None:
+        return "is missing"
+    if math.isnan(value):
+        return "is not a number (NaN)"
+    if math.isinf(value):
+        return "is infinite" if value > 0 else "is minus infinity"
+    return f"{value:.12g} {gate.outside_hint}"
+
+
+def _share(figure: float | None, threshold: float, peak: float | None) -> str:
+    """A decline or a fall as a share of the peak, or as a difference where the peak is not positive."""
+    if figure is None:
+        return "beyond measure"  # it overflowed, and JSON has no infinity
+    if peak is not None and peak > 0:
+        share, bound = tell_apart(figure * 100, round(threshold * 100, 6))
+        return f"{share} % (more than {bound} %)"
+    difference, bound = tell_apart(figure, threshold)
+    return f"{difference} (more than {bound})"
+
+
+@lru_cache(maxsize=256)
+def _decimals(bound: float) -> int:
+    exponent = Decimal(repr(bound)).as_tuple().exponent
+    return max(2, -exponent) if isinstance(exponent, int) else 2
