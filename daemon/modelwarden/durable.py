@@ -19,6 +19,10 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
+_NO_RENAMEAT2: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
+"""What a kernel or a file system answers that lacks the call or the flag."""
+
 _AT_FDCWD: Final = -100
 
 
@@ -55,26 +59,46 @@ def sync_folder(path: str) -> None:
             os.close(descriptor)
 
 
-def replace_file(path: str, data: bytes) -> None:
-    """Make the file hold these bytes: a reader sees the old ones whole or the new ones whole.
+def write_tail(path: str, offset: int, data: bytes) -> None:
+    """Make an existing file hold these bytes from the offset on, and end there; on disk before this returns.
 
-    Written beside it, synced, renamed over it, and the folder synced. A temporary left by a crash is removed first:
-    the caller holds whatever lock makes it the only writer of `path`.
+    Only for a file that nobody reads: until it returns the file is neither the old nor the new one.
 
     Raises:
-        RetryLater: the disk refused; the old bytes stand.
-        StorageSuspect: an fsync failed; the old bytes or the new ones stand.
+        RetryLater: no space, or another refusal of the disk.
+        StorageSuspect: the fsync failed.
     """
-    temporary = f"{path}.new"
-    with _storage_errors("replace", path):
-        remove_if_there(temporary)
+    with _storage_errors("write", path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            write_new_file(temporary, data)
-            os.rename(temporary, path)
-        except BaseException:
-            remove_if_there(temporary)
-            raise
-    sync_folder(os.path.dirname(path))
+            end = offset + len(data)
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(descriptor, view, end - len(view))
+                view = view[written:]
+            os.ftruncate(descriptor, end)
+            _fsync(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+
+def swap_or_rename(new: str, name: str) -> bool:
+    """Give a synced file the name, in one step; the folder is the caller's to sync.
+
+    Returns True where the two swapped names, so that `new` is now the file that had the name before; False where
+    there was none, or the file system can't swap, and `new` was renamed over it.
+
+    Raises:
+        RetryLater: the disk refused; nothing changed.
+    """
+    with _storage_errors("rename", name):
+        code = _renameat2(new, name, _RENAME_EXCHANGE)
+        if code == 0:
+            return True
+        if code not in _NO_RENAMEAT2 | {errno.ENOENT}:
+            raise OSError(code, os.strerror(code), new, None, name)
+        os.rename(new, name)
+        return False
 
 
 def make_folder(path: str) -> None:
@@ -111,14 +135,13 @@ def rename_new(source: str, target: str) -> None:
         RetryLater: the disk refused.
     """
     with _storage_errors("rename", target):
-        if _renameat2 is not None:
-            if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
-                return
-            code = ctypes.get_errno()
-            if code == errno.EEXIST:
-                raise FileExistsError(code, os.strerror(code), target)
-            if code not in {errno.EINVAL, errno.ENOSYS, errno.EPERM}:  # the file system lacks the flag
-                raise OSError(code, os.strerror(code), source, None, target)
+        code = _renameat2(source, target, _RENAME_NOREPLACE)
+        if code == 0:
+            return
+        if code == errno.EEXIST:
+            raise FileExistsError(code, os.strerror(code), target)
+        if code not in _NO_RENAMEAT2:
+            raise OSError(code, os.strerror(code), source, None, target)
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         try:
@@ -173,6 +196,15 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def _renameat2(source: str, target: str, flags: int) -> int:
+    """The system call: 0, or the errno of its refusal; ENOSYS where the C library has none."""
+    if _system_call is None:
+        return errno.ENOSYS
+    if _system_call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags) == 0:
+        return 0
+    return ctypes.get_errno()
+
+
 def _load_renameat2() -> "ctypes._NamedFuncPointer | None":
     """The system call, where the C library has it (Linux, glibc >= 2.28)."""
     try:
@@ -184,4 +216,4 @@ def _load_renameat2() -> "ctypes._NamedFuncPointer | None":
     return function
 
 
-_renameat2: Final = _load_renameat2()
+_system_call: Final = _load_renameat2()

@@ -1,11 +1,11 @@
 """index.json: all runs, oldest first, and the lock under which it and the archive change.
 
-The rule: the index is derived. It is replaced whole, never edited in place, so that a reader never sees it torn; it is
-byte for byte what a rebuild from the archive writes; and whoever finds it changed or unreadable reads the truth anew.
+The rule: the index is derived. A reader never sees it torn; it is byte for byte what a rebuild from the archive writes;
+and whoever finds it changed or unreadable reads the truth anew.
 """
 
 import os
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,8 +13,8 @@ from typing import Final
 import jiter
 from filelock import FileLock, Timeout
 
-from modelwarden import durable
 from modelwarden.archive.document import SCHEMA_VERSION
+from modelwarden.archive.index_file import IndexFile
 from modelwarden.errors import RetryLater
 from modelwarden.gate.timestamp import run_key
 
@@ -22,10 +22,8 @@ INDEX_FILE: Final = "index.json"
 LOCK_FILE: Final = ".index.lock"
 
 _HEAD: Final = b'{"schema_version": %d, "runs": [\n' % SCHEMA_VERSION
+_BETWEEN: Final = b",\n"
 _TAIL: Final = b"\n]}\n"
-
-Signature = tuple[int, int, int]
-"""Inode, size and modification time in ns: whether a replaced file is still the one that was read."""
 
 
 @contextmanager
@@ -54,18 +52,16 @@ def index_lock(root: str, timeout: float) -> Iterator[None]:
 
 
 class Index:
-    """index.json as it was last read or written. Every call is made under `index_lock`.
+    """The runs in index.json, in memory. Every call is made under `index_lock`.
 
     Args:
         root: the archive directory.
+        spare: the path of the file that this process writes the next index.json to (see index_file).
     """
 
-    def __init__(self, root: str) -> None:
-        self.path = os.path.join(root, INDEX_FILE)
-        self._signature: Signature | None = None
-        self._names: list[str] = []  # sorted by run_key
-        self._lines: dict[str, bytes] = {}
-        self._name_of: dict[str, str] = {}  # sha256 -> name
+    def __init__(self, root: str, spare: str) -> None:
+        self._file = IndexFile(os.path.join(root, INDEX_FILE), spare)
+        self._clear()
 
     def __len__(self) -> int:
         return len(self._names)
@@ -83,41 +79,54 @@ class Index:
 
     def is_current(self) -> bool:
         """Whether index.json is still the file that this object read or wrote."""
-        return self._signature is not None and self._signature == _signature(self.path)
+        return self._file.is_current()
 
     def load(self) -> bool:
         """Read index.json. False, and empty, where there is none or it is not what `write` writes."""
-        self._signature = None
-        self._names, self._lines, self._name_of = [], {}, {}
-        try:
-            with open(self.path, "rb") as stream:
-                status = os.fstat(stream.fileno())
-                data = stream.read()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise RetryLater(f"can't be read ({error.strerror})", where=self.path) from error
-        if not (data.startswith(_HEAD) and data.endswith(_TAIL)):
+        self._clear()
+        self._file.drop_spare()
+        data = self._file.read()
+        if data is None or not (data.startswith(_HEAD) and data.endswith(_TAIL)):
             return False
         body = data[len(_HEAD) : -len(_TAIL)]
+        del data
         try:
-            for line in body.split(b",\n") if body else ():
+            for line in body.split(_BETWEEN) if body else ():
                 entry = jiter.from_json(line)
-                self._insert(entry["timestamp"], entry["sha256"], line)
+                self.add(entry["timestamp"], entry["sha256"], line)
         except (ValueError, KeyError, TypeError):
-            self._names, self._lines, self._name_of = [], {}, {}
+            self._clear()
             return False
-        self._signature = (status.st_ino, status.st_size, status.st_mtime_ns)
+        self._true_lines = len(self._names)
         return True
 
     def add(self, name: str, sha256: str, line: bytes) -> None:
-        """Add a run with its line, at its place in time."""
-        self._insert(name, sha256, line)
+        """Add a run with its line, at its place in time.
+
+        Raises:
+            ValueError: not a run's name, or there already.
+        """
+        if name in self._lines:
+            raise ValueError(f"{name!r} is there twice")
+        key = run_key(name)
+        if self._names and key < run_key(self._names[-1]):
+            place = bisect_left(self._names, key, key=run_key)
+            self._names.insert(place, name)
+            self._true_lines = min(self._true_lines, place)
+        else:
+            self._names.append(name)
+        self._lines[name] = line
+        self._size += len(line) + len(_BETWEEN)
+        self._name_of.setdefault(sha256, name)
 
     def discard(self, name: str) -> None:
         """Forget a run that the archive no longer has."""
-        del self._names[bisect_left(self._names, run_key(name), key=run_key)]
-        sha256 = jiter.from_json(self._lines.pop(name))["sha256"]
+        place = bisect_left(self._names, run_key(name), key=run_key)
+        del self._names[place]
+        self._true_lines = min(self._true_lines, place)
+        line = self._lines.pop(name)
+        self._size -= len(line) + len(_BETWEEN)
+        sha256 = jiter.from_json(line)["sha256"]
         if self._name_of.get(sha256) == name:
             del self._name_of[sha256]
 
@@ -128,25 +137,28 @@ class Index:
             RetryLater: the disk refused; the old index stands.
             StorageSuspect: a sync failed.
         """
-        self._signature = None
-        body = b",\n".join(self._lines[name] for name in self._names)
-        durable.replace_file(self.path, _HEAD + body + _TAIL)
-        self._signature = _signature(self.path)
+        true_lines, self._true_lines = self._true_lines, 0
+        self._file.replace(true_lines, self._content_from)
+        self._true_lines = len(self._names)
 
-    def _insert(self, name: str, sha256: str, line: bytes) -> None:
-        if name in self._lines:
-            raise ValueError(f"{name!r} is there twice")
-        if self._names and run_key(name) < run_key(self._names[-1]):
-            insort(self._names, name, key=run_key)
-        else:
-            self._names.append(name)
-        self._lines[name] = line
-        self._name_of.setdefault(sha256, name)
+    def close(self) -> None:
+        """Remove the file that was kept for the next write."""
+        self._file.drop_spare()
 
+    def _clear(self) -> None:
+        self._names: list[str] = []  # sorted by run_key
+        self._lines: dict[str, bytes] = {}
+        self._name_of: dict[str, str] = {}  # sha256 -> name
+        self._size = 0  # of all lines, each with what stands between it and the next
+        self._true_lines = 0  # how many of the first lines index.json has as they are here
 
-def _signature(path: str) -> Signature | None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    def _content_from(self, first: int) -> tuple[int, bytes]:
+        """Where the line of that number begins in the file, and all bytes from there to the end."""
+        lines = [self._lines[name] for name in self._names[first:]]
+        rest = _BETWEEN.join(lines)
+        if first == 0:
+            return 0, _HEAD + rest + _TAIL
+        # The bytes between the last line that stays and the first that follows belong to what follows.
+        size = sum(map(len, lines)) + len(_BETWEEN) * len(lines)
+        offset = len(_HEAD) + self._size - size - len(_BETWEEN)
+        return offset, (_BETWEEN + rest if lines else b"") + _TAIL

@@ -95,7 +95,7 @@ class Archive:
 
     def __init__(self, root: str, owner: str) -> None:
         self.tree = Tree(root, owner)
-        self._index = Index(self.tree.root)
+        self._index = Index(self.tree.root, self.tree.private("index.json"))
         self._marker = os.path.join(self.tree.root, MARKER_FILE)
 
     @property
@@ -115,7 +115,8 @@ class Archive:
         return self._index.find(sha256)
 
     def close(self) -> None:
-        """Give up the staging folder."""
+        """Give up the staging folder and the index's spare."""
+        self._index.close()
         self.tree.close()
 
     def reconcile(self, *, rebuild: bool = False) -> Changes:
@@ -153,6 +154,7 @@ class Archive:
 
     def _publish(self, batch: Sequence[Staged]) -> list[Outcome]:
         outcomes: list[Outcome] = []
+        self.tree.enter_staging()
         self._leave_marker()
         for staged in batch:
             outcome = self._rename(staged)
@@ -213,6 +215,7 @@ class Archive:
             if name not in self._index and self._read_into_index(name):
                 changed = True
         if changed:
+            self.tree.enter_staging()
             self._index.write()
         self._remove_marker()
         return changed

@@ -60,11 +60,15 @@ class Tree:
             lock = _lock_of(folder)
             try:
                 with lock.acquire(blocking=False):
-                    swept += len(os.listdir(folder)) - 1  # the lock's own file
+                    swept += sum(entry.is_dir() for entry in os.scandir(folder))
                     shutil.rmtree(folder, ignore_errors=True)
             except (Timeout, OSError):
                 continue  # alive, or going away by itself
         return swept
+
+    def private(self, name: str) -> str:
+        """A path in this process's staging folder, which is there after `enter_staging`."""
+        return os.path.join(self._staging, name)
 
     def enter_staging(self) -> None:
         """Make this process's staging folder and lock it, once (and again where somebody removed it)."""
@@ -81,7 +85,7 @@ class Tree:
         Raises:
             RetryLater: the disk refused, or a sync failed; the folder is gone again.
         """
-        folder = os.path.join(self._staging, os.urandom(8).hex())
+        folder = self.private(os.urandom(8).hex())
         try:
             durable.make_unsynced_folder(folder)
             for name, data in files.items():

@@ -1,0 +1,120 @@
+"""index.json on disk: replaced as a whole for its readers, while only the lines that are new are written.
+
+The rule: a file that anybody may be reading is never written to. Two files take turns: the one that readers open as
+index.json, and a spare in this process's staging folder that was index.json one commit ago. The spare lacks only the
+last lines; it gets them, is synced, and the two swap names in one step. Before the spare is touched the kernel is asked
+whether anybody still has it open (a lease on a file is granted only where nobody else has); if so, or where the file
+system knows no leases or no swap, the whole file is written anew, as any replaced file is.
+"""
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+
+from modelwarden import durable
+from modelwarden.errors import RetryLater
+
+Signature = tuple[int, int, int]
+"""Inode, size and modification time in ns: whether a replaced file is still the one that was read."""
+
+ContentFrom = Callable[[int], tuple[int, bytes]]
+"""From a line's number to where it begins in the file, and all bytes from there to the end."""
+
+
+class IndexFile:
+    """The file and its spare. Every call is made under the index lock.
+
+    Args:
+        path: of index.json.
+        spare: where this process keeps the other file, on the same file system; nobody else may use that name.
+    """
+
+    def __init__(self, path: str, spare: str) -> None:
+        self.path = path
+        self._spare = spare
+        self._spare_lines: int | None = None  # how many of its first lines are still true; None: there is no spare
+        self._signature: Signature | None = None
+
+    def is_current(self) -> bool:
+        """Whether index.json is still what this object read or wrote."""
+        return self._signature is not None and self._signature == _signature(self.path)
+
+    def read(self) -> bytes | None:
+        """The file's bytes, None where there is none.
+
+        Raises:
+            RetryLater: the disk refused.
+        """
+        self._signature = None
+        try:
+            with open(self.path, "rb") as stream:
+                data = stream.read()
+                status = os.fstat(stream.fileno())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RetryLater(f"can't be read ({error.strerror})", where=self.path) from error
+        self._signature = status.st_ino, status.st_size, status.st_mtime_ns
+        return data
+
+    def replace(self, true_lines: int, content_from: ContentFrom) -> None:
+        """Make index.json hold new content; on disk before this returns.
+
+        Args:
+            true_lines: how many of the first lines that index.json has now are also the first of the new content.
+            content_from: the new content.
+
+        Raises:
+            RetryLater: the disk refused; the old index stands.
+            StorageSuspect: a sync failed; the old index or the new one stands.
+        """
+        self._signature = None
+        spare_lines, self._spare_lines = self._spare_lines, None
+        try:
+            if spare_lines is None or not _nobody_has_open(self._spare):
+                durable.remove_if_there(self._spare)
+                durable.write_new_file(self._spare, content_from(0)[1])
+            else:
+                durable.write_tail(self._spare, *content_from(min(true_lines, spare_lines)))
+            swapped = durable.swap_or_rename(self._spare, self.path)
+        except BaseException:
+            durable.remove_if_there(self._spare)
+            raise
+        durable.sync_folder(os.path.dirname(self.path))
+        self._spare_lines = true_lines if swapped else None
+        self._signature = _signature(self.path)
+
+    def drop_spare(self) -> None:
+        """Remove the spare: the process ends, or index.json was changed by somebody else."""
+        self._spare_lines = None
+        durable.remove_if_there(self._spare)
+
+
+def _nobody_has_open(path: str) -> bool:
+    """Whether the kernel grants a write lease, which it does only where nobody else has the file open."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Who opens it in this instant makes the kernel signal us: SIGURG is ignored by default, SIGIO would kill.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EINVAL, errno.ENOLCK, errno.EPERM}:
+            raise
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _signature(path: str) -> Signature | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
