@@ -1,0 +1,379 @@
+"""The figures: what is measured against which yardstick, in interleaved rounds, as ratios.
+
+The rule: both sides of a ratio are measured in the same run, in turn, on the same file system; a target that is missed is
+printed as missed.
+"""
+
+import itertools
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import naive
+from bench.subject import Subject, subject
+from bench.workload import grow_archive, published_files, summary_bytes
+from bench.yardsticks import publish_all, publish_alone
+from modelwarden.gate.assessment import Classification
+from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.state.catalog import Catalog
+from modelwarden.state.database import Database
+from processes import until
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        figure: what was measured.
+        case: under which circumstances.
+        ours: with its unit.
+        yardstick: with its unit, or what the target is absolute about.
+        ratio: ours against the yardstick, or None for an absolute figure.
+        target: as the project set it; "" for a figure that is only reported.
+        met: whether it was reached, None without a target.
+    """
+
+    figure: str
+    case: str
+    ours: str
+    yardstick: str = ""
+    ratio: float | None = None
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    rounds: int
+    burst: Sequence[int]
+    drops: int
+    grown: Sequence[int]
+    grown_burst: int
+    start_runs: int
+    start_files: int
+    idle_files: int
+    idle_seconds: float
+    overflow: int
+
+
+FULL = Sizes(5, (2_000, 20_000), 200, (100, 10_000, 100_000), 2_000, 100_000, 100_000, 10_000, 130.0, 100_000)
+QUICK = Sizes(2, (300,), 30, (100, 2_000), 300, 2_000, 2_000, 500, 5.0, 2_000)
+
+_seeds = itertools.count()
+
+
+def take_seeds(count: int) -> list[int]:
+    """So many seeds that no summary of this run had before."""
+    return [next(_seeds) for _ in range(count)]
+
+
+def burst(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """Many summaries renamed in at once, against the bare loop and against the naive script."""
+    for size in sizes.burst:
+        ours, limit, naives, synced, memory = [], [], [], [], 0.0
+        against_naive = size == sizes.burst[0]  # it is quadratic: 20,000 would take it an hour
+        rounds = sizes.rounds if against_naive else max(1, sizes.rounds // 2 + 1)
+        for number in range(rounds):
+            with scratch(folder, f"burst-{size}-{number}") as place:
+                seeds = take_seeds(size)
+                runs = [(f"r{seed}", published_files(summary_bytes(seed))) for seed in seeds]
+                (place / "limit").mkdir()
+                os.sync()
+                limit.append(size / publish_all(place / "limit", runs))
+                del runs
+                with subject(place / "ours") as daemon:
+                    ours.append(size / daemon.burst(daemon.prepare(seeds)))
+                    memory = max(memory, daemon.peak_mib())
+                if against_naive:
+                    naives.append(size / _naive_burst(place / "naive", seeds))
+                    if number < 2:  # fifteen minutes of fsyncs tell no more
+                        synced.append(size / _naive_burst(place / "naive-synced", seeds, "--fsync"))
+        median = statistics.median(ours)
+        yield _at_least("burst", f"{size} summaries, limit", median, statistics.median(limit), "runs/s", 0.7)
+        if against_naive:
+            yield _at_least("burst", f"{size}, naive without fsync", median, statistics.median(naives), "runs/s", 5)
+            yield _at_least("burst", f"{size}, naive with fsync", median, statistics.median(synced), "runs/s", None)
+        yield Row("burst", f"{size}, peak memory of daemon and workers", f"{memory:.0f} MiB")
+
+
+def lone(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """One summary at a time on an idle daemon, against a lone bare publish of the same bytes."""
+    with scratch(folder, "lone") as place, subject(place / "ours") as daemon:
+        yield from _latency("lone latency", "idle daemon", daemon, place / "bare", sizes.drops, 1.5, 3)
+        yield Row("lone latency", "resident memory, idle daemon", f"{daemon.resident_mib():.0f} MiB")
+
+
+def growth(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """Burst and lone latency on archives that have grown, against the smallest."""
+    with scratch(folder, "growth") as place:
+        for runs in sizes.grown:
+            grow_archive(place / f"{runs}" / "archive", runs)
+        os.sync()
+        bursts: dict[int, list[float]] = {runs: [] for runs in sizes.grown}
+        lones: dict[int, list[float]] = {runs: [] for runs in sizes.grown}
+        for _ in range(sizes.rounds):
+            for runs in sizes.grown:
+                with subject(place / f"{runs}" / "ours", archive=place / f"{runs}" / "archive") as daemon:
+                    seeds = take_seeds(sizes.grown_burst)
+                    bursts[runs].append(sizes.grown_burst / daemon.burst(daemon.prepare(seeds)))
+                    for path in daemon.prepare(take_seeds(max(10, sizes.drops // sizes.rounds))):
+                        lones[runs].append(daemon.lone(path))
+                        time.sleep(0.01)
+        least = sizes.grown[0]
+        for runs in sizes.grown[1:]:
+            ours, base = statistics.median(bursts[runs]), statistics.median(bursts[least])
+            yield _at_least("growth", f"burst at {runs} runs, against {least}", ours, base, "runs/s", 0.8)
+        for runs in sizes.grown[1:]:
+            ours, base = statistics.median(lones[runs]) * 1e3, statistics.median(lones[least]) * 1e3
+            yield _at_most("growth", f"lone p50 at {runs} runs, against {least}", ours, base, "ms", 3)
+
+
+def start(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """From the command to READY on a grown archive and a folder full of files that are archived already."""
+    with scratch(folder, "start") as place:
+        archive = place / "archive"
+        grow_archive(archive, sizes.start_runs)
+        watched = place / "ours" / "watched"
+        watched.mkdir(parents=True)
+        for number in range(sizes.start_files):
+            (watched / f"old-{number}.json").write_bytes(b'{"models": [], "number": %d}' % number)
+        _mark_dealt_with(archive, watched)
+        seconds, memory = [], 0.0
+        for _ in range(sizes.rounds):
+            began = time.perf_counter()
+            with subject(place / "ours", archive=archive) as daemon:
+                seconds.append(time.perf_counter() - began)
+                until(lambda: daemon.cpu_seconds() and _is_quiet(daemon), "the first scan to end", 60)
+                memory = max(memory, daemon.peak_mib())
+            (place / "ours" / "daemon.log").unlink()
+        case = f"{sizes.start_runs} runs, {sizes.start_files} old files"
+        took = statistics.median(seconds)
+        yield Row("start", f"{case}: to READY", f"{took:.2f} s", "", None, "<= 5 s", took <= 5)
+        yield Row("start", f"{case}: peak memory", f"{memory:.0f} MiB", "", None, "<= 250 MB", memory * 1.048576 <= 250)
+
+
+def queries(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """Questions about a grown archive, in process."""
+    with scratch(folder, "queries") as place:
+        archive = place / "archive"
+        grow_archive(archive, sizes.start_runs)
+        database = Database(str(archive / ".state"), "")
+        catalog = Catalog(database)
+        name = catalog.latest() or ""
+        questions: dict[str, Callable[[], object]] = {
+            "runs (youngest 50)": lambda: catalog.runs(50),
+            "history of one symbol (youngest 50)": lambda: catalog.history("SYM007", 50),
+            "approved": lambda: catalog.symbols(name, Classification.APPROVED),
+            "show": lambda: (catalog.run(name), catalog.assessments(name)),
+        }
+        for question, ask in questions.items():
+            took = statistics.median(_timed(ask) for _ in range(max(5, sizes.rounds))) * 1e3
+            yield Row("queries", question, f"{took:.2f} ms", "", None, "<= 50 ms", took <= 50)
+        stricter = Policy.from_config(ModelGatingConfig(approved_min_fitness=0.8, approved_min_pf=2.0))
+        rates = []
+        for _ in range(3):
+            began = time.perf_counter()
+            count = sum(1 for _ in catalog.regate(stricter))
+            rates.append(count / (time.perf_counter() - began))
+        rate = statistics.median(rates)
+        case = f"{sizes.start_runs * 50} assessments, one core"
+        yield Row("regate", case, f"{rate:,.0f}/s", "", None, ">= 200,000/s", rate >= 200_000)
+        database.close()
+
+
+def idle(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """What watching costs when nothing happens."""
+    with scratch(folder, "idle") as place:
+        watched = place / "ours" / "watched"
+        watched.mkdir(parents=True)
+        for number in range(sizes.idle_files):
+            (watched / f"old-{number}.json").write_bytes(b'{"models": [], "number": %d}' % number)
+        _mark_dealt_with(place / "ours" / "archive", watched)
+        with subject(place / "ours") as daemon:
+            until(lambda: _is_quiet(daemon), "the first scan to end", 60)
+            before = daemon.cpu_seconds()
+            time.sleep(sizes.idle_seconds)
+            share = (daemon.cpu_seconds() - before) / sizes.idle_seconds * 100
+        case = f"{sizes.idle_files} old files, {sizes.idle_seconds:.0f} s"
+        yield Row("idle", case, f"{share:.3f} % of a core", "", None, "<= 0.1 %", share <= 0.1)
+
+
+def beside_trainer(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """Lone latency while another process writes 1 GiB and syncs, in a loop."""
+    with scratch(folder, "trainer") as place, subject(place / "ours") as daemon, _trainer(place):
+        yield from _latency(
+            "beside a trainer", "1 GiB and fsync, in a loop", daemon, place / "bare", sizes.drops, None, 2
+        )
+
+
+def overflow(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """More renames at once than the kernel's queue holds."""
+    with scratch(folder, "overflow") as place, subject(place / "ours") as daemon:
+        paths = daemon.prepare(take_seeds(sizes.overflow), models=1)
+        hidden = []
+        for path in paths:  # tmp -> final inside the watched folder, as a careful trainer does
+            temporary = daemon.watched / f".{path.name}.tmp"
+            os.rename(path, temporary)
+            hidden.append(temporary)
+        took = daemon.burst([_Renamed(temporary) for temporary in hidden])
+        daemon.daemon.stop()
+        archived = len([name for name in os.listdir(daemon.archive) if name[:4].isdigit()])
+        lost = len(daemon.daemon.events("events_lost"))
+        once = archived == sizes.overflow
+        yield Row(
+            "overflow",
+            f"{sizes.overflow} tmp->final at once: archived",
+            f"{archived} ({archived / took:.0f}/s)",
+            f"overflows seen: {lost}",
+            None,
+            "each once",
+            once,
+        )
+
+
+FIGURES: dict[str, Callable[[Path, Sizes], Iterator[Row]]] = {
+    "burst": burst,
+    "lone": lone,
+    "growth": growth,
+    "start": start,
+    "queries": queries,
+    "idle": idle,
+    "trainer": beside_trainer,
+    "overflow": overflow,
+}
+
+
+class _Renamed(type(Path())):  # type: ignore[misc]
+    """A temporary file whose final name is its own without the dot and the ending."""
+
+    @property
+    def name(self) -> str:
+        return super().name[1:].removesuffix(".tmp")
+
+
+def _latency(
+    figure: str, case: str, daemon: Subject, bare: Path, drops: int, median: float | None, tail: float
+) -> Iterator[Row]:
+    bare.mkdir()
+    ours, yardstick = [], []
+    paths = daemon.prepare(take_seeds(drops + 5))
+    for number, path in enumerate(paths):
+        files = published_files(path.read_bytes())
+        yardstick.append(publish_alone(bare, f"r{number}", files))
+        ours.append(daemon.lone(path))
+        time.sleep(0.02)  # idle again: the state's transaction comes after the index
+    ours, yardstick = sorted(ours[5:]), sorted(yardstick[5:])  # the first few warm both up
+    for name, place, target in (("p50", 0.5, median), ("p99", 0.99, tail)):
+        rank = min(len(ours) - 1, int(len(ours) * place))
+        yield _at_most(figure, f"{case}, {name} of {drops}", ours[rank] * 1e3, yardstick[rank] * 1e3, "ms", target)
+
+
+def _naive_burst(place: Path, seeds: Sequence[int], *options: str) -> float:
+    ready, watched, archive = place / "ready", place / "watched", place / "archive"
+    for folder in (ready, watched, archive):
+        folder.mkdir(parents=True)
+    for seed in seeds:
+        (ready / f"{seed}.json").write_bytes(summary_bytes(seed))
+    os.sync()
+    process = subprocess.Popen(
+        [sys.executable, naive.__file__, str(watched), str(archive), *options], stdout=subprocess.PIPE
+    )
+    try:
+        if process.stdout is None or process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the naive script did not start")
+        began = time.perf_counter()
+        for seed in seeds:
+            os.rename(ready / f"{seed}.json", watched / f"{seed}.json")
+        # Its index is written last; the folder's link count tells how many runs there are without opening a file.
+        while archive.stat().st_nlink - 2 < len(seeds) or (archive / "index.json.tmp").exists():
+            if time.perf_counter() - began > 600:
+                raise RuntimeError("the naive script lost runs")
+            time.sleep(0.005)
+        return time.perf_counter() - began
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _trainer(place: Path) -> Iterator[None]:
+    program = (
+        "import os,sys\n"
+        "block = os.urandom(1 << 20)\n"
+        "while True:\n"
+        "    with open(sys.argv[1], 'wb') as stream:\n"
+        "        for _ in range(1024):\n"
+        "            stream.write(block)\n"
+        "        stream.flush()\n"
+        "        os.fsync(stream.fileno())\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(place / "checkpoint")])
+    try:
+        time.sleep(3)  # until it has dirty pages to write back
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _mark_dealt_with(archive: Path, watched: Path) -> None:
+    """Note every file in the ledger, as if it had been archived long ago."""
+    from modelwarden.intake.scan import Root, Scan
+    from modelwarden.state.ledger import Dealt, Ledger
+
+    archive.mkdir(parents=True, exist_ok=True)
+    database = Database(str(archive / ".state"), "2000-01-01T00:00:00Z")
+    with database.transaction():
+        Ledger(database).record(
+            Dealt(path, figures, "0" * 64, "20010101_000000", None) for path, figures in Scan(Root(str(watched)))
+        )
+    database.close()
+
+
+def _is_quiet(daemon: Subject) -> bool:
+    """Whether a second passed without work."""
+    before = daemon.cpu_seconds()
+    time.sleep(1)
+    return daemon.cpu_seconds() - before < 0.02
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def scratch(folder: Path, name: str) -> Iterator[Path]:
+    """A folder of that name, removed at the end."""
+    place = folder / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _at_least(figure: str, case: str, ours: float, yardstick: float, unit: str, target: float | None) -> Row:
+    ratio = ours / yardstick
+    met = None if target is None else ratio >= target
+    wanted = "" if target is None else f">= {target:g} x"
+    return Row(figure, case, f"{ours:.0f} {unit}", f"{yardstick:.0f} {unit}", ratio, wanted, met)
+
+
+def _at_most(figure: str, case: str, ours: float, yardstick: float, unit: str, target: float | None) -> Row:
+    ratio = ours / yardstick
+    met = None if target is None else ratio <= target
+    wanted = "" if target is None else f"<= {target:g} x"
+    return Row(figure, case, f"{ours:.2f} {unit}", f"{yardstick:.2f} {unit}", ratio, wanted, met)

@@ -1,0 +1,78 @@
+"""The README says the truth: its examples run, its report is what the reporter writes, its commands exist."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from modelwarden.service.config import load_settings
+from processes import modelwarden
+from summaries import flat_summary
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+DATA = Path(__file__).parent / "data"
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_report_in_readme_is_what_the_reporter_writes_of_the_shipped_summary(tmp_path: Path) -> None:
+    """Every line of the sample report stands in the report of the summary that the README says to copy."""
+    watched = tmp_path / "in"
+    watched.mkdir()
+    (watched / "training_summary_flat.json").write_bytes((DATA / "training_summary_flat.json").read_bytes())
+    done = modelwarden("run", "--once", "--watch", watched, "--archive", tmp_path / "archive")
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "archive" / "20241224_153000" / "recommendations.md").read_text(encoding="utf-8").splitlines()
+    sample = [line for line in blocks("markdown")[0].splitlines() if line.strip() not in {"", "..."}]
+    assert [line for line in sample if line not in report] == []
+
+
+@pytest.mark.parametrize("example", blocks("json"))
+def test_summary_examples_are_taken(example: str, tmp_path: Path) -> None:
+    """Both layouts as the README shows them are summaries, and neither is bad input."""
+    file = tmp_path / "summary.json"
+    file.write_text(example)
+    done = modelwarden("check", "--json", file)
+    assert done.returncode in {0, 1}, done.stderr
+    assert json.loads(done.stdout)[0]["models"][0]["symbol"] == "AAPL"
+
+
+def test_notify_example_is_taken(tmp_path: Path) -> None:
+    """The destinations as the README shows them are settings that Apprise understands."""
+    example = blocks("toml")[0]
+    assert tomllib.loads(example)
+    config = tmp_path / "config.toml"
+    config.write_text(example)
+    settings, _ = load_settings(str(config))
+    assert [destination.name for destination in settings.notify.destination] == ["team", "risk desk"]
+
+
+def test_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The API example runs as printed."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"summary_data": flat_summary()}
+    exec(blocks("python")[0], names)
+    assert "APPROVED: 1, REVIEW: 1, DROP: 1" in capsys.readouterr().out
+    assert names["classification"] == "REVIEW"
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"^\| `modelwarden ([a-z]+(?: check)?)", README, re.MULTILINE)))
+)
+def test_command_in_readme_exists(command: str) -> None:
+    """Every command of the table answers --help."""
+    words = ["config", "check"] if command == "config check" else [command.split(maxsplit=1)[0]]
+    assert modelwarden(*words, "--help").returncode == 0
+
+
+def test_commands_that_ask_and_paths_that_are_copied_exist() -> None:
+    """What the README says to copy is there."""
+    for path in re.findall(r"tests/data/\S+\.json", README):
+        assert (Path(__file__).parent.parent / path).is_file(), path
