@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,3 +131,81 @@ def index_of(archive: Path) -> Sequence[dict[str, Any]]:
         return []
     runs: Sequence[dict[str, Any]] = document["runs"]
     return runs
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place of work below one folder: a config file, a watched folder `out`, an archive and a log."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.toml"
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / "archive"
+
+    @property
+    def state(self) -> Path:
+        return self.archive / ".state"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+
+def make_site(
+    folder: Path,
+    *tables: str,
+    watch: str = '[[watch]]\npath = "out"\n',
+    intake: str = "",
+    archive: str = "archive",
+    level: str = "info",
+) -> Site:
+    """Write a config file with short settle times and make the watched folder.
+
+    Args:
+        folder: where; made where missing.
+        tables: more TOML.
+        watch: the watched folders, as TOML.
+        intake: more lines of `[intake]`.
+        archive: archive_dir.
+        level: of the log.
+    """
+    site = Site(folder)
+    site.out.mkdir(parents=True, exist_ok=True)
+    intake = f"[intake]\nsettle_seconds = 0.2\nreject_after_seconds = 1\n{intake}\n"
+    parts = [f'archive_dir = "{archive}"', watch, intake, f'[log]\nlevel = "{level}"', *tables]
+    site.config.write_text("\n".join(parts), encoding="utf-8")
+    site.config.chmod(0o600)  # it may hold URLs
+    return site
+
+
+def destination(name: str, url: str, *on: str) -> str:
+    """A `[[notify.destination]]` table."""
+    return f'[[notify.destination]]\nname = "{name}"\nurl = "{url}"\non = {json.dumps(on)}\n'
+
+
+def outbox_of(state: Path) -> list[dict[str, Any]]:
+    """The outbox's rows, oldest first; empty while there is no state file."""
+    file = state / "modelwarden.sqlite"
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(file)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute("SELECT * FROM outbox ORDER BY id")]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and not a zombie that nobody reaps."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -1,9 +1,16 @@
 """Summaries for tests: dicts and bytes in both layouts, with figures that land where a test wants them."""
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from modelwarden.archive.document import RunRecord, Source, record_of
+from modelwarden.gate.assessment import Assessment
+from modelwarden.gate.gating import assess_summary
+from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.summary import parse_summary
 
 GOOD = {"final_fitness": 0.91, "final_pf": 2.4, "final_consistency": 0.9, "final_max_dd": 0.04}
 MIDDLING = {"final_fitness": 0.6, "final_pf": 1.5, "final_consistency": 0.7, "final_max_dd": 0.1}
@@ -69,3 +76,30 @@ def random_summary(seed: int, *, models: int = 50, points: int = 30) -> dict[str
 def encoded(summary: Mapping[str, Any]) -> bytes:
     """The bytes a trainer would write: NaN and Infinity as Python writes them."""
     return json.dumps(summary).encode()
+
+
+def judged_run(
+    summary: Mapping[str, Any],
+    *,
+    timestamp: str = "20241224_153000",
+    path: str = "/training_output/summary.json",
+    config: ModelGatingConfig | None = None,
+) -> tuple[RunRecord, list[Assessment]]:
+    """The record and the assessments of a summary as the daemon would archive it, without a disk."""
+    data = encoded(summary)
+    policy = Policy.from_config(config)
+    parsed = parse_summary(data, policy.gates)
+    assessments = assess_summary(parsed, policy)
+    run = record_of(
+        assessments,
+        timestamp=timestamp,
+        run_name=parsed.run_name,
+        archived_at="2024-12-24T15:30:05.000000Z",
+        archived_by="trainer-7",
+        daemon_id="0f1e2d3c",
+        source=Source(path, len(data), "2024-12-24T15:30:00.000000Z"),
+        sha256=hashlib.sha256(data).hexdigest(),
+        reward_scale=parsed.reward_scale,
+        policy=policy,
+    )
+    return run, assessments

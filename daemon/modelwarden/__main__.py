@@ -3,13 +3,18 @@
 The rule: whatever went wrong is one sentence on standard error that says what, where and what to do, and an exit code.
 """
 
+import os
 import sys
+from typing import Final
 
 import typer
 
 from modelwarden.cli import asking, judging, running, upkeep
 from modelwarden.errors import ModelwardenError
 from modelwarden.service.logs import use_utf8
+
+CANT_WRITE: Final = 74
+"""Exit code where the output could not be written (sysexits: EX_IOERR)."""
 
 app = typer.Typer(
     name="modelwarden",
@@ -35,12 +40,31 @@ app.add_typer(upkeep.config_commands, name="config")
 
 def main() -> None:
     """Run the command that the arguments name."""
-    use_utf8()
+    insist_on_utf8()
     try:
         app()
+        sys.stdout.flush()
     except ModelwardenError as error:
         typer.echo(f"modelwarden: {error}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # `modelwarden runs | head -1`: who reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        typer.echo(f"modelwarden: {error}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CANT_WRITE)
+
+
+def insist_on_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has another encoding.
+
+    Symbols, settings and file names hold any character, and what cron starts has the C locale: arguments, paths and
+    output would be ASCII.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        words = [sys.executable, "-X", "utf8", "-P", "-m", "modelwarden", *sys.argv[1:]]
+        os.execv(sys.executable, [os.fsencode(word) for word in words])  # noqa: S606 - ourselves
+    use_utf8()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from modelwarden.errors import RetryLater, StorageSuspect
+from modelwarden.filesystems import show_path
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The errors of a disk or a quota that is full."""
@@ -101,18 +102,29 @@ def swap_or_rename(new: str, name: str) -> bool:
         return False
 
 
-def make_folder(path: str) -> None:
-    """Make the folder and its parents where they are missing, each on disk in its parent."""
+def make_folder(path: str, mode: int = 0o777) -> None:
+    """Make the folder and its parents where they are missing, each on disk in its parent.
+
+    Args:
+        path: of the folder.
+        mode: of the last one, before the umask, where it is made here.
+
+    Raises:
+        RetryLater: the disk refused, or something that is no folder has the name.
+    """
     if os.path.isdir(path):
         return
     parent = os.path.dirname(os.path.abspath(path))
-    make_folder(parent)
+    if parent != os.path.abspath(path):
+        make_folder(parent)
     with _storage_errors("make folder", path):
         try:
-            os.mkdir(path)
+            os.mkdir(path, mode)
         except FileExistsError:
             if not os.path.isdir(path):
-                raise
+                raise RetryLater(
+                    "is no folder", where=show_path(path), hint="move it away, or name another folder"
+                ) from None
         else:
             sync_folder(parent)
 
@@ -168,7 +180,7 @@ def _fsync(descriptor: int, path: str) -> None:
             raise
         raise StorageSuspect(
             f"fsync failed ({error.strerror})",
-            where=_shown(path),
+            where=show_path(path),
             hint="storage suspect: look at the kernel log and the disk's health",
         ) from error
 
@@ -189,11 +201,7 @@ def _storage_errors(action: str, path: str) -> Iterator[None]:
             errno.EMFILE: "raise LimitNOFILE",
             errno.EIO: "storage suspect: look at the kernel log and the disk's health",
         }.get(error.errno or 0, "")
-        raise RetryLater(f"can't {action} ({error.strerror})", where=_shown(path), hint=hint) from error
-
-
-def _shown(path: str) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise RetryLater(f"can't {action} ({error.strerror})", where=show_path(path), hint=hint) from error
 
 
 def _renameat2(source: str, target: str, flags: int) -> int:

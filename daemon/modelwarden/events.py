@@ -11,6 +11,8 @@ import structlog
 
 LOGGER_NAME: Final = "modelwarden"
 
+logging.getLogger(LOGGER_NAME).addHandler(logging.NullHandler())
+
 log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
     logging.getLogger(LOGGER_NAME),
     wrapper_class=structlog.stdlib.BoundLogger,

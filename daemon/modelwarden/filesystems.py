@@ -1,10 +1,11 @@
-"""What kind of file system a path lies on: local, or shared over a network.
+"""Paths as the system has them: how one is shown, and what kind of file system it lies on.
 
-The rule: where it can't be told, a path counts as local; the answer chooses a default or a warning, never whether a
-run is kept.
+The rule: where the kind can't be told, a path counts as local; the answer chooses a default or a warning, never whether
+a run is kept.
 """
 
 import os
+import re
 from typing import Final
 
 _NETWORK: Final = frozenset(
@@ -24,6 +25,21 @@ _NETWORK: Final = frozenset(
         "virtiofs",
     }
 )
+
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+
+
+def path_text(path: str) -> str:
+    """The path as text: names on disk are bytes, and what is no UTF-8 is written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def show_path(path: str) -> str:
+    """The path as one line of text for logs, messages and terminals."""
+    text = path_text(path)
+    return (
+        text if text.isprintable() else "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
+    )
 
 
 def network_file_system(path: str) -> str | None:
@@ -46,8 +62,8 @@ def _type_of_mount(path: str) -> str:
         return ""
     for line in lines:
         before, _, after = line.partition(b" - ")
-        # proc(5): blanks in the mount point are written as octal escapes.
-        point = os.fsdecode(before.split()[4].replace(b"\\040", b" ").replace(b"\\011", b"\t").replace(b"\\134", b"\\"))
+        # proc(5): blanks and the like in the mount point are written as octal escapes.
+        point = os.fsdecode(_OCTAL.sub(lambda escape: bytes([int(escape[1], 8)]), before.split()[4]))
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):  # the last mount on a point is the one in sight
             best, kind = point, os.fsdecode(after.split()[0])

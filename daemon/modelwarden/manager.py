@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from modelwarden.archive.document import RunRecord
 from modelwarden.archive.publishing import Archive
@@ -22,6 +22,9 @@ from modelwarden.gate.policy import METRICS, ModelGatingConfig, Policy
 from modelwarden.gate.timestamp import is_run_name
 from modelwarden.pipeline import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.state.database import Database
+
+API_OWNER: Final = "api"
+"""The `daemon_id` of a run that was archived by a call: no daemon announces it, since the caller has the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class TrainingArchiveManager:
             self._database,
             Policy.from_config(config),
             routes=None,
+            owner=API_OWNER,
             host=socket.gethostname(),
             clock=time.time,
             deadline_seconds=0.0,
@@ -184,7 +188,9 @@ def _symbol_assessment(name: str, assessment: Assessment) -> SymbolAssessment:
 
 
 def _plain(value: object) -> object:
-    """A numeric library's scalar or array as plain numbers."""
+    """A mapping as a dict, a numeric library's scalar or array as plain numbers."""
+    if isinstance(value, Mapping):
+        return dict(value)
     for conversion in ("tolist", "item"):
         method = getattr(value, conversion, None)
         if callable(method):

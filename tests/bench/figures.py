@@ -1,7 +1,7 @@
 """The figures: what is measured against which yardstick, in interleaved rounds, as ratios.
 
-The rule: both sides of a ratio are measured in the same run, in turn, on the same file system; a target that is missed is
-printed as missed.
+The rule: both sides of a ratio are measured in the same run, in turn, on the same file system; a target that is missed
+is printed as missed.
 """
 
 import itertools
@@ -22,8 +22,10 @@ from bench.workload import grow_archive, published_files, summary_bytes
 from bench.yardsticks import publish_all, publish_alone
 from modelwarden.gate.assessment import Classification
 from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.intake.scan import Root, Scan
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from modelwarden.state.ledger import Dealt, Ledger
 from processes import until
 
 
@@ -225,7 +227,7 @@ def overflow(folder: Path, sizes: Sizes) -> Iterator[Row]:
             temporary = daemon.watched / f".{path.name}.tmp"
             os.rename(path, temporary)
             hidden.append(temporary)
-        took = daemon.burst([_Renamed(temporary) for temporary in hidden])
+        took = daemon.burst(hidden, lambda temporary: temporary.name[1:].removesuffix(".tmp"))
         daemon.daemon.stop()
         archived = len([name for name in os.listdir(daemon.archive) if name[:4].isdigit()])
         lost = len(daemon.daemon.events("events_lost"))
@@ -251,14 +253,6 @@ FIGURES: dict[str, Callable[[Path, Sizes], Iterator[Row]]] = {
     "trainer": beside_trainer,
     "overflow": overflow,
 }
-
-
-class _Renamed(type(Path())):  # type: ignore[misc]
-    """A temporary file whose final name is its own without the dot and the ending."""
-
-    @property
-    def name(self) -> str:
-        return super().name[1:].removesuffix(".tmp")
 
 
 def _latency(
@@ -328,9 +322,6 @@ def _trainer(place: Path) -> Iterator[None]:
 
 def _mark_dealt_with(archive: Path, watched: Path) -> None:
     """Note every file in the ledger, as if it had been archived long ago."""
-    from modelwarden.intake.scan import Root, Scan
-    from modelwarden.state.ledger import Dealt, Ledger
-
     archive.mkdir(parents=True, exist_ok=True)
     database = Database(str(archive / ".state"), "2000-01-01T00:00:00Z")
     with database.transaction():

@@ -5,7 +5,7 @@ The rule: nothing here opens index.json while something is measured; a reader ma
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +47,12 @@ class Subject:
         os.sync()
         return paths
 
-    def burst(self, paths: Sequence[Path]) -> float:
-        """Rename all in at once; return the seconds until the last is durable, indexed and recorded."""
+    def burst(self, paths: Sequence[Path], name: Callable[[Path], str] = lambda path: path.name) -> float:
+        """Rename all in at once, to those names; return the seconds until the last is durable, indexed and recorded."""
         position = self.daemon.log.stat().st_size
         began = time.perf_counter()
         for path in paths:
-            os.rename(path, self.watched / path.name)
+            os.rename(path, self.watched / name(path))
         left = len(paths)
         with self.daemon.log.open("rb") as log:
             log.seek(position)

@@ -12,7 +12,7 @@ from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
-from modelwarden.pipeline import catalog_run
+from modelwarden.recording import catalog_run
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from summaries import encoded, random_summary

@@ -1,7 +1,7 @@
 """What the disk can do with the same bytes: bare loops that publish runs durably and do nothing else.
 
-The rule: a yardstick makes the same promise as modelwarden (all three files and the folder synced, the rename synced) and
-parses, judges, locks, indexes and records nothing.
+The rule: a yardstick makes the same promise as modelwarden (all three files and the folder synced, the rename synced)
+and parses, judges, locks, indexes and records nothing.
 """
 
 import os

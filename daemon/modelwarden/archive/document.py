@@ -18,7 +18,6 @@ from modelwarden.gate.assessment import (
     Classification,
     Flag,
     count_by_classification,
-    finite_or_none,
 )
 from modelwarden.gate.policy import Policy
 
@@ -155,11 +154,20 @@ def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, An
         "best_idx": assessment.best_idx,
         "checkpoint_update": assessment.checkpoint_update,
         "peak": assessment.peak,
-        "decline": finite_or_none(assessment.decline),
-        "largest_fall": finite_or_none(assessment.largest_fall),
+        "decline": assessment.decline,
+        "largest_fall": assessment.largest_fall,
+        "fell_from": assessment.fell_from,
         "metrics": {
             gate.name: {
-                "value": finite_or_none(value),
+                "value": value,
+                "approve": gate.approve,
+                "review": gate.review,
+                "band": _TEXT[band],
+            }
+            if value is None or math.isfinite(value)
+            else {
+                "value": None,
+                "not_finite": str(value),  # nan, inf or -inf: what JSON can't hold
                 "approve": gate.approve,
                 "review": gate.review,
                 "band": _TEXT[band],
@@ -182,6 +190,8 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
     """
     try:
         document = jiter.from_json(data)
+        for name, kinds in _HEAD_TYPES.items():
+            _expect(document[name], kinds, name)
         policy = Policy.from_thresholds({name: value for name, value in document["policy"].items() if name != "id"})
         run = RunRecord(
             timestamp=document["timestamp"],
@@ -197,22 +207,70 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
             review_count=document["review_count"],
             dropped_count=document["dropped_count"],
         )
+        _expect(run.source.path, str, "source.path")
+        _expect(run.source.size, int, "source.size")
+        _expect(run.source.mtime, str | None, "source.mtime")
         return run, [_decode_assessment(model, policy) for model in document["models"]]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not a modelwarden assessment: {error!r}") from error
 
 
+_HEAD_TYPES: Final[Mapping[str, Any]] = {
+    "timestamp": str,
+    "run_name": str | None,
+    "archived_at": str,
+    "archived_by": str,
+    "daemon_id": str,
+    "source": dict,
+    "sha256": str,
+    "reward_scale": float | int | None,
+    "policy": dict,
+    "approved_count": int,
+    "review_count": int,
+    "dropped_count": int,
+    "models": list,
+}
+_MODEL_TYPES: Final[Mapping[str, Any]] = {
+    "symbol": str,
+    "flags": list,
+    "reasons": list,
+    "use_checkpoint": bool,
+    "best_idx": int | None,
+    "checkpoint_update": int | str | None,
+    "peak": float | int | None,
+    "decline": float | int | None,
+    "largest_fall": float | int | None,
+    "fell_from": float | int | None,
+}
+
+
+_LARGEST_INTEGER: Final = 2**62
+"""Whole numbers that a table of 64 bits holds."""
+
+
+def _expect(value: object, kinds: Any, name: str) -> None:
+    """Somebody may have edited the file; what is wrong must not come out later, in the index or the catalog."""
+    if (
+        not isinstance(value, kinds)
+        or (isinstance(value, bool) and kinds is not bool)
+        or (isinstance(value, int) and abs(value) > _LARGEST_INTEGER)
+    ):
+        raise ValueError(f"not a modelwarden assessment: {name} is {value!r}")
+
+
 def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
+    for name, kinds in _MODEL_TYPES.items():
+        _expect(model[name], kinds, name)
     flags = tuple(map(Flag, model["flags"]))
     values: list[float | None] = []
     bands: list[Band] = []
     for gate in policy.gates:
         metric = model["metrics"][gate.name]
-        band = Band(metric["band"])
-        # Strict JSON has no infinity: the one that means something is a null in a band that is judged.
-        lossless = metric["value"] is None and band is Band.REVIEW and gate.infinity_flag in flags
-        values.append(math.inf if lossless else metric["value"])
-        bands.append(band)
+        _expect(metric["value"], float | int | None, gate.name)
+        values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
+        bands.append(Band(metric["band"]))
+    for reason in model["reasons"]:
+        _expect(reason, str, "reasons")
     return Assessment(
         symbol=model["symbol"],
         classification=Classification(model["classification"]),
@@ -225,6 +283,7 @@ def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
         peak=model["peak"],
         decline=model["decline"],
         largest_fall=model["largest_fall"],
+        fell_from=model["fell_from"],
         reasons=tuple(model["reasons"]),
         history=(),
     )

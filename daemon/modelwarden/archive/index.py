@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from modelwarden.archive.document import SCHEMA_VERSION
 from modelwarden.archive.index_file import IndexFile
 from modelwarden.errors import RetryLater
+from modelwarden.filesystems import network_file_system
 from modelwarden.gate.timestamp import run_key
 
 INDEX_FILE: Final = "index.json"
@@ -60,7 +61,7 @@ class Index:
     """
 
     def __init__(self, root: str, spare: str) -> None:
-        self._file = IndexFile(os.path.join(root, INDEX_FILE), spare)
+        self._file = IndexFile(os.path.join(root, INDEX_FILE), spare, takes_turns=network_file_system(root) is None)
         self._clear()
 
     def __len__(self) -> int:
@@ -94,6 +95,8 @@ class Index:
             for line in body.split(_BETWEEN) if body else ():
                 entry = jiter.from_json(line)
                 self.add(entry["timestamp"], entry["sha256"], line)
+                if self._names[-1] != entry["timestamp"]:
+                    raise ValueError("out of order")  # noqa: TRY301 - one answer to every kind of damage
         except (ValueError, KeyError, TypeError):
             self._clear()
             return False

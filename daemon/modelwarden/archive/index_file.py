@@ -29,11 +29,13 @@ class IndexFile:
     Args:
         path: of index.json.
         spare: where this process keeps the other file, on the same file system; nobody else may use that name.
+        takes_turns: whether a lease tells of every reader. Not on a network: other hosts' readers are unknown here.
     """
 
-    def __init__(self, path: str, spare: str) -> None:
+    def __init__(self, path: str, spare: str, *, takes_turns: bool) -> None:
         self.path = path
         self._spare = spare
+        self._takes_turns = takes_turns
         self._spare_lines: int | None = None  # how many of its first lines are still true; None: there is no spare
         self._signature: Signature | None = None
 
@@ -83,7 +85,7 @@ class IndexFile:
             durable.remove_if_there(self._spare)
             raise
         durable.sync_folder(os.path.dirname(self.path))
-        self._spare_lines = true_lines if swapped else None
+        self._spare_lines = true_lines if swapped and self._takes_turns else None
         self._signature = _signature(self.path)
 
     def drop_spare(self) -> None:
@@ -93,12 +95,14 @@ class IndexFile:
 
 
 def _nobody_has_open(path: str) -> bool:
-    """Whether the kernel grants a write lease, which it does only where nobody else has the file open."""
+    """Whether the file has no other name, and the kernel grants a lease on it: only where nobody else has it open."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:
+        if os.fstat(descriptor).st_nlink != 1:  # somebody keeps a hard link to an older index as a backup
+            return False
         # Who opens it in this instant makes the kernel signal us: SIGURG is ignored by default, SIGIO would kill.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)

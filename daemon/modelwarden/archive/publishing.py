@@ -6,7 +6,7 @@ between, and brings the index up to the archive.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -96,6 +96,8 @@ class Archive:
     def __init__(self, root: str, owner: str) -> None:
         self.tree = Tree(root, owner)
         self._index = Index(self.tree.root, self.tree.private("index.json"))
+        self._untold = Changes()
+        self._unsure = False
         self._marker = os.path.join(self.tree.root, MARKER_FILE)
 
     @property
@@ -111,8 +113,12 @@ class Archive:
         return self._index.names()
 
     def find(self, sha256: str) -> str | None:
-        """The run of these bytes as of the last look, or None."""
-        return self._index.find(sha256)
+        """The run of these bytes as of the last look, or None.
+
+        A run that was deleted by hand is none; and after a sync that failed nothing counts until it was done again.
+        """
+        name = None if self._unsure else self._index.find(sha256)
+        return name if name is not None and os.path.isdir(self.tree.path_of(name)) else None
 
     def close(self) -> None:
         """Give up the staging folder and the index's spare."""
@@ -129,28 +135,29 @@ class Archive:
             RetryLater: the lock could not be had, or the disk refused.
         """
         with index_lock(self.root, LOCK_TIMEOUT):
-            before = set(self._index.names())
-            repaired = self._compare_with_archive(rebuild=rebuild)
-            return self._changes_since(before, repaired=repaired)
+            self._learn(lambda: self._compare_with_archive(rebuild=rebuild))
+        return self._tell()
 
     def commit(self, batch: Sequence[Staged]) -> tuple[list[Outcome], Changes]:
         """Publish a batch: one outcome a staged run, in order, and what others did meanwhile.
+
+        What is not published is discarded, so that the caller begins again from the source.
 
         Once this returns, every `Published` run survives a power cut and is in index.json.
 
         Raises:
             RetryLater: the lock, a sync or the index failed. Runs that were renamed stay, the marker with them:
-                trying again finds them by their bytes. Nothing was acknowledged.
+                trying again finds them by their bytes. Nothing was acknowledged, and the next call that succeeds
+                tells of them as of runs that appeared.
         """
         try:
             with index_lock(self.root, LOCK_TIMEOUT):
-                before = set() if self._is_current() else set(self._index.names())
-                changes = self._catch_up(before)
-                return self._publish(batch), changes
+                self._catch_up()
+                outcomes = self._publish(batch)
+            return outcomes, self._tell()
         finally:
             for staged in batch:
-                if os.path.isdir(staged.folder):
-                    self.tree.discard(staged.folder)
+                self.tree.discard(staged.folder)
 
     def _publish(self, batch: Sequence[Staged]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -160,21 +167,25 @@ class Archive:
             outcome = self._rename(staged)
             outcomes.append(outcome)
             if isinstance(outcome, Published):
-                # In memory at once, so that a twin later in the batch is seen; nobody else reads this before the sync.
+                # In memory at once, so that a twin later in the batch is seen.
                 self._index.add(outcome.run.timestamp, outcome.run.sha256, encode_entry(outcome.run))
-        if any(isinstance(outcome, Published) for outcome in outcomes):
+        published = [outcome.run.timestamp for outcome in outcomes if isinstance(outcome, Published)]
+        if published:
             try:
                 self.tree.sync()
                 self._index.write()
             except BaseException:
-                self._index.load()  # what is in memory was never promised
+                self._untold.appeared += published  # they are there, and nobody was told so
+                self._unsure = True
+                self._index.load()
                 raise
         self._remove_marker()
         return outcomes
 
     def _rename(self, staged: Staged) -> Outcome:
-        if (name := self._index.find(staged.run.sha256)) is not None:
+        if (name := self.find(staged.run.sha256)) is not None:
             return Duplicate(name)
+        self._forget_gone(staged.run)
         try:
             self.tree.publish(staged.folder, staged.run.timestamp)
         except FileExistsError:
@@ -183,32 +194,47 @@ class Archive:
             return NotPublished(error)
         return Published(staged.run)
 
-    def _is_current(self) -> bool:
-        return self._index.is_current() and not os.path.lexists(self._marker)
+    def _forget_gone(self, run: RunRecord) -> None:
+        """Take out of the index what was deleted by hand and would hide the run: its bytes' or its name's old owner."""
+        for name in (self._index.find(run.sha256), run.timestamp):
+            if name is not None and name in self._index and not os.path.lexists(self.tree.path_of(name)):
+                self._index.discard(name)
+                self._untold.vanished.append(name)
 
-    def _catch_up(self, before: set[str]) -> Changes:
+    def _catch_up(self) -> None:
         """Under the lock: learn what others published, and finish what somebody who died left half done."""
         if os.path.lexists(self._marker):
             log.warning("commit_finished_for_another", archive=self.root)
-            repaired = self._compare_with_archive(rebuild=False)
-            return self._changes_since(before, repaired=repaired)
-        if self._index.is_current():
-            return Changes()
-        repaired = False
-        if not self._index.load():
-            repaired = self._compare_with_archive(rebuild=True)
-        return self._changes_since(before, repaired=repaired)
+            self._learn(lambda: self._compare_with_archive(rebuild=False))
+        elif not self._index.is_current():
+            self._learn(lambda: not self._index.load() and self._compare_with_archive(rebuild=True))
+
+    def _learn(self, look: Callable[[], bool]) -> None:
+        """Note what a look at the archive adds to and takes from what was known; it tells whether it repaired."""
+        before = set(self._index.names())
+        try:
+            self._untold.repaired |= look()
+        finally:
+            after = self._index.names()
+            self._untold.appeared += [name for name in after if name not in before]
+            self._untold.vanished += sorted(before.difference(after))
+
+    def _tell(self) -> Changes:
+        """What was noted since the last call that succeeded; kept until then, so that a failure loses none of it."""
+        changes, self._untold = self._untold, Changes()
+        here = set(changes.appeared)
+        return Changes(
+            appeared=[name for name in dict.fromkeys(changes.appeared) if name in self._index],
+            vanished=[name for name in dict.fromkeys(changes.vanished) if name not in here or name not in self._index],
+            repaired=changes.repaired,
+        )
 
     def _compare_with_archive(self, *, rebuild: bool) -> bool:
         """Under the lock: the folders are the truth; True where index.json was written anew."""
-        readable = self._index.load()
-        if rebuild or not readable:
-            for name in self._index.names():
-                self._index.discard(name)
+        changed = not self._index.load() or rebuild
         there = set(self.tree.run_names())
-        changed = rebuild or not readable
         for name in self._index.names():
-            if name not in there:
+            if rebuild or name not in there:
                 self._index.discard(name)
                 changed = True
         for name in sorted(there):
@@ -217,32 +243,28 @@ class Archive:
         if changed:
             self.tree.enter_staging()
             self._index.write()
+        self.tree.sync()  # whoever left the marker may have died, or failed, before its own
+        self._unsure = False
         self._remove_marker()
         return changed
 
     def _read_into_index(self, name: str) -> bool:
         """Index a folder that is a run; False for one that only looks like it."""
+        reason = ""
         if not self.tree.is_complete(name):
-            log.warning("foreign_folder_left_alone", archive=self.root, folder=name)
-            return False
-        try:
-            run, _ = self.read(name)
-        except (ValueError, UnknownRun) as error:
-            log.warning("foreign_folder_left_alone", archive=self.root, folder=name, reason=str(error))
-            return False
-        if run.timestamp != name:
-            log.warning("foreign_folder_left_alone", archive=self.root, folder=name, reason="renamed by hand")
-            return False
-        self._index.add(name, run.sha256, encode_entry(run))
-        return True
-
-    def _changes_since(self, before: set[str], *, repaired: bool) -> Changes:
-        after = self._index.names()
-        return Changes(
-            appeared=[name for name in after if name not in before],
-            vanished=sorted(before.difference(after)),
-            repaired=repaired,
-        )
+            reason = "its three files are not there"
+        else:
+            try:
+                run, _ = self.read(name)
+            except (ValueError, UnknownRun) as error:
+                reason = str(error)
+            else:
+                if run.timestamp == name:
+                    self._index.add(name, run.sha256, encode_entry(run))
+                    return True
+                reason = f"it says it is {run.timestamp}"
+        log.warning("foreign_folder_left_alone", archive=self.root, folder=name, reason=reason)
+        return False
 
     def read(self, name: str) -> tuple[RunRecord, list[Assessment]]:
         """A run and its assessments.

@@ -101,11 +101,15 @@ def _blocks(points: Sequence[float]) -> str:
     if low == high:
         return SPARK_LEVELS[3] * len(points)
     # Quartered: the difference of the two largest floats, and its multiples, must not overflow.
-    scale = (len(SPARK_LEVELS) - 1) / (high / 4 - low / 4)
-    if math.isinf(scale):  # the span is one of the smallest floats
-        return "".join(SPARK_LEVELS[-1] if point > low else SPARK_LEVELS[0] for point in points)
-    quarter = low / 4 - 0.5 / scale  # half a level more: int() then rounds
-    return "".join([SPARK_LEVELS[int((point / 4 - quarter) * scale)] for point in points])
+    base, span = low / 4, high / 4 - low / 4
+    top = len(SPARK_LEVELS) - 1
+    if span < _SMALLEST_SPAN:  # its parts would not be told apart
+        return "".join([SPARK_LEVELS[top if point > low else 0] for point in points])
+    scale = top / span
+    return "".join([SPARK_LEVELS[int((point / 4 - base) * scale + 0.5)] for point in points])
+
+
+_SMALLEST_SPAN: Final = 1e-300
 
 
 def _thin(history: Sequence[float]) -> Sequence[float]:
@@ -120,7 +124,7 @@ def _thin(history: Sequence[float]) -> Sequence[float]:
 
 def code_span(text: str) -> str:
     """The text as a Markdown code span that shows it to the letter, whatever it holds."""
-    if "`" not in text and text.isprintable() and text.strip() == text:
+    if "`" not in text and text.isprintable() and (text.strip() == text or not text.strip(" ")):
         return f"`{text}`"
     # Control characters can come from a file's name; a line break would end the span's paragraph.
     text = "".join(each if each.isprintable() or each == "\u200d" else f"\\u{ord(each):04x}" for each in text)

@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from modelwarden import durable
 from modelwarden.archive.document import ASSESSMENTS_FILE, RUN_FILES
-from modelwarden.errors import UnknownRun
+from modelwarden.errors import RetryLater, UnknownRun
+from modelwarden.filesystems import show_path
 from modelwarden.gate.timestamp import is_run_name
 
 STAGING: Final = ".staging"
@@ -36,7 +37,8 @@ class Tree:
         self._owner = owner
         self._staging = os.path.join(self.root, STAGING, f"{owner}-{os.urandom(4).hex()}")
         self._staging_lock: FileLock | None = None
-        self._next_suffix: dict[str, int] = {}
+        self._taken_below: dict[str, int] = {}  # timestamp -> the suffix below which all were seen taken
+        self._reserved: dict[str, int] = {}  # timestamp -> the first suffix that nobody in this batch has
         durable.make_folder(self.root)
 
     def close(self) -> None:
@@ -74,8 +76,12 @@ class Tree:
         """Make this process's staging folder and lock it, once (and again where somebody removed it)."""
         if self._staging_lock is None or not os.path.isdir(self._staging):
             durable.make_folder(self._staging)
-            self._staging_lock = _lock_of(self._staging)
-            self._staging_lock.acquire(blocking=False)
+            lock = _lock_of(self._staging)
+            try:
+                lock.acquire(blocking=False)
+            except (Timeout, OSError) as error:
+                raise RetryLater(f"can't be locked ({error})", where=show_path(self._staging)) from error
+            self._staging_lock = lock
 
     def stage(self, files: Mapping[str, bytes]) -> str:
         """A new folder with these files, all on disk, under a name of no meaning.
@@ -98,7 +104,8 @@ class Tree:
 
     def discard(self, folder: str) -> None:
         """Remove a staged folder. Best effort: what stays is swept at the next start."""
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.lexists(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, folder: str, name: str) -> None:
         """Give a staged run its name. Not yet on disk: `sync` is the commit point.
@@ -113,17 +120,25 @@ class Tree:
         """Put the names on disk. Raises StorageSuspect where that fails."""
         durable.sync_folder(self.root)
 
-    def free_name(self, timestamp: str, taken: frozenset[str] | set[str] = frozenset()) -> str:
-        """The first of `T`, `T_2`, `T_3`... that neither the archive nor `taken` has."""
-        suffix = self._next_suffix.get(timestamp, 1)
-        while (name := timestamp if suffix == 1 else f"{timestamp}_{suffix}") in taken or os.path.lexists(
-            self.path_of(name)
-        ):
+    def reserve_name(self, timestamp: str) -> str:
+        """The first of `T`, `T_2`, `T_3`... that the archive does not have and that is not reserved."""
+        if len(self._taken_below) >= _MAX_REMEMBERED:
+            self._taken_below.clear()
+        suffix = self._taken_below.get(timestamp, 1)
+        if suffix > 1 and not os.path.lexists(self.path_of(_name(timestamp, suffix - 1))):
+            suffix = 1  # somebody made room
+        while os.path.lexists(self.path_of(_name(timestamp, suffix))):
             suffix += 1
-        if len(self._next_suffix) >= _MAX_REMEMBERED:
-            self._next_suffix.clear()
-        self._next_suffix[timestamp] = suffix
-        return name
+        self._taken_below[timestamp] = suffix
+        suffix = max(suffix, self._reserved.get(timestamp, 1))
+        while os.path.lexists(self.path_of(_name(timestamp, suffix))):
+            suffix += 1
+        self._reserved[timestamp] = suffix + 1
+        return _name(timestamp, suffix)
+
+    def release_names(self) -> None:
+        """End all reservations: the batch is published, and what was reserved and not used can be given again."""
+        self._reserved.clear()
 
     def run_names(self) -> Iterator[str]:
         """The names of all folders that may be runs, in no order."""
@@ -141,6 +156,7 @@ class Tree:
 
         Raises:
             UnknownRun: no such run; a name that is no run name included.
+            RetryLater: the disk refused.
         """
         if not is_run_name(name):
             raise UnknownRun(f"{name!r} is not a run's name", hint="see `modelwarden runs`")
@@ -149,6 +165,9 @@ class Tree:
                 return stream.read()
         except (FileNotFoundError, NotADirectoryError):
             raise UnknownRun(f"no run {name}", where=self.root, hint="see `modelwarden runs`") from None
+        except OSError as error:
+            where = show_path(os.path.join(self.path_of(name), file))
+            raise RetryLater(f"can't be read ({error.strerror})", where=where) from error
 
     def keep_rejected(self, identity: str, files: Mapping[str, bytes]) -> str:
         """Keep a rejected file's bytes and reason under `rejected/`; return the folder.
@@ -172,6 +191,10 @@ class Tree:
     def path_of(self, name: str) -> str:
         """Where the run of this name is, or would be."""
         return os.path.join(self.root, name)
+
+
+def _name(timestamp: str, suffix: int) -> str:
+    return timestamp if suffix == 1 else f"{timestamp}_{suffix}"
 
 
 def _lock_of(staging: str) -> FileLock:

@@ -4,6 +4,7 @@ The rule: asking changes nothing that counts. The catalog is first brought up to
 older than the truth; what a daemon has still to announce is left to it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -75,9 +76,11 @@ def show(
         if as_json:
             print_json(found._asdict() | {"models": [model_json(model, policy) for model in models]})
             return
-        name = f" ({found.run_name})" if found.run_name else ""
         counts = ", ".join(f"{count} {classification}" for classification, count in found.counts.items())
-        typer.echo(f"{found.timestamp}{name}: {counts}; policy {found.policy}, archived {found.archived_at}")
+        typer.echo(f"{found.timestamp}: {counts}")
+        if found.run_name is not None:
+            typer.echo(f"run name: {found.run_name}")
+        typer.echo(f"policy {found.policy}, archived {found.archived_at} by {found.archived_by}")
         print_table(
             ("symbol", *MODEL_HEADINGS),
             ((model.symbol, *model_cells(model, policy)) for model in models),
@@ -127,6 +130,8 @@ def history(
 @contextmanager
 def _archive(config: str | None, archive: str | None) -> Iterator[Pipeline]:
     settings = settings_for_asking(config, archive)
+    if not os.path.isdir(settings.archive_dir):
+        raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recover()
         yield pipeline

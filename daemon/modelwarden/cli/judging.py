@@ -14,6 +14,7 @@ from modelwarden.cli.tables import (
     print_table,
 )
 from modelwarden.errors import RejectSummary
+from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment, Classification, count_by_classification
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
@@ -44,11 +45,15 @@ def check(
             judged.append((file, _judge(file, policy)))
         except RejectSummary as error:
             bad = True
-            typer.echo(f"modelwarden: {file}: {error}", err=True)
+            typer.echo(f"modelwarden: {show_path(file)}: {error}", err=True)
     if as_json:
         print_json(
             [
-                {"file": file, "policy": policy.id, "models": [model_json(model, policy) for model in models]}
+                {
+                    "file": show_path(file),
+                    "policy": policy.id,
+                    "models": [model_json(model, policy) for model in models],
+                }
                 for file, models in judged
             ]
         )
@@ -70,7 +75,7 @@ def _judge(file: str, policy: Policy) -> list[Assessment]:
 
 def _print_file(file: str, models: list[Assessment], policy: Policy) -> None:
     counts = count_by_classification(models)
-    typer.echo(f"{file}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
+    typer.echo(f"{show_path(file)}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
     print_table(
         ("symbol", *MODEL_HEADINGS),
         ((model.symbol, *model_cells(model, policy)) for model in models),

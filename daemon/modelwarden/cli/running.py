@@ -23,7 +23,7 @@ DRAIN_SECONDS: Final = 120.0
 """How long `run --once` lets the courier deliver before it leaves the rest owed."""
 
 SOMETHING_LEFT: Final = 1
-"""Exit code of `run --once` where a file was rejected, or a message is still owed."""
+"""Exit code of `run --once` where a file was rejected, a folder could not be read, or a message is still owed."""
 
 START_AGAIN: Final = 75
 """Exit code of a courier that ended itself because a send hung (sysexits: EX_TEMPFAIL)."""
@@ -54,7 +54,7 @@ def run(
             service.run()
             return
         service.run_once()
-        left = service.rejected > 0
+        left = service.rejected > 0 or service.unseen > 0
     if courier and settings.notify.destination:
         left = drain_outbox(arguments, DRAIN_SECONDS) != 0 or left
     raise typer.Exit(SOMETHING_LEFT if left else 0)
@@ -108,5 +108,5 @@ class _Stop:
 
 
 def _courier_arguments(path: str | None, settings: Settings) -> list[str]:
-    arguments = ["--archive", settings.archive_dir]
-    return [*arguments, "--config", path] if path is not None else arguments
+    """What makes a child read the same settings; where there is no file, an empty one, lest it find another."""
+    return ["--archive", settings.archive_dir, "--config", path if path is not None else os.devnull]

@@ -13,8 +13,8 @@ from rich.text import Text
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.policy import METRICS, MetricGate, Policy
 
-PIPE_WIDTH: Final = 200
-"""Columns where standard output is no terminal, so that nothing a script greps for is cut."""
+PIPE_WIDTH: Final = 10_000
+"""Columns where standard output is no terminal: a row is a line, and nothing a script greps for is cut."""
 
 _BAND_STYLES: Final = {Band.APPROVED: "green", Band.REVIEW: "yellow", Band.DROP: "red", Band.INVALID: "bold red"}
 _SHORT: Final = {"profit_factor": "PF", "consistency": "cons.", "max_drawdown": "max DD"}
@@ -27,7 +27,9 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *
         console.width = PIPE_WIDTH
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+        # Only a stranger's text may be cut up; figures and classes stay whole, sentences break at blanks.
+        whole = heading in right or heading in {"class", "run", "policy"}
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(table)
@@ -79,12 +81,12 @@ def _why(model: Assessment) -> str:
         for name, band in zip(METRICS, model.bands, strict=True)
         if band is Band.REVIEW and model.classification is Classification.REVIEW
     ]
-    review = [f"review {' + '.join(missed)}"] if missed else []
+    review = [f"review {'+'.join(missed)}"] if missed else []
     advice = [f"checkpoint {_checkpoint(model)}"] if model.use_checkpoint else []
-    return ", ".join([*review, *model.flags, *advice])
+    return " ".join([*review, *model.flags, *advice])
 
 
 def _checkpoint(model: Assessment) -> str:
     if model.checkpoint_update is not None:
         return str(model.checkpoint_update)
-    return f"of point {(model.best_idx or 0) + 1}"
+    return f"at point {(model.best_idx or 0) + 1}"

@@ -64,6 +64,9 @@ class Destination:
                 hint="see Apprise's list of services for how a URL is written",
             )
 
+        for service in self._service:
+            service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
+
     def send(self, message: Message, timeout: float) -> Delivery:
         """Hand the message to the service, plain text declared as such."""
         result = self._service.notify(

@@ -64,6 +64,7 @@ class Assessment(NamedTuple):
             is not positive); None without a history or without a usable final fitness.
         largest_fall: the largest fall from a running peak to a later low in the history, likewise; None
             without a history.
+        fell_from: the peak that the largest fall began at, None without a fall.
         reasons: sentences that name the figures which decided.
         history: the fitness history as it was read; NaN where a point is missing.
     """
@@ -79,6 +80,7 @@ class Assessment(NamedTuple):
     peak: float | None
     decline: float | None
     largest_fall: float | None
+    fell_from: float | None
     reasons: tuple[str, ...]
     history: Sequence[float]
 

@@ -5,7 +5,8 @@ Flags about the history recommend and warn; they never change the class.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import Assessment, Band, Checkpoint, Classification, Flag
@@ -16,6 +17,10 @@ from modelwarden.gate.wording import explain
 FLOAT_NOISE: Final = 1e-9
 """Allowance for rounding in the two derived figures, decline and fall, and nowhere else: 0.95 against a peak
 of 1.0 is a decline of 0.050000000000000044, and exactly the threshold is not flagged."""
+
+
+LARGEST: Final = sys.float_info.max
+"""What a decline or a fall counts as that is larger: JSON has no infinity to keep it in."""
 
 
 class QualityAssessment(NamedTuple):
@@ -35,11 +40,13 @@ class HistoryFigures(NamedTuple):
         peak: the highest point.
         largest_fall: from a running peak to a later low, relative to that peak (absolute where the peak is
             not positive).
+        fell_from: the peak that it began at, None without a fall.
     """
 
     best_idx: int | None
     peak: float | None
     largest_fall: float | None
+    fell_from: float | None
 
 
 class Verdict(NamedTuple):
@@ -77,8 +84,8 @@ def assess_model_quality(
     figures = (final_fitness, final_pf, final_consistency, final_max_dd)
     model = Model(
         symbol="model",
-        values=tuple(None if figure is None else float(figure) for figure in figures),
-        history=[float(point) for point in fitness_history] if fitness_history is not None else (),
+        values=tuple(None if figure is None else _as_float(figure) for figure in figures),
+        history=[_as_float(point) for point in fitness_history] if fitness_history is not None else (),
         checkpoints=None,
         validation_interval=None,
     )
@@ -86,6 +93,16 @@ def assess_model_quality(
     return QualityAssessment(
         assessment.classification, list(assessment.flags), assessment.use_checkpoint, assessment.best_idx
     )
+
+
+def _as_float(figure: float) -> float:
+    """The figure of whatever numeric library; a whole number beyond floats is infinite. Text is no figure."""
+    if isinstance(figure, str | bytes | bytearray | bool):
+        raise TypeError(f"{figure!r} is not a number")
+    try:
+        return float(figure)
+    except OverflowError:
+        return math.inf if figure > 0 else -math.inf
 
 
 def assess_summary(summary: Summary, policy: Policy) -> list[Assessment]:
@@ -116,6 +133,7 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
         peak=history.peak,
         decline=decline,
         largest_fall=history.largest_fall,
+        fell_from=history.fell_from,
         reasons=explain(
             policy,
             model.values,
@@ -124,6 +142,7 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
             history.peak,
             decline,
             history.largest_fall,
+            history.fell_from,
             reward_scale,
         ),
         history=model.history,
@@ -138,36 +157,33 @@ def judge(
     policy: Policy,
 ) -> Verdict:
     """The verdict on figures already derived; what judging a catalog again under another policy calls."""
-    bands = tuple([gate.band(value) for gate, value in zip(policy.gates, values, strict=True)])
-    uncalibrated = reward_scale is not None and reward_scale != CALIBRATED_REWARD_SCALE
-    if Band.DROP in bands or Band.INVALID in bands:
-        classification = Classification.DROP
-    elif Band.REVIEW in bands or uncalibrated:
-        classification = Classification.REVIEW
-    else:
-        classification = Classification.APPROVED
+    gates = policy.gates
+    bands = tuple([gate.band(value) for gate, value in zip(gates, values, strict=True)])
     flags: list[Flag] = []
-    if _exceeds(decline, policy.decline_threshold):
+    if decline is not None and decline > policy.decline_threshold + FLOAT_NOISE:
         flags.append(Flag.FITNESS_DECLINE)
-    if _exceeds(largest_fall, policy.oscillation_threshold):
+    if largest_fall is not None and largest_fall > policy.oscillation_threshold + FLOAT_NOISE:
         flags.append(Flag.UNSTABLE_TRAINING)
-    if classification is not Classification.APPROVED:
-        flags += _metric_flags(values, bands, policy)
-    if uncalibrated:
-        flags.append(Flag.UNCALIBRATED_REWARD_SCALE)
-    return Verdict(classification, tuple(flags), bands)
-
-
-def _metric_flags(values: Sequence[float | None], bands: Sequence[Band], policy: Policy) -> Iterator[Flag]:
-    """The flags of the metrics, in the order of `Flag`."""
-    for gate, band in zip(policy.gates, bands, strict=True):
-        if band is Band.DROP:
-            yield gate.low_flag
+    classification = Classification.APPROVED
+    if Band.REVIEW in bands:
+        classification = Classification.REVIEW
+    if Band.DROP in bands:
+        classification = Classification.DROP
+        flags += [gate.low_flag for gate, band in zip(gates, bands, strict=True) if band is Band.DROP]
     if Band.INVALID in bands:
-        yield Flag.INVALID_METRIC
-    for gate, band, value in zip(policy.gates, bands, values, strict=True):
-        if band is Band.REVIEW and value == math.inf and gate.infinity_flag is not None:
-            yield gate.infinity_flag
+        classification = Classification.DROP
+        flags.append(Flag.INVALID_METRIC)
+    if math.inf in values:
+        flags += [
+            gate.infinity_flag
+            for gate, band, value in zip(gates, bands, values, strict=True)
+            if gate.infinity_flag is not None and band is Band.REVIEW and value == math.inf
+        ]
+    if reward_scale is not None and reward_scale != CALIBRATED_REWARD_SCALE:
+        flags.append(Flag.UNCALIBRATED_REWARD_SCALE)
+        if classification is Classification.APPROVED:
+            classification = Classification.REVIEW
+    return Verdict(classification, tuple(flags), bands)
 
 
 def history_figures(history: Sequence[float]) -> HistoryFigures:
@@ -176,31 +192,27 @@ def history_figures(history: Sequence[float]) -> HistoryFigures:
     whole = math.isfinite(sum(history))
     points = history if whole else [point for point in history if math.isfinite(point)]
     if not points:
-        return HistoryFigures(None, None, None)
+        return HistoryFigures(None, None, None, None)
     peak = points[0]
-    largest_fall = 0.0
+    largest_fall, fell_from = 0.0, None
     for point in points:  # a plain loop: on thirty points twice as fast as accumulate and map
         if point >= peak:
             peak = point
         elif (fall := (peak - point) / peak if peak > 0 else peak - point) > largest_fall:
-            largest_fall = fall
-    return HistoryFigures(history.index(peak), peak, largest_fall)
+            largest_fall, fell_from = fall, peak
+    return HistoryFigures(history.index(peak), peak, min(largest_fall, LARGEST), fell_from)
 
 
 def decline_from_peak(final: float | None, peak: float | None) -> float | None:
     """How far the final fitness lies below the peak; the final figure itself counts towards the peak."""
     if final is None or peak is None or not math.isfinite(final):
         return None
-    return _fall(max(peak, final), final)
+    return min(_fall(max(peak, final), final), LARGEST)
 
 
 def _fall(peak: float, later: float) -> float:
     """The fall from a peak, relative to it where it is positive; for a peak <= 0 a ratio means nothing."""
     return (peak - later) / peak if peak > 0 else peak - later
-
-
-def _exceeds(figure: float | None, threshold: float) -> bool:
-    return figure is not None and figure > threshold + FLOAT_NOISE
 
 
 def _checkpoint(model: Model, best_idx: int | None) -> Checkpoint | None:

@@ -6,6 +6,7 @@ before it judges anything.
 
 import hashlib
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -41,7 +42,8 @@ class MetricGate:
         least: smallest figure inside the metric's domain.
         most: largest figure inside the metric's domain.
         outside_hint: what a figure outside the domain suggests.
-        infinity_flag: set where +infinity means something (no losing trade); the band is then REVIEW.
+        infinity_flag: set where +infinity means something (no losing trade) and lies in the domain; the band is
+            then REVIEW.
     """
 
     name: str
@@ -52,8 +54,8 @@ class MetricGate:
     approve: float
     review: float
     low_flag: Flag
-    least: float = -math.inf
-    most: float = math.inf
+    least: float = -sys.float_info.max
+    most: float = sys.float_info.max
     outside_hint: str = ""
     infinity_flag: Flag | None = None
 
@@ -70,11 +72,14 @@ class MetricGate:
         """
         if value is None or not self.least <= value <= self.most:  # NaN compares False: outside
             return Band.INVALID
-        if math.isinf(value):
-            return Band.REVIEW if self.infinity_flag is not None and value > 0 else Band.INVALID
         if self.better is Better.HIGHER:
-            return Band.APPROVED if value >= self.approve else Band.REVIEW if value >= self.review else Band.DROP
-        return Band.APPROVED if value <= self.approve else Band.REVIEW if value <= self.review else Band.DROP
+            if value >= self.approve:
+                # Only a metric with an infinity flag has a domain that reaches infinity.
+                return Band.APPROVED if value < math.inf else Band.REVIEW
+            return Band.REVIEW if value >= self.review else Band.DROP
+        if value <= self.approve:
+            return Band.APPROVED
+        return Band.REVIEW if value <= self.review else Band.DROP
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class ModelGatingConfig:
         unusable = [
             f"{name} = {value!r} is not a finite number"
             for name, value in values.items()
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max
         ]
         if unusable:
             return unusable
@@ -158,6 +163,7 @@ def metric_gates(config: ModelGatingConfig) -> tuple[MetricGate, ...]:
             approve=config.approved_min_pf,
             review=config.review_min_pf,
             low_flag=Flag.LOW_PF,
+            most=math.inf,
             infinity_flag=Flag.NO_LOSSES,
         ),
         MetricGate(

@@ -99,7 +99,7 @@ def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> 
         models=_read_models(document, gates),
         timestamp=parse_timestamp(timestamp) if timestamp is not None else None,
         run_name=_run_name(document),
-        reward_scale=_number(document.get("reward_scale"), "reward_scale"),
+        reward_scale=_reward_scale(document),
     )
 
 
@@ -138,7 +138,10 @@ def _which_key_twice(data: bytes) -> RejectSummary:
         document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_PairsObject)
     except (ValueError, RecursionError):
         return NotJson("not JSON, and an object has a key twice")
-    place, key = _find_twice(document, "")
+    found = _find_twice(document, "")
+    if found is None:
+        return NotJson("not JSON, and an object has a key twice")
+    place, key = found
     if place in MODEL_CONTAINERS:
         return _symbol_twice(key)
     return RejectSummary(
@@ -160,7 +163,8 @@ class _PairsObject(dict[str, Any]):
             self[key] = value
 
 
-def _find_twice(node: object, place: str) -> tuple[str, str]:
+def _find_twice(node: object, place: str) -> tuple[str, str] | None:
+    """The place of the first object that has a key twice, and that key."""
     if isinstance(node, _PairsObject):
         if node.twice is not None:
             return place, node.twice
@@ -168,12 +172,8 @@ def _find_twice(node: object, place: str) -> tuple[str, str]:
     elif isinstance(node, list):
         inner = [(value, f"{place}[{index}]") for index, value in enumerate(node)]
     else:
-        return "", ""
-    for value, where in inner:
-        found = _find_twice(value, where)
-        if found[1]:
-            return found
-    return "", ""
+        return None
+    return next(filter(None, (_find_twice(value, where) for value, where in inner)), None)
 
 
 def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> tuple[Model, ...]:
@@ -249,7 +249,9 @@ def _read_model(
 
 
 def _symbol(entry: Mapping[str, Any], place: str, key: str | None) -> str:
-    symbol = entry.get("symbol", key)
+    symbol = entry.get("symbol")
+    if symbol is None:
+        symbol = key
     if symbol is None:
         raise RejectSummary("missing", where=f"{place}.symbol", hint="every model needs its own symbol")
     if not isinstance(symbol, str):
@@ -319,7 +321,7 @@ def _checkpoints(ids: Any, points: int, place: str) -> Sequence[Checkpoint] | No
         if isinstance(checkpoint, str):
             _check_text(checkpoint, f"{where}[{index}]", MAX_SYMBOL)
         elif isinstance(checkpoint, bool) or not isinstance(checkpoint, int):
-            raise RejectSummary(f"expected a number or text, got {_kind(checkpoint)}", where=f"{where}[{index}]")
+            raise RejectSummary(f"expected a whole number or text, got {_kind(checkpoint)}", where=f"{where}[{index}]")
         elif not 0 <= checkpoint <= _MAX_INTEGER:
             raise RejectSummary("expected a number from 0 to 2^53", where=f"{where}[{index}]")
     return ids
@@ -329,17 +331,28 @@ _MAX_INTEGER: Final = 2**53
 """Largest whole number that every JSON reader keeps exactly."""
 
 
+_LONGEST_INTERVAL: Final = 10**9
+"""Updates between two validation points; times the points of the largest file it still fits 64 bits."""
+
+
 def _interval(value: Any, where: str) -> int | None:
     number = _number(value, where)
     if number is None:
         return None
-    if not (1 <= number <= _MAX_INTEGER and number.is_integer()):  # NaN fails both
+    if not (1 <= number <= _LONGEST_INTERVAL and number.is_integer()):  # NaN fails both
         raise RejectSummary(
             f"{value!r} is not a whole number of updates" if math.isfinite(number) else "not a finite number",
             where=where,
             hint="give the updates between two validation points, such as 50",
         )
     return int(number)
+
+
+def _reward_scale(document: Mapping[str, Any]) -> float | None:
+    scale = _number(document.get("reward_scale"), "reward_scale")
+    if scale is not None and not math.isfinite(scale):
+        raise RejectSummary(f"{scale} is not a finite number", where="reward_scale", hint="leave it out if unknown")
+    return scale
 
 
 def _run_name(document: Mapping[str, Any]) -> str | None:
@@ -386,7 +399,7 @@ def _number(value: Any, where: str) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _join(place: str, key: str) -> str:
@@ -396,14 +409,16 @@ def _join(place: str, key: str) -> str:
     return f"{place}[{_quote(key)}]"
 
 
-def _kind(value: object) -> str:
+def _kind(value: object) -> str:  # noqa: PLR0911 - one return a kind
     match value:
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
-        case int() | float():
+        case int():
             return "a number"
+        case float():
+            return f"the number {value!r}"
         case str():
             return f"text {_quote(value)}"
         case list():

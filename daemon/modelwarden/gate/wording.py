@@ -27,6 +27,7 @@ def explain(
     peak: float | None,
     decline: float | None,
     largest_fall: float | None,
+    fell_from: float | None,
     reward_scale: float | None,
 ) -> tuple[str, ...]:
     """Sentences that name the figures which decided, with the bounds they missed. Fields as in `Assessment`."""
@@ -44,7 +45,7 @@ def explain(
         share = _share(decline, policy.decline_threshold, peak)
         reasons.append(f"final fitness is {share} below its peak")
     if Flag.UNSTABLE_TRAINING in flags:
-        share = _share(largest_fall, policy.oscillation_threshold, peak)
+        share = _share(largest_fall, policy.oscillation_threshold, fell_from)
         reasons.append(f"fitness fell by {share} in training")
     return tuple(reasons)
 
@@ -79,10 +80,11 @@ def tell_apart(value: float, bound: float) -> tuple[str, str]:
 
     A message must never say "0.70 < 0.70" about 0.6999999. Equal figures are written alike.
     """
+    value, bound = value + 0.0, bound + 0.0  # minus zero, as -min(falls) gives, is zero
     if abs(value) < _LONGEST_PLAIN:
         for decimals in range(_decimals(bound), _MOST_DECIMALS + 1):
             figure, limit = f"{value:.{decimals}f}", f"{bound:.{decimals}f}"
-            if figure != limit or value == bound:
+            if value == bound or float(figure) != float(limit):
                 return figure, limit
     return repr(value), repr(bound)
 
@@ -126,7 +128,7 @@ def _comparison(phrase: _Phrase, gate: MetricGate, value: float | None) -> str:
     if value == math.inf:
         return f"{gate.label} is infinite (no losing trade): a person looks"
     figure, bound = format(value, phrase.form), phrase.bound_text
-    if figure == bound or abs(value) >= _LONGEST_PLAIN:
+    if figure == bound or figure.startswith("-") or abs(value) >= _LONGEST_PLAIN:
         figure, bound = tell_apart(value, phrase.bound)
     return f"{gate.label} {figure} {phrase.sign} {bound}"
 
@@ -138,13 +140,13 @@ def _why_invalid(gate: MetricGate, value: float | None) -> str:
         return "is not a number (NaN)"
     if math.isinf(value):
         return "is infinite" if value > 0 else "is minus infinity"
-    return f"{value:.12g} {gate.outside_hint}"
+    short = f"{value:.12g}"  # 88, not 88.0; but never a figure that lies inside
+    return f"{short if float(short) == value else repr(value)} {gate.outside_hint}"
 
 
 def _share(figure: float | None, threshold: float, peak: float | None) -> str:
     """A decline or a fall as a share of the peak, or as a difference where the peak is not positive."""
-    if figure is None:
-        return "beyond measure"  # it overflowed, and JSON has no infinity
+    figure = figure or 0.0
     if peak is not None and peak > 0:
         share, bound = tell_apart(figure * 100, round(threshold * 100, 6))
         return f"{share} % (more than {bound} %)"

@@ -60,7 +60,7 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return Gone()
-        data = _read_up_to(descriptor, max_bytes + 1, before.st_size)
+        data = _read_up_to(descriptor, max_bytes + 1, before.st_size + 1)
         after = os.fstat(descriptor)
     except OSError as error:
         return Refused(error.strerror or str(error))
@@ -78,14 +78,10 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
 
 
 def _read_up_to(descriptor: int, limit: int, expected: int) -> bytes:
-    if expected < _CHUNK:  # nearly every summary: one call, one more to see the end
-        data = os.read(descriptor, min(limit, expected + 1))
-        if len(data) <= expected:
-            return data
-    else:
-        data = b""
-    parts, total = [data], len(data)
-    while total < limit and (part := os.read(descriptor, min(_CHUNK, limit - total))):
+    """Up to `limit` bytes. The system may hand them out in pieces: only an empty one is the end."""
+    parts, total, ask = [], 0, min(_CHUNK, expected)  # nearly every summary: one call, one more to see the end
+    while total < limit and (part := os.read(descriptor, min(ask, limit - total))):
         parts.append(part)
         total += len(part)
-    return b"".join(parts)
+        ask = _CHUNK
+    return parts[0] if len(parts) == 1 else b"".join(parts)

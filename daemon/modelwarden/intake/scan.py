@@ -37,6 +37,16 @@ class Root:
     def _expression(self) -> re.Pattern[str]:
         return re.compile("|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in self.patterns))
 
+    def holds(self, path: str, excluded: Sequence[str]) -> bool:
+        """Whether a walk over this root would come by the path: below it, not hidden, not in an excluded folder."""
+        top = os.path.realpath(self.path)
+        if not path.startswith(top.rstrip("/") + "/"):
+            return False
+        between = os.path.relpath(os.path.dirname(path), top).split("/")
+        if between != ["."] and (not self.recursive or any(map(is_temporary, between))):
+            return False
+        return not any(is_inside(path, folder) and not is_inside(top, folder) for folder in excluded)
+
     def takes(self, name: str) -> bool:
         """Whether a file of this name may be a summary."""
         return not is_temporary(name) and self._expression.match(name) is not None
@@ -45,6 +55,11 @@ class Root:
 def is_temporary(name: str) -> bool:
     """Whether the name is hidden or one that a writer will change."""
     return name.startswith(".") or name.endswith(TEMPORARY_ENDINGS)
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether the path is the folder or below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def figures_of(status: os.stat_result) -> Figures:

@@ -33,6 +33,9 @@ from modelwarden.intake.scan import Root, is_temporary
 MAX_HINTS: Final = 10_000
 """More paths than this at once are not kept apart: the scan is cheaper."""
 
+LONGEST_REASON: Final = 500
+"""Characters kept of what watchdog says: some of it quotes every folder."""
+
 _EVENTS: Final[list[type[FileSystemEvent]]] = [
     # Without Opened and ClosedNoWrite: our own reads would feed the queue.
     FileCreatedEvent,
@@ -74,6 +77,7 @@ class Watch:
         self._arms = [_Arm(root, self) for root in roots]
         self._overflow = _OverflowListener(self)
         self.overflows = 0
+        self.scan_again = False
 
     def start(self) -> None:
         """Arm every root that is there. Scan after this, not before: then what comes between is not missed."""
@@ -88,6 +92,9 @@ class Watch:
 
     def supervise(self) -> bool:
         """Look whether every root is still the folder that was armed, and arm what is not. True: all are."""
+        if self.scan_again:
+            self.scan_again = False
+            self.note_everything()
         watched = [arm.supervise() for arm in self._arms]  # every one of them, not up to the first that is not
         return all(watched)
 
@@ -125,29 +132,35 @@ class _Arm:
         self._observer: BaseObserver | None = None
         self._identity: tuple[str, int, int] | None = None
         self._said: str | None = None
+        self._complete = False
 
     def supervise(self) -> bool:
         """Whether the root is watched; arms it where it can be."""
         resolved = os.path.realpath(self._root.path)
-        kind = network_file_system(resolved) if self._observer is None else None
-        if kind is not None:
-            self._say("watch_by_scanning", reason=f"{kind} gives no events for what others write")
-            return False
         identity = _identity(resolved)
-        if self._is_alive() and identity == self._identity and identity is not None:
-            return True
-        if self._observer is not None:
+        if self._observer is not None and identity is not None and identity == self._identity and self._is_alive():
+            if self._is_complete(resolved):
+                return True
+            self.disarm()  # the kernel may grant more by now
+        elif self._observer is not None:
             self._say("watch_lost", reason="the folder was replaced, or its observer died")
             self.disarm()
             self._watch.note_everything()
         if identity is None:
             self._say("watch_waits", reason="the folder is not there")
             return False
+        if (kind := network_file_system(resolved)) is not None:
+            self._say("watch_by_scanning", reason=f"{kind} gives no events for what others write")
+            return False
+        if not os.access(resolved, os.R_OK | os.X_OK):  # watchdog would arm nothing and say nothing
+            self._say("watch_refused", reason="no right to read the folder", hint="give it to the service's user")
+            return False
         return self._arm(resolved, identity)
 
     def disarm(self) -> None:
         """Take the watch down."""
         observer, self._observer, self._identity = self._observer, None, None
+        self._complete = False
         if observer is not None:
             _end(observer)
 
@@ -168,14 +181,34 @@ class _Arm:
                 _end(observer)
             return False
         self._observer, self._identity = observer, identity
-        self._said = None
         self._watch.note_everything()
+        if not self._is_complete(resolved):
+            return False
         log.info("watch_armed", path=self._root.path, recursive=self._root.recursive)
+        self._said = None
         return True
 
+    def _is_complete(self, resolved: str) -> bool:
+        """Whether the kernel watches every folder; asked again until it does.
+
+        Below the root watchdog passes over in silence what the kernel refuses: the limit of watches.
+        """
+        if not self._complete:
+            armed = _kernel_watches(self._observer)
+            folders = sum(1 for _ in os.walk(resolved)) if self._root.recursive else 1
+            self._complete = armed is None or armed >= folders
+            if not self._complete:
+                hint = "raise fs.inotify.max_user_watches"
+                self._say("watch_incomplete", reason=f"{armed} of {folders} folders", hint=hint)
+        return self._complete
+
     def _is_alive(self) -> bool:
+        """Whether all of watchdog's threads live: dispatcher, emitters, and the reader of the kernel's queue."""
         observer = self._observer
-        return observer is not None and observer.is_alive() and all(each.is_alive() for each in observer.emitters)
+        if observer is None or not observer.is_alive():
+            return False
+        reader = getattr(observer, "_inotify_fd", None)  # not public, and nothing else tells of its death
+        return all(each.is_alive() for each in (*observer.emitters, *([reader] if reader is not None else [])))
 
     def _say(self, event: str, **details: str) -> None:
         """Log a state once, not at every look."""
@@ -208,10 +241,26 @@ class _OverflowListener(logging.Handler):
         self._watch = watch
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "events were lost" in record.getMessage():
+        message = record.getMessage()
+        if "events were lost" in message:
             self._watch.overflows += 1
             log.warning("events_lost", reason="the kernel's queue overflowed", overflows=self._watch.overflows)
-            self._watch.note_everything()
+        else:
+            log.warning("watch_trouble", reason=message[:LONGEST_REASON])
+        # watchdog rebuilds its watches only after it has said so: what is made meanwhile is the second scan's.
+        self._watch.note_everything()
+        self._watch.scan_again = True
+
+
+def _kernel_watches(observer: BaseObserver | None) -> int | None:
+    """How many folders the kernel watches for an observer; None where it can't be told."""
+    # Not public, and the only way to the descriptor; without it a watch counts as complete.
+    descriptor = getattr(getattr(observer, "_inotify_fd", None), "_inotify_fd", None)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as stream:
+            return stream.read().count(b"inotify wd:")
+    except OSError:
+        return None
 
 
 def _end(observer: BaseObserver) -> None:

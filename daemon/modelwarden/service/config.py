@@ -5,12 +5,14 @@ with its path and value; a destination's URL is a secret and is never part of a 
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,7 +21,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from modelwarden.errors import StopService
 from modelwarden.gate.policy import ModelGatingConfig
@@ -27,6 +35,19 @@ from modelwarden.gate.policy import ModelGatingConfig
 CONFIG_VARIABLE: Final = "MODELWARDEN_CONFIG"
 SYSTEM_CONFIG: Final = "/etc/modelwarden/config.toml"
 
+
+def _path(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a path can't hold a zero byte")
+    if value.startswith("~"):
+        try:
+            return str(Path(value).expanduser())
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Topic = Literal["APPROVED", "REVIEW", "DROP", "REJECTED"]
 
@@ -38,7 +59,7 @@ class _Table(BaseModel):
 class WatchTable(_Table):
     """`[[watch]]`: a folder where trainers leave summaries."""
 
-    path: str = Field(min_length=1)
+    path: PathText
     patterns: tuple[str, ...] = Field(default=("*.json",), min_length=1)
     recursive: bool = True
     create: bool = False
@@ -122,8 +143,8 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    archive_dir: str = Field(default="training_archives", min_length=1)
-    state_dir: str | None = Field(default=None, min_length=1)
+    archive_dir: PathText = "training_archives"
+    state_dir: PathText | None = None
     watch: tuple[WatchTable, ...] = (WatchTable(path="training_output"),)
     intake: IntakeTable = IntakeTable()
     gate: GateTable = GateTable()
@@ -136,19 +157,6 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("at least one folder must be watched")
         return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment outranks the file, which is handed in as initial values."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
 
 
 def find_config(given: str | None) -> str | None:
@@ -165,50 +173,87 @@ def load_settings(
 ) -> tuple[Settings, str | None]:
     """Given a config file, or a folder to watch and an archive, return the settings and the file they came from.
 
-    Paths in a file are relative to it, all others to the current folder; all are returned absolute.
+    The command line outranks the environment, the environment the file. Paths in the file are relative to it, all
+    others to the current folder; all are returned absolute.
 
     Raises:
-        StopService: the file can't be read, or anything in it is wrong; one message names everything.
+        StopService: the file can't be read, or anything is wrong; one message names everything.
     """
     path = None if watch is not None and given is None else find_config(given)
     document = _read_toml(path) if path is not None else {}
-    base = Path(path).resolve().parent if path is not None else Path.cwd()
+    if path is not None:
+        _make_absolute(document, Path(path).resolve().parent)
+    typed: dict[str, Any] = {}
     if watch is not None:
-        document = document | {"watch": [{"path": str(Path(watch).absolute())}]}
+        typed["watch"] = [{"path": watch}]
     if archive is not None:
-        document = document | {"archive_dir": str(Path(archive).absolute())}
-    # The variable that names the file is no setting.
-    variable = os.environ.pop(CONFIG_VARIABLE, None)
+        typed["archive_dir"] = archive
+
+    class Sources(Settings):
+        """The settings with this call's sources."""
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=document)
+
     try:
-        settings = Settings(**document)
-    except ValidationError as error:
+        settings: Settings = Sources(**typed)
+    except (ValidationError, SettingsError) as error:
+        problems = list(_problems(error)) if isinstance(error, ValidationError) else [_bad_variable(error)]
         raise StopService(
-            "the settings are wrong:\n" + "\n".join(_problems(error)),
-            where=path or "environment",
-            hint="\n`config.example.toml` shows every setting",
+            "\n".join(["the settings are wrong:", *problems, "config.example.toml shows every setting"]),
+            where=path or ("command line" if typed else "environment"),
         ) from None
-    finally:
-        if variable is not None:
-            os.environ[CONFIG_VARIABLE] = variable
-    return _absolute(settings, base), path
+    return _absolute(settings, path), path
+
+
+def _bad_variable(error: SettingsError) -> str:
+    """pydantic-settings names the field; what the variable holds may be a secret and is not repeated."""
+    found = re.search(r'field "([^"]+)"', str(error))
+    return f"  {found[1] if found else 'a variable'}: the environment's value is not JSON"
+
+
+def _make_absolute(document: dict[str, Any], base: Path) -> None:
+    """Resolve the paths of a file against its folder, where they are paths at all."""
+
+    def resolve(table: Any, name: str) -> None:
+        if isinstance(table, dict) and isinstance(table.get(name), str) and table[name][:1] not in {"", "~"}:
+            table[name] = str(base / table[name])
+
+    resolve(document, "archive_dir")
+    resolve(document, "state_dir")
+    watched = document.get("watch")
+    for table in watched if isinstance(watched, list) else ():
+        resolve(table, "path")
+
+
+def _absolute(settings: Settings, path: str | None) -> Settings:
+    """All paths absolute; refuses a folder that would be watched and written to."""
+    archive = os.path.abspath(settings.archive_dir)
+    state = None if settings.state_dir is None else os.path.abspath(settings.state_dir)
+    watch = tuple(each.model_copy(update={"path": os.path.abspath(each.path)}) for each in settings.watch)
+    for number, each in enumerate(watch):
+        for name, folder in (("archive_dir", archive), ("state_dir", state)):
+            if folder is not None and os.path.realpath(each.path) == os.path.realpath(folder):
+                raise StopService(
+                    f"watch[{number}].path and {name} are the same folder, {each.path}",
+                    where=path or "settings",
+                    hint="keep what trainers leave and what is archived apart",
+                )
+    return settings.model_copy(update={"archive_dir": archive, "state_dir": state, "watch": watch})
 
 
 def others_can_read(path: str | None, settings: Settings) -> bool:
     """Whether the file holds a destination's URL, a secret, and everybody on the host may read it."""
     return bool(path and settings.notify.destination and os.stat(path).st_mode & 0o004)
-
-
-def _absolute(settings: Settings, base: Path) -> Settings:
-    def resolve(path: str) -> str:
-        return os.path.normpath(base / Path(path).expanduser())
-
-    return settings.model_copy(
-        update={
-            "archive_dir": resolve(settings.archive_dir),
-            "state_dir": None if settings.state_dir is None else resolve(settings.state_dir),
-            "watch": tuple(each.model_copy(update={"path": resolve(each.path)}) for each in settings.watch),
-        }
-    )
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -233,7 +278,9 @@ def _problems(error: ValidationError) -> Iterator[str]:
 
 
 def _shown(place: tuple[int | str, ...], value: object) -> str:
-    """` = value`, but for a URL, which is a secret, and for what is no single value."""
-    if "url" in place or isinstance(value, Mapping | list | tuple | BaseModel):
+    """` = value`, but for what may be a secret, and for what is no single value."""
+    secret = "destination" in place and place[-1] not in {"name", "on"}
+    if secret or isinstance(value, Mapping | list | tuple | BaseModel):
         return ""
-    return f" = {value!r}"
+    text = repr(value)
+    return "" if "://" in text else f" = {text}"

@@ -69,7 +69,13 @@ class CourierProcess:
             log.warning("courier_ended", exit_code=process.returncode, again_in_seconds=self._pause)
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
         if now >= self._start_at:
-            self._process = _start(self._arguments)
+            try:
+                self._process = _start(self._arguments)
+            except OSError as error:  # no process, no memory, no interpreter left: archiving goes on
+                log.warning("courier_not_started", reason=str(error), again_in_seconds=self._pause)
+                self._start_at = now + self._pause
+                self._pause = min(LONGEST_PAUSE, self._pause * 2)
+                return
             self._started_at = now
             log.info("courier_started", pid=self._process.pid)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
+from modelwarden.filesystems import show_path
 from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.scan import Root, Scan, figures_of
 from modelwarden.intake.settling import Settling
@@ -66,6 +67,10 @@ class Service:
         scan_every: seconds between scans while events arrive.
         max_bytes: cap on one file.
         delete_archived: whether a source is removed once its run is safe.
+
+    Attributes:
+        rejected: how many files were rejected.
+        unseen: how many folders or files the last scan could not look at.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class Service:
         self._trouble_pause = 0.0
         self._unreadable: dict[str, str] = {}
         self.rejected = 0
+        self.unseen = 0
 
     def run(self) -> None:
         """Live until a signal says stop."""
@@ -176,19 +182,19 @@ class Service:
 
     def _follow(self, path: str) -> None:
         """See what an event was about."""
-        root = self._root_of(path)
-        if root is None:
-            return
         try:
             status = os.lstat(path)
         except OSError:
             self._settling.forget(path)
             return
-        if stat.S_ISDIR(status.st_mode) and root.recursive:
-            for found, figures in Scan(root, self._excluded, path):
-                self._see(found, figures, hinted=False)
-        elif stat.S_ISREG(status.st_mode) and root.takes(os.path.basename(path)):
-            self._see(path, figures_of(status), hinted=True)
+        for root in self._roots:
+            if not root.holds(path, self._excluded):
+                continue
+            if stat.S_ISDIR(status.st_mode) and root.recursive:
+                for found, figures in Scan(root, self._excluded, path):
+                    self._see(found, figures, hinted=False)
+            elif stat.S_ISREG(status.st_mode) and root.takes(os.path.basename(path)):
+                self._see(path, figures_of(status), hinted=True)
 
     def _scan(self) -> None:
         """Walk every root. What is not in a complete walk any more is forgotten by the ledger."""
@@ -203,6 +209,7 @@ class Service:
                 devices.add(figures[0])
                 self._see(path, figures, hinted=False)
             problems += scan.problems
+        self.unseen = len(problems)
         for path, reason in problems:
             self._say_unreadable(path, reason)
         if not problems:
@@ -244,7 +251,7 @@ class Service:
         try:
             outcomes: Sequence[Outcome] = self._pipeline.process(batch)
         except Exception:  # noqa: BLE001 - the one broad catch: our fault in one summary must not stop the others
-            log.exception("batch_failed", files=[_shown(found.path) for found in batch])
+            log.exception("batch_failed", files=[show_path(found.path) for found in batch])
             if len(batch) > 1:
                 for found in batch:
                     self._walk([found])
@@ -268,10 +275,10 @@ class Service:
                 for last in self._pipeline.process([found], final=True):
                     self._conclude(found, last)
             case Unfinished(reason):
-                log.debug("not_ready", path=_shown(path), reason=reason)
+                log.debug("not_ready", path=show_path(path), reason=reason)
             case Postponed(error):
                 self._trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self._trouble_pause * 2))
-                log.warning("postponed", path=_shown(path), reason=str(error), seconds=self._trouble_pause)
+                log.warning("postponed", path=show_path(path), reason=str(error), seconds=self._trouble_pause)
                 self._settling.again(path, time.monotonic() + self._trouble_pause)
 
     def _read(self, path: str) -> Found | None:
@@ -283,7 +290,7 @@ class Service:
                     return Found(path, data, figures)
                 self._settling.forget(path)
             case Gone():
-                log.debug("gone_before_ready", path=_shown(path))
+                log.debug("gone_before_ready", path=show_path(path))
                 self._settling.forget(path)
             case Moving():
                 self._settling.again(path, time.monotonic() + 0.05)
@@ -303,7 +310,7 @@ class Service:
             self._pipeline.reject(path, head, figures, error)
         except RetryLater as trouble:
             self._settling.again(path, time.monotonic() + LONGEST_TROUBLE_PAUSE)
-            log.warning("postponed", path=_shown(path), reason=str(trouble))
+            log.warning("postponed", path=show_path(path), reason=str(trouble))
         else:
             self.rejected += 1
             self._settling.forget(path)
@@ -318,19 +325,11 @@ class Service:
         except OSError as error:
             self._say_unreadable(path, f"can't be deleted: {error.strerror}")
 
-    def _root_of(self, path: str) -> Root | None:
-        if any(_is_below(path, folder) for folder in self._excluded):
-            return None
-        for root in self._roots:
-            if _is_below(path, os.path.realpath(root.path)):
-                return root
-        return None
-
     def _say_unreadable(self, path: str, reason: str) -> None:
         """Say what the system refuses once, not at every look."""
         if self._unreadable.get(path) != reason:
             self._unreadable[path] = reason
-            log.warning("unreadable", path=_shown(path), reason=reason)
+            log.warning("unreadable", path=show_path(path), reason=reason)
 
     def _status(self) -> str:
         watch = "watching" if self._watched or not self._supervise_at else "scanning only"
@@ -354,11 +353,3 @@ class _stop_on_signals:  # noqa: N801 - reads as the statement it is
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self._service.request_stop()
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path.startswith(folder.rstrip("/") + "/")
-
-
-def _shown(path: str) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

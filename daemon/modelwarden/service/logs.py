@@ -5,10 +5,14 @@ The rule: events go to standard error; standard output belongs to what a command
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
 from modelwarden.events import LOGGER_NAME
+
+LONGEST_WARNING: Final = 500
+"""Characters kept of a warning: some quote everything that they are about."""
 
 
 def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: A002 - the setting's name
@@ -27,14 +31,26 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.ExtraAdder(),
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _name_warnings,
             ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
-    logger = logging.getLogger(LOGGER_NAME)
-    logger.handlers = [handler]
-    logger.setLevel(level.upper())
-    logger.propagate = False
+    logging.captureWarnings(capture=True)  # Python's own warnings are events too
+    for name in (LOGGER_NAME, "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False
+
+
+def _name_warnings(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Python's own warnings come as prose: they become the key of an event."""
+    record = event.get("_record")
+    if record is not None and record.name == "py.warnings":
+        event["warning"] = event["event"].strip()[:LONGEST_WARNING]
+        event["event"] = "python_warning"
+    return event
 
 
 def use_utf8() -> None:

@@ -16,11 +16,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """The service does its work from now on."""
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={_line(status)}")
 
     def status(self, status: str) -> None:
         """One line of what a person wants to know."""
-        self._send(f"STATUS={status}")
+        self._send(f"STATUS={_line(status)}")
 
     def stopping(self) -> None:
         """The service is on its way out."""
@@ -35,4 +35,10 @@ class Notifier:
             suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
         ):
-            channel.sendto(message.encode(), address)
+            # Not waiting: a manager whose queue is full costs a status line, never the main loop.
+            channel.sendto(message.encode("utf-8", "backslashreplace"), socket.MSG_DONTWAIT, address)
+
+
+def _line(status: str) -> str:
+    """One line: a line break would begin another assignment."""
+    return " ".join(status.splitlines())

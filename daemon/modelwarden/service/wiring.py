@@ -92,6 +92,7 @@ def open_pipeline(settings: Settings, *, announces: bool) -> Iterator[Pipeline]:
             database,
             policy_of(settings),
             [Route(each.name, frozenset(each.on)) for each in settings.notify.destination] if announces else None,
+            owner=database.daemon_id,
             host=socket.gethostname(),
             clock=time.time,
             deadline_seconds=settings.notify.deadline_hours * 3600,
@@ -120,7 +121,7 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
                 make_folder(table.path)
         wake = Wake()
         has_destinations = bool(settings.notify.destination)
-        yield Service(
+        service = Service(
             roots,
             [os.path.realpath(pipeline.archive.root), os.path.realpath(state_dir)],
             Watch(roots, wake.ring),
@@ -133,7 +134,10 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             max_bytes=settings.intake.max_bytes,
             delete_archived=settings.intake.after_archive == "delete",
         )
-        wake.close()
+        try:
+            yield service
+        finally:
+            wake.close()
 
 
 @contextmanager
@@ -143,7 +147,7 @@ def only_one(state_dir: str, lock_file: str, what: str) -> Iterator[None]:
     Raises:
         StopService: another has it; the message names the directory.
     """
-    make_folder(state_dir)
+    make_folder(state_dir, 0o700)
     lock = FileLock(os.path.join(state_dir, lock_file), fallback_to_soft=False, preserve_lock_file=True)
     try:
         lock.acquire(blocking=False)
@@ -153,6 +157,8 @@ def only_one(state_dir: str, lock_file: str, what: str) -> Iterator[None]:
             where=state_dir,
             hint="stop it, or give this one its own state_dir",
         ) from None
+    except OSError as error:
+        raise StopService(f"can't be locked ({error.strerror})", where=lock.lock_file) from None
     try:
         yield
     finally:

@@ -4,17 +4,17 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from modelwarden.gate.assessment import (
     CLASSIFICATIONS,
     Assessment,
-    Band,
     Classification,
     Flag,
-    finite_or_none,
 )
+from modelwarden.gate.gating import Verdict, judge
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import run_key
 from modelwarden.gate.wording import explain
@@ -28,7 +28,7 @@ _RUN_COLUMNS: Final = (
     "reward_scale, policy, approved_count, review_count, dropped_count"
 )
 _MODEL_COLUMNS: Final = (
-    "symbol, classification, flags, best_idx, checkpoint_update, peak, decline, largest_fall, "
+    "symbol, classification, flags, best_idx, checkpoint_update, peak, decline, largest_fall, fell_from, "
     "fitness, profit_factor, consistency, max_drawdown"
 )
 
@@ -93,7 +93,7 @@ class Catalog:
             (key, *run, announced),
         )
         self._connection.executemany(
-            "INSERT INTO assessments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO assessments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     key,
@@ -104,8 +104,9 @@ class Catalog:
                     model.best_idx,
                     model.checkpoint_update,
                     model.peak,
-                    finite_or_none(model.decline),
-                    finite_or_none(model.largest_fall),
+                    model.decline,
+                    model.largest_fall,
+                    model.fell_from,
                     *_stored(model),
                 )
                 for position, model in enumerate(assessments)
@@ -118,6 +119,13 @@ class Catalog:
             key = run_key(name)
             self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
             self._connection.execute("DELETE FROM runs WHERE run = ?", (key,))
+
+    def is_announced(self, name: str) -> bool:
+        """Whether the run is here and its outbox rows were decided on."""
+        return (
+            self._connection.execute("SELECT 1 FROM runs WHERE run = ? AND announced", (run_key(name),)).fetchone()
+            is not None
+        )
 
     def unannounced(self) -> list[CatalogRun]:
         """The runs whose outbox rows nobody decided on yet, oldest first."""
@@ -166,6 +174,8 @@ class Catalog:
 
     def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
         """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""
+        if not _is_text(symbol):
+            return []
         rows = self._connection.execute(
             f"SELECT timestamp, policy, reward_scale, {_MODEL_COLUMNS} FROM assessments JOIN runs USING (run) "
             "WHERE symbol = ? ORDER BY run DESC LIMIT ?",
@@ -177,6 +187,19 @@ class Catalog:
             found.append((name, _assessment(model, policy, scale), policy))
         return found
 
+    def regate(self, policy: Policy) -> Iterator[tuple[int, int, Verdict]]:
+        """Judge every assessment again under another policy: (run key, position, verdict), oldest run first.
+
+        The figures decide, not the files: nothing is read but the catalog, and nothing is changed.
+        """
+        scales = dict(self._connection.execute("SELECT run, reward_scale FROM runs WHERE reward_scale IS NOT NULL"))
+        rows = self._connection.execute(
+            "SELECT run, position, decline, largest_fall, fitness, profit_factor, consistency, max_drawdown "
+            "FROM assessments ORDER BY run, position"
+        )
+        for run, position, decline, fall, *stored in rows:
+            yield run, position, judge(_values(stored), decline, fall, scales.get(run), policy)
+
     def policy(self, policy_id: str) -> Policy:
         """The thresholds behind an id that a run names."""
         if policy_id not in self._policies:
@@ -187,18 +210,30 @@ class Catalog:
         return self._policies[policy_id]
 
 
-def _stored(model: Assessment) -> Sequence[float | None]:
-    """The four figures as a table can hold them: NaN is null, an infinity stays where it means something."""
-    if Flag.INVALID_METRIC not in model.flags:
-        return model.values  # all of them judged, so finite, or infinite and meant
-    return [
-        value if band is not Band.INVALID else finite_or_none(value)
-        for value, band in zip(model.values, model.bands, strict=True)
-    ]
+def _is_text(symbol: str) -> bool:
+    """Whether SQLite can hold it: an argument of bytes that are no UTF-8 can't be any model's symbol."""
+    try:
+        symbol.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stored(model: Assessment) -> Sequence[float | str | None]:
+    """The four figures as a table can hold them: SQLite makes a null of NaN, so what is not finite is text."""
+    if Flag.INVALID_METRIC not in model.flags and Flag.NO_LOSSES not in model.flags:
+        return model.values
+    return [value if value is None or math.isfinite(value) else str(value) for value in model.values]
+
+
+def _values(stored: Sequence[float | str | None]) -> tuple[float | None, ...]:
+    """The figures back: text is what was not finite."""
+    return tuple([float(value) if isinstance(value, str) else value for value in stored])
 
 
 def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) -> Assessment:
-    symbol, code, bits, best_idx, checkpoint, peak, decline, fall, *values = row
+    symbol, code, bits, best_idx, checkpoint, peak, decline, fall, fell_from, *stored = row
+    values = _values(stored)
     flags = tuple(flag for flag in _FLAGS if bits & _BIT[flag])
     bands = tuple(gate.band(value) for gate, value in zip(policy.gates, values, strict=True))
     return Assessment(
@@ -208,11 +243,12 @@ def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) 
         use_checkpoint=Flag.FITNESS_DECLINE in flags,
         best_idx=best_idx,
         checkpoint_update=checkpoint,
-        values=tuple(values),
+        values=values,
         bands=bands,
         peak=peak,
         decline=decline,
         largest_fall=fall,
-        reasons=explain(policy, values, bands, flags, peak, decline, fall, reward_scale),
+        fell_from=fell_from,
+        reasons=explain(policy, values, bands, flags, peak, decline, fall, fell_from, reward_scale),
         history=(),
     )

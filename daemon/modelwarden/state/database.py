@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from filelock import FileLock
+
 from modelwarden import durable
 from modelwarden.errors import RetryLater, StopService
 
@@ -25,8 +27,8 @@ CREATE TABLE identity (daemon_id TEXT NOT NULL, born_at TEXT NOT NULL);
 
 -- The ledger: which files were dealt with, so that a scan need not read them again.
 CREATE TABLE files (
-    path BLOB PRIMARY KEY, device INTEGER NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    path BLOB PRIMARY KEY,
+    figures TEXT NOT NULL,  -- device:inode:size:mtime:ctime, as text: some need more than 63 bits
     sha256 TEXT NOT NULL, run TEXT, reason TEXT
 ) WITHOUT ROWID;
 CREATE TABLE rejections (identity TEXT PRIMARY KEY, at TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL)
@@ -45,7 +47,7 @@ CREATE INDEX runs_unannounced ON runs (run) WHERE NOT announced;
 CREATE TABLE assessments (
     run INTEGER NOT NULL, position INTEGER NOT NULL, symbol TEXT NOT NULL,
     classification INTEGER NOT NULL, flags INTEGER NOT NULL, best_idx INTEGER, checkpoint_update,
-    peak REAL, decline REAL, largest_fall REAL,
+    peak REAL, decline REAL, largest_fall REAL, fell_from REAL,
     fitness REAL, profit_factor REAL, consistency REAL, max_drawdown REAL,
     PRIMARY KEY (run, position)
 ) WITHOUT ROWID;
@@ -81,11 +83,15 @@ class Database:
 
     def __init__(self, state_dir: str, born_at: str) -> None:
         self.path = os.path.join(state_dir, STATE_FILE)
-        durable.make_folder(state_dir)
+        durable.make_folder(state_dir, 0o700)
         try:
             self.connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             self._prepare(born_at)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError, OSError) as error:
+            if not os.access(state_dir, os.W_OK):
+                raise StopService(
+                    f"no right to write there ({error})", where=state_dir, hint="run this as the service's user"
+                ) from error
             raise StopService(
                 f"the state file can't be used ({error})",
                 where=self.path,
@@ -117,19 +123,28 @@ class Database:
 
     def _prepare(self, born_at: str) -> None:
         connection = self.connection
-        connection.execute("PRAGMA journal_mode = WAL")
+        if self._schema() == 0:
+            # Who changes the journal's mode gets "database is locked" at once where another does the same.
+            with FileLock(f"{self.path}.lock", timeout=BUSY_SECONDS, fallback_to_soft=False):
+                connection.execute("PRAGMA journal_mode = WAL")
+                self._make_tables(born_at)
         connection.execute("PRAGMA synchronous = FULL")
-        with self.transaction():
-            (schema,) = connection.execute("PRAGMA user_version").fetchone()
-            if schema == 0:
+        if (schema := self._schema()) != SCHEMA:
+            raise StopService(
+                f"written by another version (schema {schema}, this one knows {SCHEMA})",
+                where=self.path,
+                hint="use that version, or move the file away: it is made again from the archive",
+            )
+        self.daemon_id, self.born_at = connection.execute("SELECT daemon_id, born_at FROM identity").fetchone()
+
+    def _schema(self) -> int:
+        (schema,) = self.connection.execute("PRAGMA user_version").fetchone()
+        return int(schema)
+
+    def _make_tables(self, born_at: str) -> None:
+        with self.transaction() as connection:
+            if self._schema() == 0:
                 for statement in _TABLES.split(";"):
                     connection.execute(statement)
                 connection.execute("INSERT INTO identity VALUES (?, ?)", (uuid.uuid4().hex[:8], born_at))
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
-            elif schema != SCHEMA:
-                raise StopService(
-                    f"written by another version (schema {schema}, this one knows {SCHEMA})",
-                    where=self.path,
-                    hint="use that version, or move the file away: it is made again from the archive",
-                )
-        self.daemon_id, self.born_at = connection.execute("SELECT daemon_id, born_at FROM identity").fetchone()

@@ -37,11 +37,10 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._connection = database.connection
-        self._known: dict[str, tuple[Figures, bool]] = {}
-        for path, *figures, archived in self._connection.execute(
-            "SELECT path, device, inode, size, mtime_ns, ctime_ns, run IS NOT NULL FROM files"
-        ):
-            self._known[os.fsdecode(path)] = (_figures(figures), bool(archived))
+        self._known: dict[str, tuple[str, bool]] = {
+            os.fsdecode(path): (figures, bool(archived))
+            for path, figures, archived in self._connection.execute("SELECT path, figures, run IS NOT NULL FROM files")
+        }
 
     def __len__(self) -> int:
         return len(self._known)
@@ -49,7 +48,7 @@ class Ledger:
     def is_dealt_with(self, path: str, figures: Figures) -> bool:
         """Whether the file at the path was archived or rejected, and is still that file."""
         known = self._known.get(path)
-        return known is not None and known[0] == figures
+        return known is not None and known[0] == _text(figures)
 
     def was_archived(self, path: str) -> bool:
         """Whether what is known at the path became a run (and not a rejected file)."""
@@ -59,19 +58,19 @@ class Ledger:
     def device(self, path: str) -> int | None:
         """The device that the file was on, or None for a path that is not known."""
         known = self._known.get(path)
-        return None if known is None else known[0][0]
+        return None if known is None else int(known[0].partition(":")[0])
 
     def record(self, files: Iterable[Dealt]) -> None:
         """Note files, inside the caller's transaction; call `remember` after it."""
         self._connection.executemany(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(os.fsencode(file.path), *file.figures, file.sha256, file.run, file.reason) for file in files],
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+            [(os.fsencode(file.path), _text(file.figures), file.sha256, file.run, file.reason) for file in files],
         )
 
     def remember(self, files: Iterable[Dealt]) -> None:
         """Take over into memory what the committed transaction recorded."""
         for file in files:
-            self._known[file.path] = (file.figures, file.run is not None)
+            self._known[file.path] = (_text(file.figures), file.run is not None)
 
     def paths(self) -> Iterator[str]:
         """Every path that is known."""
@@ -92,6 +91,5 @@ class Ledger:
         return cursor.rowcount == 1
 
 
-def _figures(row: list[int]) -> Figures:
-    device, inode, size, mtime_ns, ctime_ns = row
-    return device, inode, size, mtime_ns, ctime_ns
+def _text(figures: Figures) -> str:
+    return ":".join(map(str, figures))

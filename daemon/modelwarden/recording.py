@@ -1,0 +1,151 @@
+"""What the state remembers of a batch: ledger, catalog and outbox in one transaction.
+
+The rule: what must be recorded is kept until a transaction has taken it; a state file that refuses for a while delays
+an announcement and loses none.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from modelwarden.archive.document import RunRecord
+from modelwarden.archive.publishing import Changes
+from modelwarden.errors import RetryLater
+from modelwarden.events import log
+from modelwarden.gate.assessment import Assessment
+from modelwarden.state.catalog import Catalog, CatalogRun
+from modelwarden.state.database import Database
+from modelwarden.state.ledger import Dealt, Ledger
+from modelwarden.state.outbox import Event, Kind, Outbox, Route
+
+Judged = tuple[RunRecord, Sequence[Assessment]]
+
+
+class Recorder:
+    """The tables of one state file, written together.
+
+    Args:
+        database: the open state file.
+        read: from a run's name to what the archive has of it.
+        routes: the destinations. None where the caller has no say in what is announced (a command that asks, the
+            Python API): own runs it comes upon are left to the daemon.
+        clock: seconds since the epoch.
+        deadline_seconds: how long a message may be tried.
+
+    Attributes:
+        ledger: which files were dealt with.
+        catalog: the runs and their assessments.
+        outbox: what is owed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        read: Callable[[str], Judged],
+        routes: Sequence[Route] | None,
+        clock: Callable[[], float],
+        deadline_seconds: float,
+    ) -> None:
+        self.ledger = Ledger(database)
+        self.catalog = Catalog(database)
+        self.outbox = Outbox(database)
+        self._database = database
+        self._read = read
+        self._routes = routes
+        self._clock = clock
+        self._deadline_seconds = deadline_seconds
+        self._appeared: dict[str, Judged | None] = {}
+        self._vanished: dict[str, None] = {}
+
+    def expect(self, changes: Changes, live: Iterable[Judged] = ()) -> None:
+        """Note what the next transaction must record: what appeared and vanished, and runs just published."""
+        self._vanished |= dict.fromkeys(changes.vanished)
+        for name in changes.vanished:
+            self._appeared.pop(name, None)
+        self._appeared |= dict.fromkeys(changes.appeared)
+        self._appeared |= {run.timestamp: (run, assessments) for run, assessments in live}
+
+    def record(self, dealt: Sequence[Dealt] = ()) -> int:
+        """One transaction: all that is expected, and these files; return how many messages it owes.
+
+        A run of this state's owner is owed its messages once, however it comes to be recorded: published just now,
+        or found after a crash between the index and this transaction. What others archived, or what was there
+        before this state file was made, carries another daemon_id and is never announced here.
+
+        Raises:
+            RetryLater: the state file refused; all of it is still expected.
+        """
+        owed = 0
+        if dealt or self._appeared or self._vanished or (self._routes is not None and self.catalog.unannounced()):
+            with self._database.transaction():
+                self.catalog.remove(self._vanished)
+                for name, judged in self._appeared.items():
+                    self._catalog(name, judged)
+                owed = self._announce()
+                self.ledger.record(dealt)
+            self.ledger.remember(dealt)
+            self._appeared.clear()
+            self._vanished.clear()
+        return owed
+
+    def reject(self, identity: str, at: str, path: str, reason: str, text: str, dealt: Sequence[Dealt]) -> bool:
+        """One transaction for a rejected file; False where the same bytes were rejected before.
+
+        Raises:
+            RetryLater: the state file refused.
+        """
+        with self._database.transaction():
+            new = self.ledger.reject(identity, at, path, reason)
+            if new:
+                self._owe([Event(f"rejected:{identity}", Kind.REJECTED, (Kind.REJECTED,), None, text)])
+            self.ledger.record(dealt)
+        self.ledger.remember(dealt)
+        return new
+
+    def forget(self, paths: Sequence[str]) -> None:
+        """Let the ledger drop files that are gone."""
+        with self._database.transaction():
+            self.ledger.forget(paths)
+
+    def _catalog(self, name: str, live: Judged | None) -> None:
+        try:
+            run, assessments = live if live is not None else self._read(name)
+        except (ValueError, LookupError, RetryLater) as error:  # one bad folder must not hold up all others
+            log.warning("run_unreadable", run=name, reason=str(error))
+            return
+        announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name)
+        self.catalog.add(catalog_run(run), run.policy, assessments, announced=announced)
+
+    def _announce(self) -> int:
+        if self._routes is None:
+            return 0
+        owed = self._owe(_run_event(run) for run in self.catalog.unannounced())
+        self.catalog.mark_announced()
+        return owed
+
+    def _owe(self, events: Iterable[Event]) -> int:
+        now = self._clock()
+        return self.outbox.owe(events, self._routes or (), now, now + self._deadline_seconds)
+
+
+def catalog_run(run: RunRecord) -> CatalogRun:
+    """The catalog's row of a run."""
+    return CatalogRun(
+        timestamp=run.timestamp,
+        run_name=run.run_name,
+        archived_at=run.archived_at,
+        archived_by=run.archived_by,
+        daemon_id=run.daemon_id,
+        source=run.source.path,
+        source_size=run.source.size,
+        source_mtime=run.source.mtime,
+        sha256=run.sha256,
+        reward_scale=run.reward_scale,
+        policy=run.policy.id,
+        approved_count=run.approved_count,
+        review_count=run.review_count,
+        dropped_count=run.dropped_count,
+    )
+
+
+def _run_event(run: CatalogRun) -> Event:
+    topics = [classification for classification, count in run.counts.items() if count]
+    return Event(f"run:{run.sha256[:16]}", Kind.RUN, topics, run.timestamp, None)

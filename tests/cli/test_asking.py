@@ -1,0 +1,250 @@
+"""`runs`, `show`, `approved` and `history` answer from the archive as it is now, and change nothing in it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import Done, command
+from modelwarden import TrainingArchiveManager
+from summaries import BAD, GOOD, MIDDLING, flat_summary
+
+LONGEST = "S" * 128
+STRANGE = "[red]x[/red] 📈 日本"
+RUNS: dict[str, dict[str, dict[str, Any]]] = {
+    "20240101_000000": {"A": GOOD, "B": BAD},
+    "20240102_000000": {"A": MIDDLING, LONGEST: BAD | {"fitness_history": [1.0, 0.1, 0.2]}},
+    "20240103_000000": {"A": GOOD | {"fitness_history": [0.5, 1.2, 0.91]}, STRANGE: GOOD, "B": MIDDLING},
+}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of three runs; the youngest has a name. Only looked at."""
+    folder = tmp_path_factory.mktemp("asking") / "archive"
+    with TrainingArchiveManager(folder) as manager:
+        for timestamp, models in RUNS.items():
+            name = {"run_name": "nightly [bold]sweep[/bold]"} if timestamp == max(RUNS) else {}
+            manager.archive_training_run(flat_summary(models, timestamp=timestamp, validation_interval=50, **name))
+    return folder
+
+
+@pytest.fixture
+def own(archive: Path, tmp_path: Path) -> Path:
+    """A copy of that archive, to change."""
+    return Path(shutil.copytree(archive, tmp_path / "archive"))
+
+
+def asked(archive: Path, *arguments: str) -> Done:
+    done = command(*arguments, "--archive", archive)
+    assert (done.code, done.err) == (0, "")
+    return done
+
+
+def in_json(archive: Path, *arguments: str) -> Any:
+    return json.loads(asked(archive, *arguments, "--json").out, parse_constant=pytest.fail)
+
+
+def test_runs_are_listed_oldest_first_with_their_counts(archive: Path) -> None:
+    """A row a run: its name, how many models of each class, the policy and the trainer's name for it."""
+    done = asked(archive, "runs")
+    assert done.lines[0].split() == ["run", "APPROVED", "REVIEW", "DROP", "policy", "run", "name"]
+    assert [line.split()[:4] for line in done.lines[2:]] == [
+        ["20240101_000000", "1", "0", "1"],
+        ["20240102_000000", "0", "1", "1"],
+        ["20240103_000000", "2", "1", "0"],
+    ]
+    assert done.lines[-1].endswith("nightly [bold]sweep[/bold]")
+
+
+def test_runs_limit_keeps_the_youngest_and_says_what_is_hidden(archive: Path) -> None:
+    """A long archive shows its end, and how to see the rest."""
+    done = asked(archive, "runs", "--limit", "2")
+    assert [line.split()[0] for line in done.lines[2:4]] == ["20240102_000000", "20240103_000000"]
+    assert done.lines[4] == "1 older runs: --limit 3 shows all"
+    assert len(in_json(archive, "runs", "-n", "1")) == 1
+
+
+def test_runs_in_json_are_the_records(archive: Path) -> None:
+    """--json has the fields of the index, for scripts."""
+    rows = in_json(archive, "runs")
+    index = json.loads((archive / "index.json").read_bytes())["runs"]
+    for row, entry in zip(rows, index, strict=True):
+        shared = row.keys() & entry.keys()
+        assert shared >= {"timestamp", "run_name", "archived_at", "sha256", "approved_count", "dropped_count", "policy"}
+        assert {name: row[name] for name in shared - {"source"}} == {name: entry[name] for name in shared - {"source"}}
+
+
+def test_show_without_a_name_is_the_youngest_run(archive: Path) -> None:
+    """The question asked most needs no argument."""
+    assert asked(archive, "show").out == asked(archive, "show", "20240103_000000").out
+    assert in_json(archive, "show")["timestamp"] == "20240103_000000"
+
+
+def test_show_has_every_model_with_class_figures_and_reason(archive: Path) -> None:
+    """Lines about the run, then a row a model in the summary's order."""
+    done = asked(archive, "show", "20240103_000000")
+    head, (_, *rows) = done.lines[:3], done.lines[4:]
+    assert head[0] == "20240103_000000: 2 APPROVED, 1 REVIEW, 0 DROP"
+    assert head[1] == "run name: nightly [bold]sweep[/bold]"
+    assert head[2].startswith("policy ")
+    assert [line.split()[0] for line in rows] == ["A", "[red]x[/red]", "B"]
+    assert "checkpoint 100" in rows[0]
+
+
+def test_show_in_json_agrees_with_check(archive: Path) -> None:
+    """What the archive remembers of a model is what `check` says of the archived bytes."""
+    for timestamp in RUNS:
+        (checked,) = json.loads(command("check", "--json", archive / timestamp / "summary.json").out)
+        shown = in_json(archive, "show", timestamp)
+        assert shown["models"] == checked["models"]
+        assert shown["policy"] == checked["policy"]
+
+
+def test_report_is_printed_as_it_stands(archive: Path) -> None:
+    """--report is recommendations.md byte for byte."""
+    report = (archive / "20240103_000000" / "recommendations.md").read_text(encoding="utf-8")
+    assert asked(archive, "show", "--report").out == report
+
+
+def test_approved_prints_one_symbol_a_line(archive: Path) -> None:
+    """`modelwarden approved | xargs deploy` gets symbols and nothing else, in the summary's order."""
+    assert asked(archive, "approved").out == f"A\n{STRANGE}\n"
+    assert asked(archive, "approved", "20240101_000000").out == "A\n"
+    assert in_json(archive, "approved") == {"run": "20240103_000000", "approved": ["A", STRANGE]}
+
+
+def test_approved_of_a_run_without_any_is_empty(archive: Path) -> None:
+    """Nothing approved is an answer, not an error."""
+    assert asked(archive, "approved", "20240102_000000").out == ""
+
+
+def test_history_lists_a_symbol_over_the_runs_oldest_first(archive: Path) -> None:
+    """How one model fared, run by run; runs without it are left out."""
+    done = asked(archive, "history", "A")
+    assert [line.split()[:2] for line in done.lines[2:]] == [
+        ["20240101_000000", "APPROVED"],
+        ["20240102_000000", "REVIEW"],
+        ["20240103_000000", "APPROVED"],
+    ]
+    assert [row["run"] for row in in_json(archive, "history", "B")] == ["20240101_000000", "20240103_000000"]
+    assert [row["run"] for row in in_json(archive, "history", "A", "--limit", "1")] == ["20240103_000000"]
+
+
+def test_history_finds_a_symbol_of_any_text(archive: Path) -> None:
+    """A symbol is found as it is written, markup and emoji included."""
+    (row,) = in_json(archive, "history", STRANGE)
+    assert row["symbol"] == STRANGE
+    assert "20240103_000000" in asked(archive, "history", STRANGE).out
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["show", "20240101_000001"],
+        ["show", "../archive/20240101_000000"],
+        ["show", ""],
+        ["show", "20240101_000000\n"],
+        ["show", "rejected", "--report"],
+        ["approved", "20240101"],
+        ["history", "NOBODY"],
+        ["history", "a"],
+    ],
+)
+def test_question_about_what_is_not_there_is_one_message(archive: Path, question: list[str]) -> None:
+    """An unknown run or symbol ends with 2 and one line that names it and the archive."""
+    done = command(*question, "--archive", archive)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"modelwarden: {archive}: no run")
+    assert repr(question[1]) in line
+
+
+@pytest.mark.parametrize("question", ["show", "approved"])
+def test_question_about_an_empty_archive_is_one_message(tmp_path: Path, question: str) -> None:
+    """Where nothing was archived yet, that is said."""
+    (tmp_path / "archive").mkdir()
+    done = command(question, "--archive", tmp_path / "archive")
+    assert (done.code, done.out) == (2, "")
+    assert "the archive has no runs" in done.err
+
+
+@pytest.mark.parametrize("question", [["runs"], ["show"], ["approved"], ["history", "A"], ["reindex"]])
+def test_question_about_a_missing_archive_makes_none(tmp_path: Path, question: list[str]) -> None:
+    """A misspelt --archive is an error, and no empty archive stands there afterwards."""
+    done = command(*question, "--archive", tmp_path / "misspelt")
+    assert done.code == 2
+    assert str(tmp_path / "misspelt") in done.err
+    assert os.listdir(tmp_path) == []
+
+
+def contents(archive: Path) -> Iterator[tuple[str, int, int, bytes]]:
+    """Every file of the archive but the state's, with inode, time and bytes."""
+    for path in sorted(archive.rglob("*")):
+        if path.is_file() and ".state" not in path.parts and path.name != ".index.lock":
+            yield str(path), path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()
+
+
+def test_asking_changes_nothing_in_the_archive(own: Path) -> None:
+    """However much is asked, no file of the archive is written, not even with the same bytes."""
+    before = list(contents(own))
+    for question in (["runs"], ["show"], ["show", "--report"], ["approved"], ["history", "A"]):
+        asked(own, *question)
+    assert list(contents(own)) == before
+
+
+def test_run_that_came_by_other_hands_is_in_the_answer(own: Path, tmp_path: Path) -> None:
+    """The archive is the truth: a run that another machine put there is found without being told."""
+    with TrainingArchiveManager(tmp_path / "other") as manager:
+        manager.archive_training_run(flat_summary({"NEW": GOOD}, timestamp="20250101_000000"))
+    shutil.copytree(tmp_path / "other" / "20250101_000000", own / "20250101_000000")
+    assert asked(own, "approved").out == "NEW\n"
+
+
+def test_run_that_was_removed_is_not_in_the_answer(own: Path) -> None:
+    """A run that a person deleted is gone from every answer."""
+    shutil.rmtree(own / "20240103_000000")
+    assert [row["timestamp"] for row in in_json(own, "runs")] == ["20240101_000000", "20240102_000000"]
+    assert command("history", STRANGE, "--archive", own).code == 2
+
+
+@pytest.mark.parametrize("lost", ["index.json", ".state"])
+def test_lost_index_or_state_does_not_change_the_answers(own: Path, archive: Path, lost: str) -> None:
+    """Both are derived: the same questions get the same answers without them."""
+    path = own / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for question in (["runs"], ["show"], ["history", "A"]):
+        assert asked(own, *question).out == asked(archive, *question).out
+
+
+@pytest.mark.parametrize("question", [["runs"], ["show", "20240102_000000"]])
+def test_table_that_is_no_terminal_has_one_line_a_row(archive: Path, question: list[str]) -> None:
+    """`| grep` and `| awk` get whole rows: nothing is cut or folded, however long a symbol or a reason is."""
+    rows = asked(archive, *question).lines
+    expected = len(RUNS) if question == ["runs"] else len(RUNS["20240102_000000"])
+    assert len(rows[rows.index(next(line for line in rows if set(line) == {"─"})) + 1 :]) == expected
+
+
+def test_long_run_name_is_not_folded(tmp_path: Path) -> None:
+    """The longest name that a run may have stands on its row."""
+    with TrainingArchiveManager(tmp_path) as manager:
+        manager.archive_training_run(flat_summary({"A": GOOD}, run_name="n" * 256))
+    assert asked(tmp_path, "runs").lines[-1].endswith("n" * 256)
+
+
+@pytest.mark.xfail(strict=True, reason="asking opens the state file for writing")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_archive_that_may_only_be_read_can_be_asked(own: Path) -> None:
+    """Somebody who is not the service's user asks the archive too: it is readable, and asking changes nothing."""
+    folders = [own, *(path for path in own.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o500)
+    try:
+        assert asked(own, "approved").out == f"A\n{STRANGE}\n"
+    finally:
+        for folder in folders:
+            folder.chmod(0o700)

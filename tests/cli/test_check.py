@@ -1,0 +1,176 @@
+"""`check` judges files without archiving them, and its exit code is the answer a script needs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import command
+from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, series_summary
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def written(folder: Path, name: str, summary: dict[str, Any] | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(summary if isinstance(summary, bytes) else encoded(summary))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("models", "code"),
+    [
+        ({"A": GOOD, "B": GOOD}, 0),
+        ({"A": GOOD, "B": MIDDLING}, 1),
+        ({"A": GOOD, "B": BAD}, 1),
+        ({"A": MIDDLING}, 1),
+        ({"A": GOOD | {"final_pf": float("nan")}}, 1),
+    ],
+)
+def test_exit_code_says_whether_every_model_is_approved(tmp_path: Path, models: dict[str, Any], code: int) -> None:
+    """0 where all are APPROVED, 1 where one is not: `modelwarden check f && deploy` is safe."""
+    assert command("check", written(tmp_path, "a.json", flat_summary(models))).code == code
+
+
+@pytest.mark.parametrize(
+    "bad", [b"", b'{"models": [', b"[]", b'{"models": []}', b'{"models": [{"symbol": "A"}, {"symbol": "A"}]}', None]
+)
+def test_file_that_is_no_summary_is_bad_input(tmp_path: Path, bad: bytes | None) -> None:
+    """2, one line on standard error that names the file, and the other files judged all the same."""
+    good = written(tmp_path, "good.json", flat_summary({"A": GOOD}))
+    path = tmp_path / "bad.json" if bad is None else written(tmp_path, "bad.json", bad)
+    done = command("check", path, good)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"modelwarden: {path}: ")
+    assert done.lines[0] == f"{good}: 1 APPROVED, 0 REVIEW, 0 DROP"
+
+
+def test_folder_is_bad_input(tmp_path: Path) -> None:
+    """A folder is not a summary, and says so."""
+    done = command("check", tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "Is a directory" in done.err
+
+
+def test_no_file_at_all_is_bad_input() -> None:
+    """A glob that matched nothing does not pass as "all approved"."""
+    assert command("check").code == 2
+
+
+def test_table_has_a_row_a_model_with_class_figures_and_reason(tmp_path: Path) -> None:
+    """In the summary's order: what each model is, its four figures, and why."""
+    models = {"ZED": GOOD, "MID": MIDDLING, "LOW": BAD}
+    done = command("check", written(tmp_path, "a.json", flat_summary(models)))
+    assert done.lines[0] == f"{tmp_path}/a.json: 1 APPROVED, 1 REVIEW, 1 DROP"
+    assert done.lines[1].split()[:6] == ["symbol", "class", "fitness", "PF", "cons.", "max"]
+    rows = [line.split() for line in done.lines[3:6]]
+    assert [row[:6] for row in rows] == [
+        ["ZED", "APPROVED", "0.91", "2.4", "0.9", "0.04"],
+        ["MID", "REVIEW", "0.6", "1.5", "0.7", "0.1"],
+        ["LOW", "DROP", "0.2", "0.8", "0.4", "0.3"],
+    ]
+    assert "LOW_FITNESS" in done.lines[5]
+    assert "HIGH_DRAWDOWN" in done.lines[5]
+
+
+def test_checkpoint_is_named_where_one_is_recommended(tmp_path: Path) -> None:
+    """The answer to "which checkpoint instead" stands in the row: (best_idx + 1) * validation_interval."""
+    model = GOOD | {"fitness_history": [0.5, 1.2, 0.91]}
+    done = command("check", written(tmp_path, "a.json", flat_summary({"A": model}, validation_interval=50)))
+    assert "FITNESS_DECLINE" in done.lines[3]
+    assert "checkpoint 100" in done.lines[3]
+
+
+def test_json_holds_every_file_and_model(tmp_path: Path) -> None:
+    """--json is one strict JSON document, a file each, with figures, flags and reasons."""
+    models: dict[str, dict[str, Any]] = {
+        "A": GOOD | {"fitness_history": [0.5, 1.2, 0.91]},
+        "B": BAD | {"final_pf": float("nan")},
+    }
+    one = written(tmp_path, "one.json", flat_summary(models, validation_interval=50))
+    two = written(tmp_path, "two.json", series_summary({"C": [(0.9, 2.0, 0.9, 0.05)]}))
+    done = command("check", "--json", one, two)
+    assert done.code == 1
+    first, second = json.loads(done.out, parse_constant=pytest.fail)
+    assert (first["file"], second["file"]) == (str(one), str(two))
+    assert first["policy"] == second["policy"]
+    a, b = first["models"]
+    assert (a["symbol"], a["classification"], a["use_checkpoint"], a["checkpoint_update"]) == (
+        "A",
+        "APPROVED",
+        True,
+        100,
+    )
+    assert a["flags"] == ["FITNESS_DECLINE", "UNSTABLE_TRAINING"]
+    assert a["metrics"] == {"fitness": 0.91, "profit_factor": 2.4, "consistency": 0.9, "max_drawdown": 0.04}
+    assert b["classification"] == "DROP"
+    assert b["metrics"]["profit_factor"] is None
+    assert "INVALID_METRIC" in b["flags"]
+    assert all(isinstance(reason, str) for reason in b["reasons"])
+    assert [model["symbol"] for model in second["models"]] == ["C"]
+
+
+def test_json_of_bad_input_is_still_json(tmp_path: Path) -> None:
+    """A script that parses the output of --json can do so whatever the files were."""
+    done = command("check", "--json", written(tmp_path, "a.json", b"{"))
+    assert (done.code, json.loads(done.out)) == (2, [])
+
+
+def test_thresholds_of_the_config_judge(tmp_path: Path) -> None:
+    """A team's own thresholds count, and the policy's id tells that they did."""
+    path = written(tmp_path, "a.json", flat_summary({"A": GOOD}))
+    config = tmp_path / "config.toml"
+    config.write_text("[gate]\napproved_min_fitness = 0.95\n")
+    strict = command("check", "--json", "--config", config, path)
+    usual = command("check", "--json", path)
+    assert (strict.code, usual.code) == (1, 0)
+    assert json.loads(strict.out)[0]["policy"] != json.loads(usual.out)[0]["policy"]
+
+
+def test_wrong_config_is_bad_input(tmp_path: Path) -> None:
+    """A judgement by thresholds that nobody understood is none."""
+    config = tmp_path / "config.toml"
+    config.write_text("[gate]\napproved_min_fitness = 0.1\n")
+    done = command("check", "-c", config, written(tmp_path, "a.json", flat_summary()))
+    assert (done.code, done.out) == (2, "")
+    assert "approved_min_fitness = 0.1" in done.err
+
+
+def test_check_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No archive, no state, no changed file: judging is looking."""
+    path = written(tmp_path, "a.json", flat_summary())
+    monkeypatch.chdir(tmp_path)
+    before = os.stat(path)
+    command("check", path)
+    command("check", "--json", "a.json")
+    assert os.listdir(tmp_path) == ["a.json"]
+    assert os.stat(path).st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DATA.glob("*.json")))
+def test_ready_made_summaries_can_be_checked(name: str) -> None:
+    """The summaries that come with the sources are good ones to try the command on."""
+    done = command("check", DATA / name)
+    assert done.code in (0, 1)
+    assert done.err == ""
+
+
+def test_file_whose_name_is_not_text_is_judged(tmp_path: Path) -> None:
+    """A name that is not UTF-8 is shown so that a person can tell it."""
+    path = written(tmp_path, os.fsdecode(b"caf\xe9.json"), flat_summary({"A": GOOD}))
+    done = command("check", path)
+    assert done.code == 0
+    assert r"caf\xe9.json: 1 APPROVED" in done.out
+
+
+def test_file_whose_name_is_not_text_is_judged_in_json(tmp_path: Path) -> None:
+    """--json does not fail over a name that is not UTF-8."""
+    path = written(tmp_path, os.fsdecode(b"caf\xe9.json"), flat_summary({"A": GOOD}))
+    done = command("check", "--json", path)
+    assert done.code == 0
+    (judged,) = json.loads(done.out)
+    assert judged["file"].endswith(r"caf\xe9.json")
+    assert judged["models"][0]["symbol"] == "A"

@@ -1,0 +1,291 @@
+"""The command line as a whole: help that fits, errors that are one message, output for any locale and pipe."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from commands import command
+from modelwarden import TrainingArchiveManager
+from modelwarden.__main__ import app
+from processes import clean_environment, index_of, make_site, modelwarden
+from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
+
+COMMANDS = [
+    [],
+    ["run"],
+    ["check"],
+    ["runs"],
+    ["show"],
+    ["approved"],
+    ["history"],
+    ["reindex"],
+    ["courier"],
+    ["config"],
+    ["config", "check"],
+]
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+MOON = "📈MOON"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of one run with symbols that are hard to print. Only looked at."""
+    folder = tmp_path_factory.mktemp("command-line") / "archive"
+    models: dict[str, dict[str, Any]] = {
+        MOON: GOOD | {"fitness_history": [0.5, 1.2, 0.91]},
+        "[red]x[/red]": BAD,
+        "AAPL_1Hour_with_a_name_that_is_rather_long": MIDDLING,
+        "[link=file:///etc/passwd]日本": BAD | {"final_pf": float("nan"), "fitness_history": [1.0, 0.1, 0.2]},
+    }
+    with TrainingArchiveManager(folder) as manager:
+        manager.archive_training_run(flat_summary(models, run_name="nightly sweep of the whole universe, take two"))
+    return folder
+
+
+def at_a_terminal(*arguments: str | os.PathLike[str], columns: int = 80) -> str:
+    """What a command shows on a terminal of that width, colours included."""
+    ours, theirs = pty.openpty()
+    shown = b""
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", "modelwarden", *arguments],
+            env=clean_environment({"TERM": "xterm", "COLUMNS": str(columns)}),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            while process.poll() is None or select.select([ours], [], [], 0)[0]:
+                if select.select([ours], [], [], 0.05)[0]:
+                    shown += os.read(ours, 65_536)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns(words: list[str]) -> None:
+    """Every command explains itself within 80 columns and exits with 0."""
+    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}, prog_name="modelwarden")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: " + " ".join(["modelwarden", *words]))
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_help_lists_every_command_with_a_whole_sentence() -> None:
+    """`modelwarden --help` is the table of contents: a line a command, none cut off."""
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
+    listed = re.findall(r"^  (\w+)  +(.+)$", result.output.partition("Commands:")[2], re.MULTILINE)
+    assert [name for name, _ in listed] == [words[0] for words in COMMANDS if len(words) == 1]
+
+
+def test_help_cuts_no_sentence() -> None:
+    """The short help of each command fits its line."""
+    output = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    assert "..." not in output.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["--nonsense"],
+        ["check"],
+        ["check", "missing.json"],
+        ["history"],
+        ["show", "one", "two"],
+        ["runs", "--limit", "0"],
+        ["runs", "--limit", "many"],
+        ["runs", "--config", "missing.toml"],
+        ["run", "--config", "missing.toml"],
+        ["courier", "--config", "missing.toml"],
+        ["reindex", "--config", "wrong.toml"],
+        ["config", "check", "wrong.toml"],
+        ["config", "nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_one_message_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Whatever is wrong with a command line is said on standard error; standard output stays empty for pipes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.toml").write_text("archive_dir = 5\nwatch = 'x'\n")
+    done = command(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err
+    assert "Traceback" not in done.err
+    assert os.listdir(tmp_path) == ["wrong.toml"]
+
+
+def test_no_arguments_show_the_help() -> None:
+    """`modelwarden` alone tells what there is."""
+    done = command()
+    assert done.code == 2
+    assert "Commands:" in done.out + done.err
+
+
+IN_THE_WAY = [
+    (["runs"], "archive"),
+    (["run", "--once", "--watch", "out"], "archive"),
+    (["runs"], "archive/.state"),
+    (["run", "--once", "--watch", "out"], "archive/.state"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "place"), IN_THE_WAY)
+def test_file_in_the_place_of_a_folder_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], place: str
+) -> None:
+    """Where a folder should be and a file is, the file is named; no traceback."""
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments, "--archive", "archive")
+    assert done.code == 2
+    assert str(tmp_path / place) in done.err
+
+
+def test_lock_of_the_daemon_that_cannot_be_opened_is_one_message(tmp_path: Path) -> None:
+    """A lock file of another user (here: a folder of its name) is named; no traceback."""
+    (tmp_path / "archive" / ".state" / "daemon.lock").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    done = command("run", "--once", "--watch", tmp_path / "out", "--archive", tmp_path / "archive")
+    assert done.code == 2
+    assert "daemon.lock" in done.err
+
+
+def test_state_file_that_is_none_is_one_message(tmp_path: Path) -> None:
+    """A damaged state file is named with what to do about it."""
+    state = tmp_path / "archive" / ".state"
+    state.mkdir(parents=True)
+    (state / "modelwarden.sqlite").write_bytes(b"this is not a database, " * 100)
+    done = command("runs", "--archive", tmp_path / "archive")
+    assert (done.code, done.out) == (2, "")
+    assert f"{state}/modelwarden.sqlite: the state file can't be used" in done.err
+    assert "move it away" in done.err
+
+
+def test_output_is_utf_8_whatever_the_locale(archive: Path) -> None:
+    """A symbol of any script comes out as it went in, under cron's locale too."""
+    result = modelwarden("show", "--archive", archive, env=C_LOCALE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert MOON in result.stdout
+    assert "日本" in result.stdout
+
+
+def test_symbol_of_any_script_can_be_asked_for_whatever_the_locale(archive: Path) -> None:
+    """`history 📈MOON` finds under cron's locale what `show` prints there."""
+    result = modelwarden("history", MOON, "--archive", archive, env=C_LOCALE)
+    assert result.returncode == 0, result.stderr
+    assert "20241224_153000" in result.stdout
+
+
+def test_symbol_that_is_not_text_is_one_message(archive: Path) -> None:
+    """An argument that is not UTF-8 names no symbol, and that is all."""
+    assert command("history", os.fsdecode(b"\xff"), "--archive", archive).code == 2
+
+
+@pytest.fixture(scope="module")
+def shown(archive: Path) -> str:
+    """What `show` shows at a terminal of 80 columns."""
+    return at_a_terminal("show", "--archive", archive)
+
+
+def plain(shown: str) -> list[str]:
+    """The lines without colours and without blanks at their ends."""
+    return [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in shown.splitlines()]
+
+
+def test_symbol_with_markup_is_printed_literally_at_a_terminal(shown: str) -> None:
+    """What a stranger wrote is text: not a colour, not a link."""
+    assert "\x1b[" in shown
+    assert "[red]x[/red]" in shown
+    assert "\x1b]8;" not in shown
+
+
+def test_show_fits_a_terminal_of_80_columns(shown: str) -> None:
+    """At a terminal the lines and the table are no wider than the terminal, and nothing in them is cut off."""
+    assert max(map(len, plain(shown))) <= 80
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["history", MOON]], ids=" ".join)
+def test_other_tables_fit_a_terminal_of_80_columns(archive: Path, arguments: list[str]) -> None:
+    """The lists over runs fit too."""
+    shown = at_a_terminal(*arguments, "--archive", archive)
+    assert max(map(len, plain(shown))) <= 80
+    assert "20241224_153000" in shown
+    assert "…" not in shown
+
+
+def test_reader_that_goes_away_is_no_error(archive: Path) -> None:
+    """`modelwarden runs | head -1`: no traceback and no complaint."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-P", "-m", "modelwarden", "show", "--archive", archive],
+            env=clean_environment(),
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(theirs)
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+
+
+def test_output_that_cannot_be_written_is_one_message(archive: Path) -> None:
+    """A full disk under standard output is said in a sentence, and the exit code is no success."""
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-P", "-m", "modelwarden", "show", "--archive", archive],
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert result.returncode != 0
+    assert "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["show"], ["approved"], ["history", MOON]])
+def test_json_is_strict_json_in_utf_8(archive: Path, arguments: list[str]) -> None:
+    """--json parses with any reader: no NaN, no markup, the symbols as they are."""
+    done = command(*arguments, "--json", "--archive", archive)
+    assert (done.code, done.err) == (0, "")
+    json.loads(done.out, parse_constant=pytest.fail)
+    assert arguments == ["runs"] or MOON in done.out
+
+
+@pytest.mark.parametrize(("data", "code"), [(encoded(flat_summary({"A": GOOD})), 0), (b'{"models": []}', 1)])
+def test_once_deals_with_what_is_there_and_says_whether_anything_was_rejected(
+    tmp_path: Path, data: bytes, code: int
+) -> None:
+    """`run --once` is the daemon for the end of a training script: 0, or 1 where something was no summary."""
+    site = make_site(tmp_path)
+    (site.out / "a.json").write_bytes(data)
+    result = modelwarden("run", "--once", "--config", site.config)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert len(index_of(site.archive)) == 1 - code
+
+
+def test_once_with_a_missing_folder_is_no_success(tmp_path: Path) -> None:
+    """`run --once --watch typo` has looked at nothing: that is not the same as "nothing there"."""
+    assert modelwarden("run", "--once", "--watch", "typo", "--archive", "archive", cwd=tmp_path).returncode != 0

@@ -1,0 +1,271 @@
+"""From a dropped summary to a message at the other end: daemon, courier and servers, each a real process or socket."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from processes import (
+    Daemon,
+    Site,
+    clean_environment,
+    destination,
+    drop,
+    is_running,
+    make_site,
+    modelwarden,
+    outbox_of,
+    running_daemon,
+    until,
+)
+from servers import Answer, HttpServer, SmtpServer, http_server, smtp_server, unused_port
+from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
+
+SECRET = "c4nary-s3cret"
+NEWS = ("APPROVED", "DROP", "REJECTED")
+
+
+def run_of(symbol: str, figures: dict[str, float] = GOOD, *, timestamp: str = "20241224_153000") -> bytes:
+    """A summary of one model."""
+    return encoded(flat_summary({symbol: figures}, timestamp=timestamp))
+
+
+class Newsroom(NamedTuple):
+    """A daemon with its courier, and the servers behind its destinations."""
+
+    site: Site
+    daemon: Daemon
+    team: HttpServer
+    on_call: HttpServer
+    refusing: HttpServer
+    mail: SmtpServer
+
+
+@pytest.fixture(scope="module")
+def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newsroom]:
+    """Destinations that take, refuse and are not there, a secret in each URL, and a log that says all it can."""
+    with http_server() as team, http_server() as on_call, http_server() as refusing, smtp_server() as mail:
+        refusing.answer = 403
+        site = make_site(
+            tmp_path_factory.mktemp("newsroom"),
+            destination("team", team.url(SECRET), *NEWS),
+            destination("on call", on_call.url(SECRET), "REJECTED"),
+            destination("mail", mail.url(SECRET), "REVIEW"),
+            destination("refusing", refusing.url(SECRET, user=f"user:{SECRET}", query=f"-key={SECRET}"), "APPROVED"),
+            destination("gone", f"json://u:{SECRET}@127.0.0.1:{unused_port()}/{SECRET}", "APPROVED"),
+            level="debug",
+        )
+        with running_daemon("--config", site.config, log=site.log) as daemon:
+            daemon.wait_for("courier_ready")
+            yield Newsroom(site, daemon, team, on_call, refusing, mail)
+            courier = daemon.events("courier_started")[-1]["pid"]
+            assert daemon.stop() == 0
+            assert not is_running(courier)
+            assert len(daemon.events("courier_stopped")) == 1
+
+
+def test_digest_arrives_whole_and_holds_what_was_asked_for(newsroom: Newsroom) -> None:
+    """The team reads counts and run in the title, and the models of the classes it asked for, any character."""
+    models = {"ROCKET🚀": GOOD, "SOSO": MIDDLING, "ÄÖÜ": BAD}
+    drop(encoded(flat_summary(models, timestamp="20240101_000001", run_name="Nachtlauf für Ömer")), newsroom.site.out)
+    (message,) = until(
+        lambda: [each for each in newsroom.team.accepted if each.title.endswith("run 20240101_000001")], "the digest"
+    )
+    assert message.title == "APPROVED 1 · REVIEW 1 · DROP 1: run 20240101_000001"
+    models_told = [line.split(":")[0] for line in message.text.splitlines() if line.startswith("- ")]
+    assert models_told == ["- ROCKET🚀", "- ÄÖÜ"]
+    assert "run name: Nachtlauf für Ömer" in message.text
+    report = message.text.rpartition("report: ")[2].strip()
+    assert "ROCKET🚀" in Path(report).read_text(encoding="utf-8")
+    (mail,) = until(lambda: newsroom.mail.mails, "the mail")
+    assert mail["Subject"] == message.title
+    assert [line.split(":")[0] for line in mail.get_content().splitlines() if line.startswith("- ")] == ["- SOSO"]
+    assert newsroom.mail.logins == [("warden", SECRET)]
+
+
+def test_rejected_file_is_announced_once_to_those_who_asked(newsroom: Newsroom) -> None:
+    """One message with the file and the reason, however often the bytes come back; nobody else hears of it."""
+    drop(b'{"models": []}', newsroom.site.out, "empty.json")
+    until(lambda: newsroom.on_call.accepted, "the rejection")
+    drop(b'{"models": []}', newsroom.site.out, "again.json")
+    drop(b'{"models": 5}', newsroom.site.out, "other.json")
+    until(lambda: len(newsroom.on_call.accepted) >= 2, "the other rejection")
+    first, second = newsroom.on_call.accepted
+    assert first.title == second.title == "REJECTED: a summary"
+    assert first.text.splitlines()[0] == str(newsroom.site.out / "empty.json")
+    assert second.text.splitlines()[0] == str(newsroom.site.out / "other.json")
+    until(lambda: newsroom.team.titles().count("REJECTED: a summary") == 2, "the team's two")
+
+
+def test_run_without_anything_asked_for_is_silent(newsroom: Newsroom) -> None:
+    """A run whose only class nobody in the team asked for brings no message; the next one does."""
+    drop(run_of("WEAK", BAD, timestamp="20240202_000001"), newsroom.site.out, "weak.json")
+    until(lambda: any("20240202_000001" in title for title in newsroom.team.titles()), "the dropped model's message")
+    assert not any("20240202_000001" in request.body.decode() for request in newsroom.refusing.requests)
+    assert newsroom.on_call.titles() == [title for title in newsroom.on_call.titles() if title.startswith("REJECTED")]
+
+
+def test_secret_of_a_url_is_nowhere_to_be_read(newsroom: Newsroom) -> None:
+    """Not in the log at its most talkative, in the state file, in an error, nor in `ps`."""
+    drop(run_of("TOLD", timestamp="20240303_000001"), newsroom.site.out, "told.json")
+    failed = ("refusing", "gone")
+
+    def all_failed() -> bool:
+        return set(failed) <= {each["destination"] for each in newsroom.daemon.events("message_not_delivered")}
+
+    until(all_failed, "failures of both")
+    assert any(SECRET in request.path for request in newsroom.refusing.requests)  # it was sent, and quoted back
+    errors = [row["last_error"] for row in outbox_of(newsroom.site.state) if row["destination"] in failed]
+    assert any(errors)
+    places = {
+        path: path.read_bytes() for path in [newsroom.site.log, *newsroom.site.archive.rglob("*")] if path.is_file()
+    }
+    pids = [newsroom.daemon.process.pid, newsroom.daemon.events("courier_started")[-1]["pid"]]
+    places |= {path: path.read_bytes() for pid in pids for path in [Path(f"/proc/{pid}/cmdline")]}
+    assert any(path.name == "modelwarden.sqlite" for path in places)
+    assert [path for path, content in places.items() if SECRET.encode() in content] == []
+
+
+def test_restarts_send_nothing_again_and_leave_no_courier_behind(tmp_path: Path) -> None:
+    """Stopped, killed and stopped again: every run is told once, and no courier outlives the daemon that started it."""
+    with http_server() as server:
+        site = make_site(tmp_path, destination("team", server.url(), *NEWS))
+        drop(b'{"models": []}', site.out, "rejected.json")
+        for number, end in enumerate([signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGTERM], start=1):
+            with running_daemon("--config", site.config, log=site.log) as daemon:
+                drop(run_of(f"SYM{number}", timestamp=f"2024010{number}_000000"), site.out, f"{number}.json")
+                until(partial(_has_accepted, server, number + 1), f"the message of run {number}")
+                daemon.stop(end)
+                until(partial(_has_ended, daemon.events("courier_started")[-1]["pid"]), "the courier has ended")
+        told = [f"APPROVED 1 · REVIEW 0 · DROP 0: run 2024010{number}_000000" for number in range(1, 5)]
+        assert sorted(server.titles()) == sorted(["REJECTED: a summary", *told])
+        assert [row["status"] for row in outbox_of(site.state)] == ["delivered"] * 5
+
+
+def _has_accepted(server: HttpServer, count: int) -> bool:
+    return len(server.accepted) >= count
+
+
+def _has_ended(pid: int) -> bool:
+    return not is_running(pid)
+
+
+def test_courier_that_was_killed_or_hung_is_started_again(tmp_path: Path) -> None:
+    """Two daemons at once: one's courier is killed, a send of the other's hangs; their next couriers deliver."""
+    with http_server() as server, http_server() as hanging, http_server() as beside:
+        killed = make_site(tmp_path / "killed", destination("team", server.url(), *NEWS))
+        hung = make_site(
+            tmp_path / "hung",
+            destination("a hangs", hanging.url(SECRET), *NEWS),
+            destination("b takes", beside.url(), *NEWS),
+            "[notify]\nsend_timeout_seconds = 0.5\n",
+        )
+        hanging.answer = Answer.HANG
+        with (
+            running_daemon("--config", killed.config, log=killed.log) as one,
+            running_daemon("--config", hung.config, log=hung.log) as two,
+        ):
+            one.wait_for("courier_ready")
+            os.kill(one.events("courier_started")[0]["pid"], signal.SIGKILL)
+            drop(run_of("KILLED"), killed.out)
+            drop(run_of("HUNG"), hung.out)
+
+            (ended,) = two.wait_for("courier_ended")
+            assert ended["exit_code"] == 75
+            assert len(hanging.requests) == 1
+            assert [message.text.splitlines()[1].split(":")[0] for message in beside.accepted] == ["- HUNG"]
+            hanging.answer = 200
+
+            until(lambda: server.accepted and hanging.accepted, "both messages")
+            assert one.events("courier_ended")[0]["exit_code"] == -signal.SIGKILL
+            assert [len(daemon.events("courier_started")) for daemon in (one, two)] == [2, 2]
+            two.wait_for("message_delivered", 2)
+            assert one.stop() == two.stop() == 0
+        assert [len(each.accepted) for each in (server, hanging, beside)] == [1, 1, 1]
+        assert SECRET not in hung.log.read_text()
+
+
+@contextmanager
+def _courier(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+    """A courier on its own, killed at the end where it still runs."""
+    with site.log.open("ab") as stream:
+        command = [sys.executable, "-P", "-m", "modelwarden", "courier", "--config", str(site.config)]
+        process = subprocess.Popen(command, env=clean_environment(), stdout=stream, stderr=stream)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_was_owed_while_no_courier_ran_is_one_message(tmp_path: Path) -> None:
+    """More runs than `digest_above` after a downtime are one message; killed amid its send it is repeated, marked."""
+    with http_server() as server:
+        site = make_site(tmp_path, destination("team", server.url(), *NEWS), "[notify]\ndigest_above = 3\n")
+        for number in range(4):
+            drop(run_of(f"SYM{number}", timestamp=f"2024010{number + 1}_000000"), site.out, f"{number}.json")
+        assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
+        assert server.requests == []
+        server.answer = Answer.HANG
+        with _courier(site):
+            until(lambda: server.requests, "the message is under way")
+        server.answer = 200
+        drained = modelwarden("courier", "--drain", "--config", site.config)
+        assert drained.returncode == 0, drained.stderr
+        (message,) = server.accepted
+        assert message.title == "(possible repeat) APPROVED 4 · REVIEW 0 · DROP 0: 4 runs"
+        assert all(f"SYM{number} (2024010{number + 1}_000000)" in message.text for number in range(4))
+        assert {row["status"] for row in outbox_of(site.state)} == {"delivered"}
+
+
+def test_run_once_delivers_before_it_ends(tmp_path: Path) -> None:
+    """Its exit code is 0 where everything was delivered, 1 where a message is still owed."""
+    with http_server() as server:
+        site = make_site(tmp_path, destination("team", server.url(), *NEWS))
+        drop(run_of("FIRST"), site.out)
+        assert modelwarden("run", "--once", "--config", site.config).returncode == 0
+        assert server.titles() == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000"]
+        drop(run_of("SECOND"), site.out)
+        server.answer = 500
+        assert modelwarden("run", "--once", "--config", site.config).returncode == 1
+        assert [row["status"] for row in outbox_of(site.state)] == ["delivered", "pending"]
+
+
+@pytest.mark.parametrize("command", [("run", "--config"), ("config", "check")], ids=" ".join)
+def test_url_that_is_not_understood_is_refused_by_name(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Before anything starts, with exit code 2, and without a word of the URL."""
+    bad = destination("Broken One", f"nosuchservice://{SECRET}@host/{SECRET}", *NEWS)
+    site = make_site(tmp_path, destination("fine", "json://127.0.0.1:9/", *NEWS), bad)
+    result = modelwarden(*command, site.config)
+    assert result.returncode == 2
+    assert "Broken One" in result.stderr
+    assert SECRET not in result.stdout + result.stderr
+    assert "nosuchservice" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_courier_uses_the_settings_of_its_daemon(tmp_path: Path) -> None:
+    """With `--watch` no config file counts, not even the one that $MODELWARDEN_CONFIG names, for either process."""
+    site = make_site(tmp_path)
+    other = tmp_path / "other.toml"
+    other.write_text('state_dir = "elsewhere"\n')
+    drop(run_of("ENV"), site.out)
+    with http_server() as server:
+        team = {"name": "team", "url": server.url(), "on": NEWS}
+        env = {
+            "MODELWARDEN_CONFIG": str(other),
+            "MODELWARDEN_NOTIFY__DESTINATION": json.dumps([team]),
+            "MODELWARDEN_INTAKE__SETTLE_SECONDS": "0.2",
+        }
+        result = modelwarden("run", "--once", "--watch", site.out, "--archive", site.archive, env=env)
+        assert result.returncode == 0, result.stderr
+        assert server.titles() == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000"]
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,0 +1,114 @@
+"""What systemd is told arrives as sd_notify(3) words it; without systemd, or with a broken one, the work goes on."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from modelwarden.service.systemd import Notifier
+
+
+@pytest.fixture(params=["path", "abstract"])
+def listener(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[socket.socket]:
+    """The socket that $NOTIFY_SOCKET names: a file, or a name in the abstract space."""
+    monkeypatch.chdir(tmp_path)  # a socket's path may have 107 bytes
+    name = f"modelwarden-test-{os.getpid()}-{tmp_path.name}"
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as server:
+        server.settimeout(10)
+        server.bind("notify" if request.param == "path" else f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", "notify" if request.param == "path" else f"@{name}")
+        yield server
+
+
+def received(server: socket.socket) -> list[str]:
+    return server.recv(65_536).decode().split("\n")
+
+
+def test_readiness_and_status_are_one_datagram(listener: socket.socket) -> None:
+    """That the service is ready and what it does come in one message."""
+    Notifier().ready("3 runs archived 📈")
+    assert received(listener) == ["READY=1", "STATUS=3 runs archived 📈"]
+
+
+def test_status_and_stopping_are_told(listener: socket.socket) -> None:
+    """Each state has the assignment that sd_notify(3) names."""
+    notifier = Notifier()
+    notifier.status("busy")
+    notifier.stopping()
+    assert received(listener) == ["STATUS=busy"]
+    assert received(listener) == ["STOPPING=1"]
+
+
+def test_status_of_several_lines_is_one_assignment(listener: socket.socket) -> None:
+    """A reason with a line break in it (a file may be called so) does not set another of systemd's variables."""
+    Notifier().status("waiting: /out/a\nREADY=1\nMAINPID=1: can't be locked")
+    assert len(received(listener)) == 1
+
+
+def test_status_that_is_no_text_is_told_all_the_same(listener: socket.socket) -> None:
+    """A folder whose name is not UTF-8 may be part of a status."""
+    Notifier().status("waiting: /caf\udce9")
+    assert received(listener)[0].startswith("STATUS=waiting: /caf")
+
+
+def test_address_given_outranks_the_environment(listener: socket.socket, tmp_path: Path) -> None:
+    """A notifier made with an address uses that one."""
+    address = os.environ["NOTIFY_SOCKET"]
+    os.environ["NOTIFY_SOCKET"] = str(tmp_path / "other")
+    Notifier(address).stopping()
+    assert received(listener) == ["STOPPING=1"]
+
+
+@pytest.mark.parametrize("address", ["", "missing", "file", "@nobody-listens-here", "/" + "x" * 500, "no-datagrams"])
+def test_failure_to_tell_is_never_a_failure_to_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """No systemd, a socket that is gone, one of another kind: every call returns."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as server:
+        server.bind("no-datagrams")
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notifier = Notifier()
+        notifier.ready("a")
+        notifier.status("b")
+        notifier.stopping()
+
+
+def test_unset_variable_means_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started by hand, the service tells nobody and works."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    Notifier().ready("a")
+
+
+def test_systemd_that_does_not_read_holds_nobody_up(listener: socket.socket) -> None:
+    """A full queue costs a status line, not the main loop: a manager that hangs must not stop the archiving."""
+    notifier = Notifier()
+
+    def talk() -> None:
+        for _ in range(2_000):
+            notifier.status("busy")
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    thread.join(2)
+    stuck = thread.is_alive()
+    listener.close()
+    thread.join()
+    assert not stuck
+
+
+def test_telling_leaves_no_descriptor_open(listener: socket.socket) -> None:
+    """A status every few seconds for months leaks nothing."""
+    notifier = Notifier()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        notifier.status("busy")
+        received(listener)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,296 @@
+"""The outbox: what is owed is owed once, a send that nobody saw end is repeated as such, and nothing is lost."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from modelwarden.recording import catalog_run
+from modelwarden.state.catalog import Catalog
+from modelwarden.state.database import Database
+from modelwarden.state.outbox import Event, Kind, Outbox, Owed, Route, Status
+from summaries import flat_summary, judged_run
+
+SLACK = Route("slack", frozenset({"APPROVED", "DROP", "REJECTED"}))
+MAIL = Route("mail", frozenset({"APPROVED"}))
+RUN = Event("run:0123456789abcdef", Kind.RUN, ("APPROVED", "REVIEW"), "20241224_153000_2", None)
+REJECTED = Event("rejected:fedcba9876543210", Kind.REJECTED, (Kind.REJECTED,), None, "no models")
+NOW, DEADLINE = 1000.0, 2000.0
+
+DYING_COURIER = """
+import os, signal, sys
+from modelwarden.state.database import Database
+from modelwarden.state.outbox import Outbox
+outbox = Outbox(Database(sys.argv[1], "2024-12-24T15:30:00Z"))
+outbox.sending(outbox.due(1000.0, ["slack"]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A new state file."""
+    with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def outbox(database: Database) -> Outbox:
+    """A new outbox."""
+    return Outbox(database)
+
+
+def owe(database: Database, *events: Event, routes: tuple[Route, ...] = (SLACK,), deadline: float = DEADLINE) -> int:
+    """Owe events in a transaction; return how many rows that made."""
+    with database.transaction():
+        return Outbox(database).owe(events, routes, NOW, deadline)
+
+
+def due(outbox: Outbox, now: float = NOW, *destinations: str) -> list[Owed]:
+    """What is due, at every destination unless told otherwise."""
+    return outbox.due(now, destinations or ("slack", "mail"))
+
+
+def standing(outbox: Outbox) -> dict[str, int]:
+    """How many rows stand where, without the zeros."""
+    return {status.value: count for status, count in outbox.counts().items() if count}
+
+
+def test_event_is_owed_to_each_destination_that_asked_for_one_of_its_topics(database: Database, outbox: Outbox) -> None:
+    """One row an event and destination, and none for who asked for nothing of it."""
+    assert owe(database, RUN, REJECTED, routes=(SLACK, MAIL)) == 3
+
+    assert [(row.event, row.destination) for row in due(outbox)] == [
+        (RUN.id, "slack"),
+        (RUN.id, "mail"),
+        (REJECTED.id, "slack"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("on", "topics", "owed"),
+    [
+        ({"APPROVED"}, ("APPROVED",), 1),
+        ({"APPROVED"}, ("REVIEW", "DROP"), 0),
+        ({"APPROVED", "DROP"}, ("DROP",), 1),
+        ({"APPROVED", "DROP"}, ("APPROVED", "DROP"), 1),
+        (set(), ("APPROVED",), 0),
+        ({"APPROVED"}, (), 0),
+        ({"REJECTED"}, ("APPROVED",), 0),
+    ],
+)
+def test_topics_decide_whether_a_destination_is_owed_an_event(
+    database: Database, on: set[str], topics: tuple[str, ...], owed: int
+) -> None:
+    """A destination is owed what it asked for, once however many of its topics an event has."""
+    event = RUN._replace(topics=topics)
+
+    assert owe(database, event, routes=(Route("slack", frozenset(on)),)) == owed
+
+
+@pytest.mark.parametrize("ending", ["pending", "sending", "delivered", "dead", "suppressed"])
+def test_event_noticed_again_is_not_owed_again(database: Database, outbox: Outbox, ending: str) -> None:
+    """Wherever its message stands by then, also under another payload or deadline."""
+    owe(database, RUN)
+    rows = due(outbox)
+    match ending:
+        case "sending":
+            outbox.sending(rows)
+        case "delivered":
+            outbox.delivered(rows)
+        case "dead":
+            outbox.failed(rows, "gone", DEADLINE + 1)
+        case "suppressed":
+            outbox.suppress(rows, "moot")
+        case _:
+            assert ending == "pending"
+
+    assert owe(database, RUN, deadline=DEADLINE + 5) == 0
+
+    assert standing(outbox) == {ending: 1}
+
+
+def test_event_noticed_again_is_owed_to_a_destination_that_is_new(database: Database) -> None:
+    """A destination is its configured name: another name is another destination."""
+    owe(database, RUN)
+
+    assert owe(database, RUN, routes=(SLACK, MAIL)) == 1
+
+
+def test_event_of_a_transaction_that_fails_is_not_owed(database: Database, outbox: Outbox) -> None:
+    """A message stands or falls with the record of what it is about."""
+
+    def fail() -> None:
+        with database.transaction():
+            outbox.owe([RUN], [SLACK], NOW, DEADLINE)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+
+    assert standing(outbox) == {}
+
+
+def test_owed_message_says_all_that_a_courier_needs(database: Database, outbox: Outbox) -> None:
+    """The run by its name as long as the archive has it, else the text; when it came and until when it is tried."""
+    run, assessments = judged_run(flat_summary(), timestamp="20241224_153000_2")
+    with database.transaction():
+        Catalog(database).add(catalog_run(run), run.policy, assessments, announced=True)
+    owe(database, RUN, REJECTED)
+
+    about_run, about_file = due(outbox)
+
+    assert (about_run.kind, about_run.run_timestamp, about_run.payload) == (Kind.RUN, "20241224_153000_2", None)
+    assert (about_file.kind, about_file.run, about_file.payload) == (Kind.REJECTED, None, "no models")
+    assert {(row.attempts, row.repeated, row.created_at, row.deadline) for row in (about_run, about_file)} == {
+        (0, False, NOW, DEADLINE)
+    }
+
+
+def test_owed_message_about_a_run_that_is_gone_has_no_name(database: Database, outbox: Outbox) -> None:
+    """The courier sees that there is nothing left to tell."""
+    owe(database, RUN)
+
+    (row,) = due(outbox)
+
+    assert row.run_timestamp is None
+    assert row.run is not None
+
+
+@pytest.mark.parametrize(("destinations", "count"), [(["slack"], 2), (["mail"], 1), (["other"], 0), ([], 0)])
+def test_due_are_the_messages_of_the_destinations_asked_for(
+    database: Database, outbox: Outbox, destinations: list[str], count: int
+) -> None:
+    """Rows of a destination that is not configured wait, whatever is asked."""
+    owe(database, RUN, REJECTED, routes=(SLACK, MAIL))
+
+    assert len(outbox.due(NOW, destinations)) == count
+    assert standing(outbox) == {"pending": 3}
+
+
+def test_message_on_its_way_is_not_due(database: Database, outbox: Outbox) -> None:
+    """Two couriers, or one that asks twice, never begin the same send."""
+    owe(database, RUN)
+
+    outbox.sending(due(outbox))
+
+    assert due(outbox) == []
+    assert standing(outbox) == {"sending": 1}
+
+
+def test_delivered_message_is_never_due_again(database: Database, outbox: Outbox) -> None:
+    """Delivered is the end of it."""
+    owe(database, RUN)
+    outbox.sending(rows := due(outbox))
+
+    outbox.delivered(rows)
+
+    assert outbox.recover() == 0
+    assert due(outbox, 1e12) == []
+    assert standing(outbox) == {"delivered": 1}
+
+
+def test_failed_message_is_due_when_its_pause_is_over(database: Database, outbox: Outbox) -> None:
+    """Not before, and with the attempt counted."""
+    owe(database, RUN)
+    outbox.sending(rows := due(outbox))
+
+    outbox.failed(rows, "HTTP 500", NOW + 60)
+
+    assert due(outbox, NOW + 59.9) == []
+    assert outbox.next_due() == NOW + 60
+    assert [(row.attempts, row.repeated) for row in due(outbox, NOW + 60)] == [(1, False)]
+
+
+@pytest.mark.parametrize(("next_at", "status"), [(DEADLINE, "pending"), (DEADLINE + 0.1, "dead")])
+def test_failed_message_is_dead_when_its_next_try_lies_past_its_deadline(
+    database: Database, outbox: Outbox, next_at: float, status: str
+) -> None:
+    """It stays in the table, to be seen and revived; it is not tried for ever."""
+    owe(database, RUN)
+
+    outbox.failed(due(outbox), "HTTP 500", next_at)
+
+    assert standing(outbox) == {status: 1}
+
+
+def test_messages_that_fail_together_die_each_at_its_own_deadline(database: Database, outbox: Outbox) -> None:
+    """One summary stands for several messages, and each keeps its own end."""
+    owe(database, RUN, deadline=NOW + 10)
+    owe(database, REJECTED, deadline=NOW + 100)
+
+    outbox.failed(due(outbox), "HTTP 500", NOW + 50)
+
+    assert standing(outbox) == {"dead": 1, "pending": 1}
+    assert [row.event for row in due(outbox, NOW + 50)] == [REJECTED.id]
+
+
+def test_suppressed_message_is_never_due(database: Database, outbox: Outbox) -> None:
+    """What need not be sent any more stays as a row and is not sent."""
+    owe(database, RUN)
+
+    outbox.suppress(due(outbox), "the run is gone")
+
+    assert due(outbox, 1e12) == []
+    assert standing(outbox) == {"suppressed": 1}
+
+
+def test_send_that_nobody_saw_end_is_due_again_as_a_possible_repeat(tmp_path: Path) -> None:
+    """A courier killed after `sending`: the message may be out or not, so it is sent again and says so."""
+    with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as database:
+        owe(database, RUN, routes=(SLACK, MAIL))
+    courier = subprocess.run([sys.executable, "-P", "-c", DYING_COURIER, tmp_path], check=False)
+    assert courier.returncode == -signal.SIGKILL
+
+    with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as database:
+        outbox = Outbox(database)
+        assert standing(outbox) == {"sending": 1, "pending": 1}
+
+        assert outbox.recover() == 1
+        assert outbox.recover() == 0
+
+        assert [(row.destination, row.repeated, row.attempts) for row in due(outbox)] == [
+            ("slack", True, 1),
+            ("mail", False, 0),
+        ]
+
+
+def test_possible_repeat_stays_one_however_the_next_tries_end(database: Database, outbox: Outbox) -> None:
+    """The doubt does not go away with a failure."""
+    owe(database, RUN)
+    outbox.sending(due(outbox))
+    outbox.recover()
+    outbox.sending(rows := due(outbox))
+
+    outbox.failed(rows, "HTTP 500", NOW + 1)
+
+    assert [(row.repeated, row.attempts) for row in due(outbox, NOW + 1)] == [(True, 2)]
+
+
+def test_due_messages_come_oldest_first(database: Database, outbox: Outbox) -> None:
+    """News in the order in which it happened."""
+    events = [RUN._replace(id=f"run:{number}", run=f"2024122{number}_000000") for number in (5, 3, 9, 1)]
+    for event in events:
+        owe(database, event)
+
+    assert [row.event for row in due(outbox)] == [event.id for event in events]
+
+
+def test_next_due_is_none_where_nothing_is_pending(database: Database, outbox: Outbox) -> None:
+    """An idle courier has nothing to wake for; what is sending, done or dead does not count."""
+    assert outbox.next_due() is None
+    owe(database, RUN)
+    assert outbox.next_due() == NOW
+
+    outbox.delivered(due(outbox))
+
+    assert outbox.next_due() is None
+
+
+def test_counts_have_every_status(outbox: Outbox) -> None:
+    """A metric that is zero is there, too."""
+    assert outbox.counts() == dict.fromkeys(Status, 0)

@@ -1,0 +1,888 @@
+"""The walk: what is found becomes a run, a rejected file or waits, once each, whatever is refused on the way."""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelwarden.archive import publishing
+from modelwarden.archive.index import index_lock
+from modelwarden.archive.publishing import Archive, Changes
+from modelwarden.errors import RejectSummary, RetryLater
+from modelwarden.gate.policy import Policy
+from modelwarden.intake.scan import figures_of
+from modelwarden.pipeline import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.state.database import Database
+from modelwarden.state.outbox import Route
+from processes import index_of, outbox_of
+from summaries import GOOD, encoded, flat_summary, random_summary
+
+NAME = "20241224_153000"
+NOW = 1_735_000_000.0
+SLACK = Route("slack", frozenset({"APPROVED", "DROP", "REJECTED"}))
+MAIL = Route("mail", frozenset({"REVIEW"}))
+
+
+class Site:
+    """An archive, a watched folder and state directories; what is opened is closed with the test."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.root = folder / "archive"
+        self.out = folder / "out"
+        self.out.mkdir()
+        self.databases: list[Database] = []
+        self._stack = stack
+
+    def archive(self, database: Database, kind: type[Archive] = Archive) -> Archive:
+        """The archive, opened once more."""
+        archive = kind(str(self.root), database.daemon_id)
+        self._stack.callback(archive.close)
+        return archive
+
+    def database(self, state: str = "state") -> Database:
+        """A state file, opened once more."""
+        opened = Database(str(self.folder / state), "2024-12-24T15:30:00Z")
+        self.databases.append(opened)
+        return self._stack.enter_context(closing(opened))
+
+    def pipeline(
+        self,
+        state: str = "state",
+        routes: Sequence[Route] | None = (SLACK,),
+        archive: type[Archive] = Archive,
+        *,
+        recover: bool = True,
+    ) -> Pipeline:
+        """A walk over the archive, as a start of the daemon opens it."""
+        database = self.database(state)
+        pipeline = Pipeline(
+            self.archive(database, archive),
+            database,
+            Policy.from_config(),
+            routes,
+            owner=database.daemon_id,
+            host="trainer-7",
+            clock=lambda: NOW,
+            deadline_seconds=3600.0,
+        )
+        self._stack.callback(pipeline.close)
+        if recover:
+            pipeline.recover()
+        return pipeline
+
+    def found(self, data: bytes, name: str = "summary.json", mtime: float | None = None) -> Found:
+        """A file in the watched folder, as it was read."""
+        path = os.path.join(self.out, name)
+        Path(path).write_bytes(data)
+        if mtime is not None:
+            os.utime(path, (mtime, mtime))
+        return Found(path, data, figures_of(os.stat(path)))
+
+    def runs(self) -> list[str]:
+        """The runs in index.json."""
+        return [run["timestamp"] for run in index_of(self.root)]
+
+    def owed(self, state: str = "state") -> list[tuple[str, str]]:
+        """Event and destination of every row of the outbox."""
+        return [(row["event"], row["destination"]) for row in outbox_of(self.folder / state)]
+
+    def half_made(self) -> list[Path]:
+        """What is staged and not published."""
+        return [each for each in self.root.glob(".staging/*/*") if each.is_dir()]
+
+    def rejected(self) -> list[Path]:
+        """The folders of rejected files."""
+        return list(self.root.glob("rejected/*"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A place of work."""
+    with ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def event_of(data: bytes) -> str:
+    """The event's id of the run of these bytes."""
+    return f"run:{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def memory(data: bytes) -> Found:
+    """A summary handed over in memory."""
+    return Found("", data, None)
+
+
+def test_summary_becomes_a_run_that_is_archived_cataloged_and_owed(site: Site) -> None:
+    """One walk does all of it: folder, index, catalog, ledger and outbox."""
+    data = encoded(flat_summary(run_name="night", note="kept as it is"))
+    pipeline, found = site.pipeline(), site.found(data)
+
+    (outcome,) = pipeline.process([found])
+
+    assert isinstance(outcome, Archived)
+    assert outcome.run.timestamp == NAME
+    assert [each.symbol for each in outcome.assessments] == ["GOOD", "MIDDLING", "BAD"]
+    assert (site.root / NAME / "summary.json").read_bytes() == data
+    assert site.runs() == [NAME]
+    assert pipeline.catalog.names() == {NAME}
+    assert found.figures is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert pipeline.ledger.was_archived(found.path)
+    assert site.owed() == [(event_of(data), "slack")]
+    assert Path(found.path).read_bytes() == data
+
+
+def test_run_says_where_it_came_from_and_who_archived_it(site: Site) -> None:
+    """Path, size and time of the source, host, daemon, bytes and policy: in the run's own document."""
+    data = encoded(flat_summary(run_name="night", reward_scale=0.01))
+    pipeline = site.pipeline()
+
+    pipeline.process([site.found(data, mtime=1_735_054_200.5)])
+
+    run, _ = pipeline.archive.read(NAME)
+    assert (run.run_name, run.archived_by, run.reward_scale) == ("night", "trainer-7", 0.01)
+    assert run.archived_at == "2024-12-24T00:26:40.000000Z"
+    assert run.source.path == str(site.out / "summary.json")
+    assert (run.source.size, run.source.mtime) == (len(data), "2024-12-24T15:30:00.500000Z")
+    assert run.sha256 == hashlib.sha256(data).hexdigest()
+    assert run.policy == Policy.from_config()
+    assert run.daemon_id == site.database().daemon_id
+
+
+def test_batch_of_every_kind_gives_each_its_own_outcome(site: Site) -> None:
+    """One bad file in a batch costs the others nothing; outcomes come in the batch's order."""
+    pipeline = site.pipeline()
+    old = encoded(flat_summary(timestamp="20240101_000000"))
+    pipeline.process([site.found(old, "old.json")])
+    data = encoded(flat_summary())
+
+    outcomes = pipeline.process(
+        [
+            site.found(b'{"models": [', "unfinished.json"),
+            site.found(data, "new.json"),
+            site.found(b'{"models": []}', "empty.json"),
+            site.found(old, "copy.json"),
+            site.found(data, "twin.json"),
+        ]
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [Unfinished, Archived, Rejected, AlreadyArchived, AlreadyArchived]
+    assert outcomes[3:] == [AlreadyArchived("20240101_000000"), AlreadyArchived(NAME)]
+    assert site.runs() == ["20240101_000000", NAME]
+
+
+def test_batch_of_nothing_is_nothing(site: Site) -> None:
+    """No summaries, no outcomes, no run."""
+    assert site.pipeline().process([]) == []
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
+def test_same_bytes_twice_are_one_run_and_both_files_are_dealt_with(site: Site, apart: bool) -> None:
+    """A copy, or a file written again: the ledger notes the path, nothing is archived or announced twice."""
+    data = encoded(flat_summary())
+    pipeline = site.pipeline()
+    first, second = site.found(data, "first.json"), site.found(data, "second.json")
+
+    outcomes = [*pipeline.process([first]), *pipeline.process([second])] if apart else pipeline.process([first, second])
+
+    assert isinstance(outcomes[0], Archived)
+    assert outcomes[1] == AlreadyArchived(NAME)
+    assert site.runs() == [NAME]
+    assert site.owed() == [(event_of(data), "slack")]
+    for found in (first, second):
+        assert found.figures is not None
+        assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+        assert pipeline.ledger.was_archived(found.path)
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
+def test_same_timestamp_gets_a_suffix_in_the_name_and_in_the_files(site: Site, apart: bool) -> None:
+    """`_2` is not only the folder's name: document, report and index all say it."""
+    pipeline = site.pipeline()
+    batch = [site.found(encoded(flat_summary(run_name=f"run {number}")), f"{number}.json") for number in range(3)]
+
+    for part in [[each] for each in batch] if apart else [batch]:
+        pipeline.process(part)
+
+    names = [NAME, f"{NAME}_2", f"{NAME}_3"]
+    assert site.runs() == names
+    for number, name in enumerate(names):
+        document = json.loads((site.root / name / "model_assessments.json").read_bytes())
+        assert (document["timestamp"], document["run_name"]) == (name, f"run {number}")
+        assert (site.root / name / "recommendations.md").read_text("utf-8").startswith(f"# Run {name}\n")
+    assert pipeline.catalog.names() == set(names)
+
+
+def test_name_that_a_foreign_folder_has_is_passed_over(site: Site) -> None:
+    """What people put into the archive keeps its name and its content."""
+    pipeline = site.pipeline()
+    (site.root / NAME).mkdir()
+    (site.root / NAME / "notes").write_bytes(b"theirs")
+
+    pipeline.process([site.found(encoded(flat_summary()))])
+
+    assert site.runs() == [f"{NAME}_2"]
+    assert os.listdir(site.root / NAME) == ["notes"]
+
+
+def test_name_that_another_process_takes_first_is_left_to_it(site: Site) -> None:
+    """Named, staged, and then somebody else's: the run is rendered again under the next name."""
+    other = site.pipeline("other")
+
+    class Overtaken(Archive):
+        """An archive in which another process commits just before this one does."""
+
+        def commit(self, batch: Sequence[publishing.Staged]) -> tuple[list[publishing.Outcome], Changes]:
+            other.process([memory(encoded(flat_summary(run_name="theirs")))])
+            return super().commit(batch)
+
+    pipeline = site.pipeline(archive=Overtaken)
+
+    (outcome,) = pipeline.process([memory(encoded(flat_summary(run_name="mine")))])
+
+    assert isinstance(outcome, Archived)
+    assert outcome.run.timestamp == f"{NAME}_2"
+    assert [run["run_name"] for run in index_of(site.root)] == ["theirs", "mine"]
+    assert (site.root / f"{NAME}_2" / "recommendations.md").read_text("utf-8").startswith(f"# Run {NAME}_2\n")
+    assert pipeline.catalog.names() == {NAME, f"{NAME}_2"}
+    assert site.half_made() == []
+
+
+UNFINISHED = [b"", b"{", b'{"models": [{"symbol"', b"\xff\xfe{\0}\0", b"[]", b"null", b"not json", b"\0" * 100]
+
+
+@pytest.mark.parametrize("data", UNFINISHED)
+def test_bytes_that_are_no_json_object_yet_leave_no_trace(site: Site, data: bytes) -> None:
+    """Whoever read them decides how long to wait: nothing is kept, noted or announced."""
+    pipeline, found = site.pipeline(), site.found(data)
+
+    (outcome,) = pipeline.process([found])
+
+    assert isinstance(outcome, Unfinished)
+    assert outcome.reason
+    assert found.figures is not None
+    assert not pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert (site.runs(), site.rejected(), site.owed()) == ([], [], [])
+
+
+@pytest.mark.parametrize("data", UNFINISHED)
+def test_bytes_that_stay_no_json_object_are_rejected_once(site: Site, data: bytes) -> None:
+    """Given up at last: kept with the reason, announced once, however often they are found again."""
+    pipeline = site.pipeline()
+
+    for name in ("a.json", "b.json", "a.json"):
+        (outcome,) = pipeline.process([site.found(data, name)], final=True)
+        assert isinstance(outcome, Rejected)
+
+    (folder,) = site.rejected()
+    assert (folder / "as_found").read_bytes() == data
+    assert site.owed() == [(f"rejected:{hashlib.sha256(data).hexdigest()[:16]}", "slack")]
+
+
+def test_object_that_is_no_summary_is_kept_as_found_with_the_reason(site: Site) -> None:
+    """The bytes, untouched, and a document that says what, where, when and from where."""
+    data = b'{"models": [{"symbol": "A", "final_pf": "high"}]}\n'
+    pipeline, found = site.pipeline(), site.found(data)
+
+    (outcome,) = pipeline.process([found])
+
+    digest = hashlib.sha256(data).hexdigest()
+    folder = site.root / "rejected" / digest[:16]
+    assert isinstance(outcome, Rejected)
+    assert "models[0].final_pf" in outcome.reason
+    assert (folder / "as_found").read_bytes() == data
+    document = json.loads((folder / "reason.json").read_bytes())
+    assert document["reason"] == outcome.reason
+    assert document["where"] == "models[0].final_pf"
+    assert (document["path"], document["sha256"], document["size"]) == (found.path, digest, len(data))
+    assert document["rejected_at"] == "2024-12-24T00:26:40.000000Z"
+    assert found.figures is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert not pipeline.ledger.was_archived(found.path)
+    assert Path(found.path).read_bytes() == data
+
+
+def test_rejected_file_is_announced_to_who_asked_for_it_with_its_reason(site: Site) -> None:
+    """The message has the path, the reason and where the bytes are kept."""
+    site.pipeline(routes=(SLACK, MAIL)).process([site.found(b'{"models": []}')])
+
+    (row,) = outbox_of(site.folder / "state")
+    assert (row["kind"], row["destination"], row["run"]) == ("REJECTED", "slack", None)
+    for part in (str(site.out / "summary.json"), "no models", str(site.root / "rejected")):
+        assert part in row["payload"]
+
+
+def test_rejected_file_found_again_after_a_restart_is_not_announced_again(site: Site) -> None:
+    """The same bytes under another name, another day: one event."""
+    data = b'{"models": []}'
+    site.pipeline().process([site.found(data, "a.json")])
+
+    site.pipeline().process([site.found(data, "b.json")])
+
+    assert len(site.owed()) == len(site.rejected()) == 1
+
+
+def test_part_of_a_file_too_large_is_kept_with_the_given_reason(site: Site) -> None:
+    """Whoever read it says why; the walk keeps and announces it like any other."""
+    pipeline, found = site.pipeline(), site.found(b"{" + b" " * 1000)
+
+    outcome = pipeline.reject(found.path, found.data[:10], found.figures, RejectSummary("1001 bytes, too many"))
+
+    assert outcome == Rejected("1001 bytes, too many")
+    (folder,) = site.rejected()
+    assert (folder / "as_found").read_bytes() == found.data[:10]
+    assert len(site.owed()) == 1
+    assert found.figures is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "name", "mtime", "run"),
+    [
+        ("20240506_070809", "s_20230101_000000.json", 0.0, "20240506_070809"),
+        ("2024-05-06T07:08:09", "s.json", 0.0, "20240506_070809"),
+        ("2024-05-06T07:08:09+02:00", "s.json", 0.0, "20240506_050809"),
+        (None, "training_summary_20230102_030405.json", 0.0, "20230102_030405"),
+        (None, "s_20231399_000000_20230102_030405.json", 0.0, "20230102_030405"),
+        (None, "s.json", 1_735_054_200.0, NAME),
+        (None, "s_2023.json", -86_400.0, "19691231_000000"),
+    ],
+)
+def test_timestamp_is_the_summary_s_own_else_the_name_s_else_the_file_s_time(
+    site: Site, timestamp: str | None, name: str, mtime: float, run: str
+) -> None:
+    """In this order; what a summary says in another form never reaches a path."""
+    site.pipeline().process([site.found(encoded(flat_summary(timestamp=timestamp)), name, mtime)])
+
+    assert site.runs() == [run]
+
+
+def test_timestamp_of_a_summary_in_memory_without_one_is_now(site: Site) -> None:
+    """There is no file to ask."""
+    site.pipeline().process([memory(encoded(flat_summary(timestamp=None)))])
+
+    assert site.runs() == ["20241224_002640"]
+
+
+@pytest.mark.parametrize("timestamp", ["../../outside", "yesterday", "20241399_000000", "", 20241224])
+def test_timestamp_that_is_none_is_rejected_and_says_what_was_expected(site: Site, timestamp: object) -> None:
+    """Never a guess, never a path."""
+    (outcome,) = site.pipeline().process([site.found(encoded(flat_summary(timestamp=None) | {"timestamp": timestamp}))])
+
+    assert isinstance(outcome, Rejected)
+    assert "YYYYMMDD_HHMMSS" in outcome.reason
+    assert site.runs() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"\xff\xfe.json", b"new\nline.json", "r\u00e9sum\u00e9.json".encode(), b"`*<!channel>.json"],
+)
+def test_source_of_any_name_is_archived_and_known_again(site: Site, name: bytes) -> None:
+    """A name is bytes: shown as text that a person can tell, known again to the byte."""
+    found = site.found(encoded(flat_summary()), os.fsdecode(name))
+
+    (outcome,) = site.pipeline().process([found])
+
+    assert isinstance(outcome, Archived)
+    shown = os.fsencode(found.path).decode("utf-8", "backslashreplace")
+    assert index_of(site.root)[0]["source"] == shown
+    assert found.figures is not None
+    assert site.pipeline().ledger.is_dealt_with(found.path, found.figures)
+
+
+@pytest.mark.parametrize("figure", [1, 3], ids=["inode of 64 bits", "mtime in the year 2400"])
+def test_source_of_any_file_system_is_archived(site: Site, figure: int) -> None:
+    """Some number inodes with all 64 bits, and a file's time may lie beyond 2262."""
+    data = encoded(flat_summary())
+    device, inode, size, mtime, ctime = [
+        13_569_465_600_000_000_000 if place == figure else number for place, number in enumerate((1, 2, 3, 4, 5))
+    ]
+
+    (outcome,) = site.pipeline().process([Found("/out/summary.json", data, (device, inode, size, mtime, ctime))])
+
+    assert isinstance(outcome, Archived)
+    assert len(site.owed()) == 1
+
+
+def test_summary_with_a_checkpoint_beyond_any_update_does_not_stop_the_daemon(site: Site) -> None:
+    """Whatever a summary says: archived or rejected, never an error of ours, least of all at the next start."""
+    model = {**GOOD, "fitness_history": [number / 2000 for number in range(1100)]}
+
+    (outcome,) = site.pipeline().process([site.found(encoded(flat_summary({"A": model}, validation_interval=2**53)))])
+
+    assert isinstance(outcome, Archived | Rejected)
+    site.pipeline()
+
+
+def test_message_is_owed_by_the_classes_a_run_has(site: Site) -> None:
+    """A destination that asked for REVIEW alone hears of runs with a model in REVIEW, and of no other."""
+    good, all_classes = flat_summary({"A": GOOD}), flat_summary(timestamp="20241225_000000")
+
+    site.pipeline(routes=(SLACK, MAIL)).process([memory(encoded(good)), memory(encoded(all_classes))])
+
+    assert sorted(site.owed()) == sorted(
+        [(event_of(encoded(good)), "slack"), *((event_of(encoded(all_classes)), name) for name in ("slack", "mail"))]
+    )
+
+
+def archive_and_die(site: Site, *summaries: dict[str, Any], state: str = "state") -> None:
+    """What a process leaves that dies between the index and the transaction: runs nobody recorded."""
+    scratch = site.pipeline(state, recover=False)
+    database = site.folder / state / "modelwarden.sqlite"
+    before = site.folder / f"{state} before"
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(before)) as copy:
+        source.backup(copy)
+    scratch.recover()
+    scratch.process([memory(encoded(summary)) for summary in summaries])
+    with closing(sqlite3.connect(before)) as source, closing(sqlite3.connect(database)) as target:
+        source.backup(target)
+    before.unlink()
+
+
+def test_run_archived_and_not_recorded_is_recorded_and_owed_at_the_next_start(site: Site) -> None:
+    """A crash between the index and the transaction: the start finishes it, once."""
+    archive_and_die(site, summary := flat_summary())
+    assert site.runs() == [NAME]
+    assert site.owed() == []
+
+    pipeline = site.pipeline()
+    site.pipeline()
+
+    assert pipeline.catalog.names() == {NAME}
+    assert [each.symbol for each in pipeline.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
+    assert site.owed() == [(event_of(encoded(summary)), "slack")]
+
+
+def test_run_archived_and_not_recorded_is_known_when_its_file_is_found_again(site: Site) -> None:
+    """Its source is still in the folder: dealt with as archived, not archived twice."""
+    summary = flat_summary()
+    archive_and_die(site, summary)
+
+    assert site.pipeline().process([site.found(encoded(summary))]) == [AlreadyArchived(NAME)]
+
+    assert site.runs() == [NAME]
+    assert site.owed() == [(event_of(encoded(summary)), "slack")]
+
+
+def test_run_of_another_daemon_is_cataloged_and_not_announced(site: Site) -> None:
+    """Whoever archived it announces it: on a shared archive no message is sent twice."""
+    site.pipeline("theirs").process([memory(encoded(flat_summary()))])
+
+    pipeline = site.pipeline("ours")
+
+    assert pipeline.catalog.names() == {NAME}
+    assert site.owed("ours") == []
+    assert len(site.owed("theirs")) == 1
+
+
+def test_run_of_another_daemon_seen_while_running_is_cataloged_and_not_announced(site: Site) -> None:
+    """The same without a restart: the next batch brings it along."""
+    ours, theirs = site.pipeline("ours"), site.pipeline("theirs")
+    theirs.process([memory(encoded(flat_summary()))])
+
+    ours.process([memory(encoded(mine := flat_summary(timestamp="20250101_000000")))])
+
+    assert ours.catalog.names() == {NAME, "20250101_000000"}
+    assert site.owed("ours") == [(event_of(encoded(mine)), "slack")]
+
+
+@pytest.mark.parametrize("ask", ["recover", "rebuild"])
+def test_command_that_comes_upon_an_unrecorded_run_leaves_its_announcement_to_the_daemon(site: Site, ask: str) -> None:
+    """A question on the command line records the run; the daemon's next start owes the message, once."""
+    archive_and_die(site, summary := flat_summary())
+    asking = site.pipeline(routes=None)
+    if ask == "rebuild":
+        asking.rebuild()
+    assert asking.catalog.names() == {NAME}
+    assert site.owed() == []
+
+    site.pipeline()
+    site.pipeline()
+
+    assert site.owed() == [(event_of(encoded(summary)), "slack")]
+
+
+def test_state_file_that_was_lost_is_made_again_without_old_messages(site: Site) -> None:
+    """The catalog is back, row for row, and nobody hears of old runs again."""
+    first = site.pipeline()
+    first.process([memory(encoded(random_summary(seed, models=3))) for seed in range(5)])
+    before = [(first.catalog.run(name), first.catalog.assessments(name)) for name in first.archive.names()]
+    for file in (site.folder / "state").iterdir():
+        file.unlink()
+
+    pipeline = site.pipeline()
+
+    assert [(pipeline.catalog.run(name), pipeline.catalog.assessments(name)) for name in site.runs()] == before
+    assert len(before) == 5
+    assert site.owed() == []
+
+
+def test_start_without_changes_changes_nothing(site: Site) -> None:
+    """A hundred restarts send nothing new and write nothing."""
+    site.pipeline().process([memory(encoded(flat_summary())), memory(b"{}")])
+    index, owed = (site.root / "index.json").stat(), site.owed()
+
+    for _ in range(3):
+        site.pipeline()
+
+    assert (site.root / "index.json").stat().st_mtime_ns == index.st_mtime_ns
+    assert site.owed() == owed
+    assert len(owed) == 2
+
+
+@pytest.mark.parametrize("rebuilder", [None, (SLACK, MAIL)], ids=["by a command", "by the daemon"])
+def test_rebuild_owes_nothing_for_runs_that_were_announced(site: Site, rebuilder: Sequence[Route] | None) -> None:
+    """A destination that is new hears of what comes, not of the archive's whole past, also after `reindex`."""
+    site.pipeline(routes=(SLACK,)).process([memory(encoded(random_summary(seed, models=9))) for seed in range(3)])
+    owed = site.owed()
+    assert len(owed) == 3
+
+    site.pipeline(routes=rebuilder).rebuild()
+    site.pipeline(routes=(SLACK, MAIL))
+
+    assert site.owed() == owed
+
+
+def test_start_with_a_new_destination_owes_it_nothing_of_the_past(site: Site) -> None:
+    """The same without a rebuild."""
+    site.pipeline(routes=(SLACK,)).process([memory(encoded(flat_summary()))])
+
+    site.pipeline(routes=(SLACK, MAIL))
+
+    assert [destination for _, destination in site.owed()] == ["slack"]
+
+
+def test_rebuild_makes_index_and_catalog_again_whatever_they_say(site: Site) -> None:
+    """An index edited by hand and a catalog that lost rows: both are as the folders have it."""
+    pipeline = site.pipeline()
+    pipeline.process([memory(encoded(random_summary(seed, models=3))) for seed in range(3)])
+    before = (site.root / "index.json").read_bytes()
+    (site.root / "index.json").write_bytes(before.replace(b'"models":3', b'"models":4'))
+    with closing(site.database()) as database, database.transaction():
+        database.connection.execute("DELETE FROM assessments")
+
+    pipeline.rebuild()
+
+    assert (site.root / "index.json").read_bytes() == before
+    assert [len(pipeline.catalog.assessments(name)) for name in site.runs()] == [3, 3, 3]
+
+
+def test_run_deleted_by_hand_leaves_the_catalog_at_the_next_start(site: Site) -> None:
+    """The folders are the truth for the catalog, too."""
+    site.pipeline().process(
+        [memory(encoded(flat_summary())), memory(encoded(flat_summary(timestamp="20250101_000000")))]
+    )
+    shutil.rmtree(site.root / NAME)
+
+    pipeline = site.pipeline()
+
+    assert pipeline.catalog.names() == {"20250101_000000"}
+    assert site.runs() == ["20250101_000000"]
+
+
+def test_run_deleted_by_hand_is_archived_again_when_its_file_is_found_again(site: Site) -> None:
+    """Nothing is called archived that the archive does not have."""
+    pipeline, data = site.pipeline(), encoded(flat_summary())
+    pipeline.process([site.found(data)])
+    shutil.rmtree(site.root / NAME)
+
+    (outcome,) = pipeline.process([site.found(data, "again.json")])
+
+    assert isinstance(outcome, Archived)
+    assert (site.root / NAME / "summary.json").read_bytes() == data
+
+
+def test_run_deleted_by_hand_and_trained_again_is_archived_once(site: Site) -> None:
+    """The daemon runs on; the new run takes the name of the one that is gone."""
+    pipeline = site.pipeline()
+    pipeline.process([memory(encoded(flat_summary(run_name="first")))])
+    shutil.rmtree(site.root / NAME)
+
+    (outcome,) = pipeline.process([memory(encoded(flat_summary(run_name="second")))])
+
+    assert isinstance(outcome, Archived)
+    assert [(run["timestamp"], run["run_name"]) for run in index_of(site.root)] == [(NAME, "second")]
+
+
+def test_run_deleted_by_hand_and_archived_again_under_another_name_is_not_archived_a_third_time(site: Site) -> None:
+    """The name that is gone does not hide the one that is there."""
+    pipeline, data = site.pipeline(), encoded(flat_summary(timestamp=None))
+    pipeline.process([site.found(data, f"first_{NAME}.json")])
+    shutil.rmtree(site.root / NAME)
+    pipeline.process([site.found(data, "second_20250101_000000.json")])
+
+    (outcome,) = pipeline.process([site.found(data, "third_20260101_000000.json")])
+
+    assert outcome == AlreadyArchived("20250101_000000")
+    assert sorted(each.name for each in site.root.glob("2*")) == ["20250101_000000"]
+
+
+@pytest.mark.parametrize("ask", ["recover", "rebuild"])
+def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(site: Site, ask: str) -> None:
+    """A run that is published while a command looks stays cataloged, so that its message is not called moot."""
+    daemon = site.pipeline()
+
+    class Overtaken(Archive):
+        """An archive in which the daemon works as soon as the command has looked."""
+
+        def reconcile(self, *, rebuild: bool = False) -> Changes:
+            changes = super().reconcile(rebuild=rebuild)
+            daemon.process([memory(encoded(flat_summary()))])
+            return changes
+
+    command = site.pipeline(routes=None, archive=Overtaken, recover=False)
+
+    command.recover() if ask == "recover" else command.rebuild()
+
+    assert site.runs() == [NAME]
+    assert daemon.catalog.names() == {NAME}
+
+
+def failing_fsync(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool], code: int) -> None:
+    """Let the fsync of files at such paths fail."""
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if fails(os.readlink(f"/proc/self/fd/{descriptor}")):
+            raise OSError(code, os.strerror(code))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("file", ["summary.json", "model_assessments.json", "recommendations.md"])
+def test_run_that_can_not_be_staged_is_postponed_and_succeeds_the_next_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch, file: str, code: int
+) -> None:
+    """The disk refuses any of the three files: nothing half-made, nothing noted, the source still owed."""
+    pipeline, found = site.pipeline(), site.found(encoded(flat_summary()))
+    with monkeypatch.context() as context:
+        failing_fsync(context, lambda path: os.path.basename(path) == file, code)
+        (outcome,) = pipeline.process([found])
+    assert isinstance(outcome, Postponed)
+    assert found.figures is not None
+    assert not pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert (site.runs(), site.half_made(), site.owed()) == ([], [], [])
+
+    (outcome,) = pipeline.process([found])
+
+    assert isinstance(outcome, Archived)
+    assert (site.runs(), len(site.owed())) == ([NAME], 1)
+
+
+def test_run_that_can_not_be_staged_does_not_hold_up_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One summary too large for the disk, the others archived."""
+    pipeline = site.pipeline()
+    large = encoded(flat_summary(note="x" * 5000))
+    real_write = os.write
+
+    def write(descriptor: int, data: memoryview) -> int:
+        if len(data) > 5000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_write(descriptor, data)
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "write", write)
+        outcomes = pipeline.process(
+            [memory(large), memory(encoded(flat_summary({"A": GOOD}, timestamp="20250101_000000")))]
+        )
+
+    assert [type(outcome) for outcome in outcomes] == [Postponed, Archived]
+    assert site.runs() == ["20250101_000000"]
+    assert site.half_made() == []
+
+
+@pytest.mark.parametrize("what", ["the archive", "the index"])
+def test_run_that_can_not_be_committed_is_postponed_and_found_the_next_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Renamed and not acknowledged: the next try finds it by its bytes, records it and owes its message once."""
+    pipeline, found = site.pipeline(), site.found(data := encoded(flat_summary()))
+    with monkeypatch.context() as context:
+        failing_fsync(
+            context,
+            lambda path: path == str(site.root) if what == "the archive" else "index.json" in os.path.basename(path),
+            errno.ENOSPC,
+        )
+        (outcome,) = pipeline.process([found])
+    assert isinstance(outcome, Postponed)
+    assert (site.runs(), site.half_made(), site.owed()) == ([], [], [])
+
+    outcomes = [*pipeline.process([found]), *pipeline.process([found])]
+
+    assert outcomes == [AlreadyArchived(NAME)] * 2
+    assert site.runs() == [NAME]
+    assert pipeline.catalog.names() == {NAME}
+    assert site.owed() == [(event_of(data), "slack")]
+
+
+def test_run_whose_index_can_not_be_claimed_is_recorded_by_the_next_try(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very last sync fails: postponed, then archived, cataloged and owed without a restart."""
+    pipeline, data = site.pipeline(), encoded(flat_summary())
+    before = (site.root / "index.json").stat().st_ino
+    with monkeypatch.context() as context:
+        failing_fsync(
+            context,
+            lambda path: path == str(site.root) and (site.root / "index.json").stat().st_ino != before,
+            errno.EIO,
+        )
+        (outcome,) = pipeline.process([memory(data)])
+    assert isinstance(outcome, Postponed)
+
+    assert pipeline.process([memory(data)]) == [AlreadyArchived(NAME)]
+
+    assert pipeline.catalog.names() == {NAME}
+    assert site.owed() == [(event_of(data), "slack")]
+
+
+def test_batch_that_finds_the_lock_held_is_postponed_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has the archive: nothing happened, nothing is half-made, the next try succeeds."""
+    monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
+    pipeline = site.pipeline()
+    batch = [memory(encoded(flat_summary(run_name=f"run {number}"))) for number in range(3)]
+    with index_lock(str(site.root), 1.0):
+        outcomes = pipeline.process(batch)
+    assert [type(outcome) for outcome in outcomes] == [Postponed] * 3
+    assert all(".index.lock" in str(outcome.error) for outcome in outcomes if isinstance(outcome, Postponed))
+    assert (site.runs(), site.half_made()) == ([], [])
+
+    assert [type(outcome) for outcome in pipeline.process(batch)] == [Archived] * 3
+    assert site.runs() == [NAME, f"{NAME}_2", f"{NAME}_3"]
+
+
+def busy(site: Site) -> sqlite3.Connection:
+    """Another process that holds the state file, and a database that does not wait long for it."""
+    site.databases[-1].connection.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(site.folder / "state" / "modelwarden.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+def test_run_that_can_not_be_recorded_is_not_called_done(site: Site) -> None:
+    """Only when the transaction has committed is a source done: until then it is postponed."""
+    pipeline, found = site.pipeline(), site.found(encoded(flat_summary()))
+    with closing(busy(site)):
+        (outcome,) = pipeline.process([found])
+
+    assert isinstance(outcome, Postponed)
+
+
+def test_run_that_could_not_be_recorded_is_recorded_and_owed_by_the_next_try(site: Site) -> None:
+    """A state file that was busy costs a pause, not a message."""
+    pipeline, found = site.pipeline(), site.found(data := encoded(flat_summary()))
+    with closing(busy(site)):
+        pipeline.process([found])
+
+    pipeline.process([found])
+
+    assert found.figures is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert pipeline.catalog.names() == {NAME}
+    assert site.owed() == [(event_of(data), "slack")]
+
+
+def test_rejection_that_can_not_be_recorded_is_not_called_done(site: Site) -> None:
+    """The bytes are kept, the message is not owed yet: postponed, and announced by the next try."""
+    pipeline, found = site.pipeline(), site.found(b'{"models": []}')
+    with closing(busy(site)):
+        (outcome,) = pipeline.process([found])
+    assert isinstance(outcome, Postponed)
+
+    pipeline.process([found])
+
+    assert len(site.owed()) == 1
+
+
+def test_rejected_file_that_can_not_be_kept_is_postponed_with_the_rest(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No reason is given away without the bytes: the next try keeps them."""
+    pipeline, found = site.pipeline(), site.found(b'{"models": []}')
+    with monkeypatch.context() as context:
+        failing_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
+        (outcome,) = pipeline.process([found])
+    assert isinstance(outcome, Postponed)
+    assert (site.rejected(), site.owed()) == ([], [])
+
+    (outcome,) = pipeline.process([found])
+
+    assert isinstance(outcome, Rejected)
+    assert (len(site.rejected()), len(site.owed())) == (1, 1)
+
+
+def test_batch_that_ends_before_it_is_published_leaves_nothing_staged(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full must not fill further with every try."""
+    pipeline = site.pipeline()
+    batch = [memory(encoded(flat_summary())), memory(b'{"models": []}')]
+    with monkeypatch.context() as context:
+        failing_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
+        outcomes = pipeline.process(batch)
+        pipeline.close()  # whatever is still being staged ends here
+    assert [type(outcome) for outcome in outcomes] == [Postponed, Postponed]
+
+    assert site.half_made() == []
+
+
+def test_staging_removed_by_hand_does_not_stop_the_walk(site: Site) -> None:
+    """A person who tidies up costs nothing."""
+    pipeline = site.pipeline()
+    pipeline.process([memory(encoded(flat_summary()))])
+    shutil.rmtree(site.root / ".staging")
+
+    (outcome,) = pipeline.process([memory(encoded(flat_summary(timestamp="20250101_000000")))])
+
+    assert isinstance(outcome, Archived)
+    assert site.runs() == [NAME, "20250101_000000"]
+
+
+def test_file_forgotten_is_looked_at_again(site: Site) -> None:
+    """What left the ledger is not dealt with any more; its bytes are still known."""
+    pipeline, found = site.pipeline(), site.found(encoded(flat_summary()))
+    pipeline.process([found])
+
+    pipeline.forget([found.path])
+
+    assert found.figures is not None
+    assert not pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert pipeline.process([found]) == [AlreadyArchived(NAME)]
+
+
+def test_figures_that_json_can_not_hold_are_null_in_what_is_written(site: Site) -> None:
+    """A trainer writes NaN and Infinity: its bytes are kept as they are, and any reader reads the documents."""
+    model = {**GOOD, "final_fitness": math.nan, "final_pf": math.inf, "fitness_history": [0.5, math.nan]}
+    data = encoded(flat_summary({"A": model}))
+    site.pipeline().process([site.found(data)])
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for name in (f"{NAME}/model_assessments.json", "index.json"):
+        json.loads((site.root / name).read_bytes(), parse_constant=refuse)
+    assert (site.root / NAME / "summary.json").read_bytes() == data
+
+
+def test_walk_over_an_archive_that_can_not_be_locked_at_start_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start waits for the lock and then tells who is in the way; it does not go on without."""
+    monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
+    pipeline = site.pipeline(recover=False)
+
+    with index_lock(str(site.root), 1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
+        pipeline.recover()

@@ -1,0 +1,217 @@
+"""What must be recorded is kept until a transaction has taken it: nothing is lost and nothing is owed twice."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modelwarden.archive.publishing import Changes
+from modelwarden.errors import RetryLater, UnknownRun
+from modelwarden.recording import Judged, Recorder
+from modelwarden.state.database import Database
+from modelwarden.state.ledger import Dealt
+from modelwarden.state.outbox import Route
+from processes import outbox_of
+from summaries import flat_summary, judged_run
+
+NAME = "20241224_153000"
+OTHER = "20250101_000000"
+SLACK = Route("slack", frozenset({"APPROVED"}))
+MAIL = Route("mail", frozenset({"APPROVED"}))
+FILE = Dealt("/out/summary.json", (1, 2, 3, 4, 5), "ab" * 32, NAME, None)
+
+
+class Records:
+    """A state file, and an archive of as many runs as a test says."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.folder = folder
+        self.database = database
+        self.archive: dict[str, Judged] = {}
+
+    def recorder(self, *routes: Route, asks: bool = False) -> Recorder:
+        """A recorder, as each process has one; one that only asks has no say in what is announced."""
+        return Recorder(self.database, self.read, None if asks else routes, lambda: 1000.0, 3600.0)
+
+    def run(self, name: str = NAME, *, foreign: bool = False) -> Judged:
+        """Archive a run of this state's owner, or of somebody else's."""
+        run, assessments = judged_run(flat_summary(run_name=name), timestamp=name)
+        owner = "f0f0f0f0" if foreign else self.database.daemon_id
+        self.archive[name] = replace(run, daemon_id=owner), assessments
+        return self.archive[name]
+
+    def read(self, name: str) -> Judged:
+        """What the archive has of a run."""
+        try:
+            return self.archive[name]
+        except KeyError:
+            raise UnknownRun(name) from None
+
+    def owed(self) -> list[str]:
+        """The destinations of the outbox's rows."""
+        return [row["destination"] for row in outbox_of(self.folder)]
+
+    def busy(self) -> sqlite3.Connection:
+        """Another process that holds the state file; this one does not wait long for it."""
+        self.database.connection.execute("PRAGMA busy_timeout = 10")
+        other = sqlite3.connect(self.database.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        return other
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[Records]:
+    """A new state file."""
+    with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as database:
+        yield Records(tmp_path, database)
+
+
+def test_run_published_just_now_is_cataloged_and_owed_with_its_file(records: Records) -> None:
+    """One transaction: catalog, outbox and ledger."""
+    recorder = records.recorder(SLACK, MAIL)
+    recorder.expect(Changes(), [records.run()])
+
+    assert recorder.record([FILE]) == 2
+
+    assert recorder.catalog.names() == {NAME}
+    assert records.owed() == ["slack", "mail"]
+    assert recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
+
+
+@pytest.mark.parametrize(("foreign", "owed"), [(False, ["slack"]), (True, [])])
+def test_run_that_appeared_is_owed_where_this_state_s_owner_archived_it(
+    records: Records, foreign: bool, owed: list[str]
+) -> None:
+    """A crash is finished; what others archived is theirs to tell."""
+    records.run(foreign=foreign)
+    recorder = records.recorder(SLACK)
+
+    recorder.expect(Changes(appeared=[NAME]))
+    recorder.record()
+
+    assert recorder.catalog.names() == {NAME}
+    assert records.owed() == owed
+
+
+def test_what_a_busy_state_file_refused_is_recorded_by_the_next_transaction(records: Records) -> None:
+    """A pause, and nothing lost: runs of every kind, those that vanished, and their messages once."""
+    recorder = records.recorder(SLACK)
+    recorder.expect(Changes(), [records.run(OTHER)])
+    recorder.record()
+    recorder.expect(Changes(appeared=[f"{NAME}_2"], vanished=[OTHER]), [records.run()])
+    records.run(f"{NAME}_2")
+    with closing(records.busy()), pytest.raises(RetryLater):
+        recorder.record([FILE])
+    assert not recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
+    assert recorder.catalog.names() == {OTHER}
+
+    assert recorder.record() == 2
+    assert recorder.record() == 0
+
+    assert recorder.catalog.names() == {NAME, f"{NAME}_2"}
+    assert len(records.owed()) == 3
+
+
+def test_run_expected_again_is_owed_once(records: Records) -> None:
+    """However often it is noticed, also by a destination that came later."""
+    for routes in ((SLACK,), (SLACK,), (SLACK, MAIL)):
+        recorder = records.recorder(*routes)
+        recorder.expect(Changes(appeared=[NAME]), [records.run()])
+        recorder.record()
+
+    assert records.owed() == ["slack"]
+
+
+def test_run_that_a_question_came_upon_is_owed_by_the_daemon_s_next_transaction(records: Records) -> None:
+    """Who only asks records the run and decides nothing."""
+    records.run()
+    asking = records.recorder(asks=True)
+    asking.expect(Changes(appeared=[NAME]))
+    assert asking.record() == 0
+
+    assert records.recorder(SLACK).record() == 1
+
+    assert records.owed() == ["slack"]
+
+
+def test_run_that_the_python_api_archived_itself_is_owed_to_nobody(records: Records) -> None:
+    """It carries another owner than the daemon's: its caller knows of it."""
+    asking = records.recorder(asks=True)
+    asking.expect(Changes(), [records.run(foreign=True)])
+    asking.record()
+
+    assert records.recorder(SLACK).record() == 0
+
+    assert records.owed() == []
+
+
+def test_run_that_can_not_be_read_does_not_hold_up_the_others(records: Records) -> None:
+    """One damaged document costs its own row, and is not asked for again and again."""
+    recorder = records.recorder(SLACK)
+    records.run(OTHER)
+
+    recorder.expect(Changes(appeared=[NAME, OTHER]))
+    recorder.record()
+
+    assert recorder.catalog.names() == {OTHER}
+
+
+def test_run_that_vanished_and_appeared_is_there(records: Records) -> None:
+    """Moved away and back: the last state counts."""
+    recorder = records.recorder()
+    recorder.expect(Changes(), [records.run()])
+    recorder.record()
+
+    recorder.expect(Changes(vanished=[NAME]))
+    recorder.expect(Changes(appeared=[NAME]))
+    recorder.record()
+
+    assert recorder.catalog.names() == {NAME}
+
+
+def test_run_that_was_published_and_vanished_before_it_was_recorded_is_not_there(records: Records) -> None:
+    """The state file was busy, and a person deleted the run meanwhile."""
+    recorder = records.recorder()
+    recorder.expect(Changes(), [records.run()])
+
+    recorder.expect(Changes(vanished=[NAME]))
+    recorder.record()
+
+    assert recorder.catalog.names() == set()
+
+
+def test_rejected_bytes_are_owed_once_with_their_file(records: Records) -> None:
+    """The first time they are found; every path of theirs is dealt with."""
+    recorder = records.recorder(Route("slack", frozenset({"REJECTED"})))
+    other = FILE._replace(path="/out/copy.json", run=None, reason="no models")
+
+    assert recorder.reject("0123456789abcdef", "2024-12-24T15:30:00Z", FILE.path, "no models", "text", [FILE])
+    assert not recorder.reject("0123456789abcdef", "2024-12-25T15:30:00Z", other.path, "no models", "text", [other])
+
+    assert records.owed() == ["slack"]
+    assert recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
+    assert recorder.ledger.is_dealt_with(other.path, other.figures)
+
+
+def test_rejected_bytes_that_a_busy_state_file_refused_are_new_the_next_time(records: Records) -> None:
+    """No message is lost to a pause."""
+    recorder = records.recorder(Route("slack", frozenset({"REJECTED"})))
+    arguments = ("0123456789abcdef", "2024-12-24T15:30:00Z", FILE.path, "no models", "text", [FILE])
+    with closing(records.busy()), pytest.raises(RetryLater):
+        recorder.reject(*arguments)
+    assert not recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
+
+    assert recorder.reject(*arguments)
+
+    assert records.owed() == ["slack"]
+
+
+def test_transaction_with_nothing_to_record_is_none(records: Records) -> None:
+    """A batch of unfinished files waits for nobody who holds the state file."""
+    recorder = records.recorder(SLACK)
+
+    with closing(records.busy()):
+        assert recorder.record() == 0
