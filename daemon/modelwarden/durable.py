@@ -60,8 +60,8 @@ def sync_folder(path: str) -> None:
             os.close(descriptor)
 
 
-def write_tail(path: str, offset: int, data: bytes) -> None:
-    """Make an existing file hold these bytes from the offset on, and end there; on disk before this returns.
+def write_tail(descriptor: int, path: str, offset: int, data: bytes) -> None:
+    """Make an open file hold these bytes from the offset on, and end there; on disk before this returns.
 
     Only for a file that nobody reads: until it returns the file is neither the old nor the new one.
 
@@ -70,17 +70,13 @@ def write_tail(path: str, offset: int, data: bytes) -> None:
         StorageSuspect: the fsync failed.
     """
     with _storage_errors("write", path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            end = offset + len(data)
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(descriptor, view, end - len(view))
-                view = view[written:]
-            os.ftruncate(descriptor, end)
-            _fsync(descriptor, path)
-        finally:
-            os.close(descriptor)
+        end = offset + len(data)
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(descriptor, view, end - len(view))
+            view = view[written:]
+        os.ftruncate(descriptor, end)
+        _fsync(descriptor, path)
 
 
 def swap_or_rename(new: str, name: str) -> bool:

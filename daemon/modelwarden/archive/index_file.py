@@ -2,16 +2,17 @@
 
 The rule: a file that anybody may be reading is never written to. Two files take turns: the one that readers open as
 index.json, and a spare in this process's staging folder that was index.json one commit ago. The spare lacks only the
-last lines; it gets them, is synced, and the two swap names in one step. Before the spare is touched the kernel is asked
-whether anybody still has it open (a lease on a file is granted only where nobody else has); if so, or where the file
-system knows no leases or no swap, the whole file is written anew, as any replaced file is.
+last lines; it gets them, is synced, and the two swap names in one step. From before the spare is touched until it is
+index.json this process holds a lease on it, which the kernel grants only where nobody else has the file open; where it
+is refused, or the file system knows no leases or no swap, the whole file is written anew, as any replaced file is.
 """
 
 import errno
 import fcntl
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from modelwarden import durable
 from modelwarden.errors import RetryLater
@@ -75,12 +76,13 @@ class IndexFile:
         self._signature = None
         spare_lines, self._spare_lines = self._spare_lines, None
         try:
-            if spare_lines is None or not _nobody_has_open(self._spare):
-                durable.remove_if_there(self._spare)
-                durable.write_new_file(self._spare, content_from(0)[1])
-            else:
-                durable.write_tail(self._spare, *content_from(min(true_lines, spare_lines)))
-            swapped = durable.swap_or_rename(self._spare, self.path)
+            with _nobody_else(self._spare if spare_lines is not None else None) as spare:
+                if spare is None or spare_lines is None:
+                    durable.remove_if_there(self._spare)
+                    durable.write_new_file(self._spare, content_from(0)[1])
+                else:
+                    durable.write_tail(spare, self._spare, *content_from(min(true_lines, spare_lines)))
+                swapped = durable.swap_or_rename(self._spare, self.path)
         except BaseException:
             durable.remove_if_there(self._spare)
             raise
@@ -94,25 +96,36 @@ class IndexFile:
         durable.remove_if_there(self._spare)
 
 
-def _nobody_has_open(path: str) -> bool:
-    """Whether the file has no other name, and the kernel grants a lease on it: only where nobody else has it open."""
+@contextmanager
+def _nobody_else(path: str | None) -> Iterator[int | None]:
+    """While entered, an open file that nobody else has open or can open: the kernel makes them wait.
+
+    None where somebody has, where another name leads to the file (a hard link kept as a backup), where there is none,
+    or where the file system grants no leases.
+    """
+    if path is None:
+        yield None
+        return
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return False
+        yield None
+        return
     try:
-        if os.fstat(descriptor).st_nlink != 1:  # somebody keeps a hard link to an older index as a backup
-            return False
-        # Who opens it in this instant makes the kernel signal us: SIGURG is ignored by default, SIGIO would kill.
+        yield descriptor if os.fstat(descriptor).st_nlink == 1 and _lease(descriptor) else None
+    finally:
+        os.close(descriptor)  # ends the lease; who waited opens what is whole by now
+
+
+def _lease(descriptor: int) -> bool:
+    try:
+        # Who opens the file meanwhile makes the kernel signal us: SIGURG is ignored by default, SIGIO would kill.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
         if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EINVAL, errno.ENOLCK, errno.EPERM}:
             raise
         return False
-    finally:
-        os.close(descriptor)
     return True
 
 

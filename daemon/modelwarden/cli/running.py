@@ -12,7 +12,7 @@ import typer
 from modelwarden.cli.options import Archive, Config
 from modelwarden.events import log
 from modelwarden.service.config import Settings, load_settings, others_can_read
-from modelwarden.service.courier_process import drain_outbox
+from modelwarden.service.courier_process import check_destinations, drain_outbox
 from modelwarden.service.logs import configure_logs
 from modelwarden.service.wiring import destinations_of, only_courier, open_courier, open_service
 
@@ -47,8 +47,8 @@ def run(
     if others_can_read(path, settings):
         log.warning("config_readable_by_others", path=path, hint="it holds a URL: chmod 640")
     arguments = _courier_arguments(path, settings)
-    if courier and settings.notify.destination:
-        destinations_of(settings)
+    if courier and settings.notify.destination and (refused := check_destinations(arguments)) != 0:
+        raise typer.Exit(refused)
     with open_service(settings, arguments, courier=courier and not once) as service:
         if not once:
             service.run()
@@ -64,11 +64,15 @@ def courier(
     config: Config = None,
     archive: Archive = None,
     drain: Annotated[bool, typer.Option("--drain", help="Deliver what is owed now, then exit.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say whether the destinations are understood, exit.")] = False,
     attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
 ) -> None:
     """Deliver what the outbox owes. `run` starts one; under systemd it is a service of its own."""
     settings, _ = load_settings(config, archive=archive)
     configure_logs(settings.log.level, settings.log.format)
+    if check:
+        destinations_of(settings)
+        return
     stop = _Stop(attached=attached)
     with only_courier(settings), open_courier(settings) as deliveries:
         deliveries.recover()

@@ -110,9 +110,10 @@ class Courier:
                 log.info("message_delivered", destination=destination.name, events=events)
                 return True
             case NotSent(error) | TimedOut(error):
-                self.hung = self.hung or isinstance(outcome, TimedOut)
+                timed_out = isinstance(outcome, TimedOut)
+                self.hung = self.hung or timed_out
                 next_at = self._clock() + pause_after(max(row.attempts for row in rows) + 1)
-                self._outbox.failed(rows, error, next_at)
+                self._outbox.failed(rows, error, next_at, perhaps_sent=timed_out)
                 log.warning(
                     "message_not_delivered",
                     destination=destination.name,

@@ -28,6 +28,9 @@ class CourierHandle(Protocol):
     def supervise(self, now: float) -> None:
         """See that it runs; `now` is a monotonic clock."""
 
+    def next_look(self) -> float | None:
+        """When it is to be started again; None where that is not foreseen."""
+
     def stop(self) -> None:
         """End it, within STOP_SECONDS."""
 
@@ -37,6 +40,10 @@ class NoCourier:
 
     def supervise(self, now: float) -> None:
         """Nothing to see to."""
+
+    def next_look(self) -> float | None:
+        """Never."""
+        return None
 
     def stop(self) -> None:
         """Nothing to end."""
@@ -79,6 +86,10 @@ class CourierProcess:
             self._started_at = now
             log.info("courier_started", pid=self._process.pid)
 
+    def next_look(self) -> float | None:
+        """The end of the pause, while it does not run."""
+        return self._start_at if self._process is None else None
+
     def stop(self) -> None:
         """Ask it to stop, then make it."""
         process = self._process
@@ -107,6 +118,19 @@ def drain_outbox(arguments: Sequence[str], seconds: float) -> int:
         process.kill()
         process.wait()
         return 1
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def check_destinations(arguments: Sequence[str]) -> int:
+    """Let a courier look whether it understands its destinations; return its exit code, 0 where it does.
+
+    In a process of its own, since Apprise takes 45 MiB that the daemon would keep for years.
+    """
+    process = _start([*arguments, "--check"])
+    try:
+        return process.wait()
     finally:
         if process.stdin is not None:
             process.stdin.close()

@@ -132,6 +132,10 @@ class Service:
         self._stopping = True
         self._wake.ring()
 
+    def look_around(self) -> None:
+        """Turn the loop once more now; safe in a signal handler."""
+        self._wake.ring()
+
     def _start(self) -> None:
         self._recover()
         self._watch.start()
@@ -159,16 +163,15 @@ class Service:
     def _pause(self) -> float:
         """How long nothing needs to be done, in seconds."""
         moments = [self._supervise_at, self._scan_at]
-        if (look_at := self._settling.next_look()) is not None:
-            moments.append(look_at)
+        moments += [each for each in (self._settling.next_look(), self._courier.next_look()) if each is not None]
         return max(0.0, min(moments) - time.monotonic())
 
     def _turn(self) -> None:
         """One turn of the loop: supervise, gather, work on one batch."""
         now = time.monotonic()
+        self._courier.supervise(now)
         if now >= self._supervise_at:
             self._watched = self._watch.supervise()
-            self._courier.supervise(now)
             self._notifier.status(self._status())
             self._supervise_at = now + SUPERVISE_SECONDS
         hints = self._watch.drain()
@@ -337,19 +340,22 @@ class Service:
 
 
 class _stop_on_signals:  # noqa: N801 - reads as the statement it is
-    """While entered, SIGTERM and SIGINT request a stop; the handlers before are put back."""
+    """While entered, SIGTERM and SIGINT request a stop, a child's end a look; the handlers before are put back."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             self._before[number] = signal.signal(number, self._handle)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self._service.request_stop()
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGCHLD:
+            self._service.look_around()
+        else:
+            self._service.request_stop()

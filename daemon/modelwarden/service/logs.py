@@ -5,6 +5,7 @@ The rule: events go to standard error; standard output belongs to what a command
 
 import logging
 import sys
+import warnings
 from typing import Final
 
 import structlog
@@ -36,6 +37,8 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
+    # watchdog warns of every folder that it comes upon twice, and quotes all that it watches.
+    warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
     logging.captureWarnings(capture=True)  # Python's own warnings are events too
     for name in (LOGGER_NAME, "py.warnings"):
         logger = logging.getLogger(name)

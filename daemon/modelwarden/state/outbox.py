@@ -166,20 +166,23 @@ class Outbox:
                 [(Status.DELIVERED, message.id) for message in messages],
             )
 
-    def failed(self, messages: Iterable[Owed], error: str, next_at: float) -> None:
-        """Commit that these sends failed, and when to try again; past its deadline a message is dead."""
+    def failed(self, messages: Iterable[Owed], error: str, next_at: float, *, perhaps_sent: bool = False) -> None:
+        """Commit that these sends failed, and when to try again; past its deadline a message is dead.
+
+        Args:
+            messages: what was to be sent.
+            error: why it was not, without secrets.
+            next_at: seconds since the epoch.
+            perhaps_sent: nobody knows whether the service took it (no answer in time): the next is a possible repeat.
+        """
+        rows = [
+            (Status.DEAD if next_at > each.deadline else Status.PENDING, error, next_at, perhaps_sent, each.id)
+            for each in messages
+        ]
         with self._database.transaction() as connection:
             connection.executemany(
-                "UPDATE outbox SET status = ?, last_error = ?, next_at = ? WHERE id = ?",
-                [
-                    (
-                        Status.DEAD if next_at > message.deadline else Status.PENDING,
-                        error,
-                        next_at,
-                        message.id,
-                    )
-                    for message in messages
-                ],
+                "UPDATE outbox SET status = ?, last_error = ?, next_at = ?, repeated = max(repeated, ?) WHERE id = ?",
+                rows,
             )
 
     def suppress(self, messages: Iterable[Owed], reason: str) -> None:
