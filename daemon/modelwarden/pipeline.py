@@ -201,6 +201,7 @@ class Pipeline:
         for item in items:
             first.setdefault(item.sha256, item)
         try:
+            self.archive.tree.enter_staging()
             self._publish([item for item in first.values() if self._begin(item, final=final)])
             for item in items:
                 if item is not first[item.sha256]:
@@ -263,7 +264,6 @@ class Pipeline:
                 reward_scale=summary.reward_scale,
                 policy=self._policy,
             )
-        self.archive.tree.enter_staging()
         files = run_files(item.run, item.found.data, item.assessments)
         item.staging = self._pool.submit(self.archive.tree.stage, files)
 
@@ -303,7 +303,7 @@ class Pipeline:
     def _clear_away(self, items: Sequence[_Item]) -> None:
         """Leave nothing half-made, however the batch ended: what is still staged was not published."""
         for item in items:
-            if item.staging is not None:
+            if item.staging is not None and not isinstance(item.outcome, Archived):
                 with suppress(RetryLater):
                     self.archive.tree.discard(item.staging.result())
         self.archive.tree.release_names()

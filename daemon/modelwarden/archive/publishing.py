@@ -150,17 +150,19 @@ class Archive:
                 trying again finds them by their bytes. Nothing was acknowledged, and the next call that succeeds
                 tells of them as of runs that appeared.
         """
+        outcomes: list[Outcome] = []
         try:
             with index_lock(self.root, LOCK_TIMEOUT):
                 self._catch_up()
-                outcomes = self._publish(batch)
+                self._publish(batch, outcomes)
             return outcomes, self._tell()
         finally:
-            for staged in batch:
-                self.tree.discard(staged.folder)
+            for number, staged in enumerate(batch):
+                if number >= len(outcomes) or not isinstance(outcomes[number], Published):
+                    self.tree.discard(staged.folder)
 
-    def _publish(self, batch: Sequence[Staged]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    def _publish(self, batch: Sequence[Staged], outcomes: list[Outcome]) -> None:
+        """Under the lock: rename each, sync, index. `outcomes` grows as the batch does, also where it fails."""
         self.tree.enter_staging()
         self._leave_marker()
         for staged in batch:
@@ -180,7 +182,6 @@ class Archive:
                 self._index.load()
                 raise
         self._remove_marker()
-        return outcomes
 
     def _rename(self, staged: Staged) -> Outcome:
         if (name := self.find(staged.run.sha256)) is not None:

@@ -104,8 +104,7 @@ class Tree:
 
     def discard(self, folder: str) -> None:
         """Remove a staged folder. Best effort: what stays is swept at the next start."""
-        if os.path.lexists(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, folder: str, name: str) -> None:
         """Give a staged run its name. Not yet on disk: `sync` is the commit point.
@@ -130,9 +129,10 @@ class Tree:
         while os.path.lexists(self.path_of(_name(timestamp, suffix))):
             suffix += 1
         self._taken_below[timestamp] = suffix
-        suffix = max(suffix, self._reserved.get(timestamp, 1))
-        while os.path.lexists(self.path_of(_name(timestamp, suffix))):
-            suffix += 1
+        if (reserved := self._reserved.get(timestamp, 1)) > suffix:
+            suffix = reserved
+            while os.path.lexists(self.path_of(_name(timestamp, suffix))):
+                suffix += 1
         self._reserved[timestamp] = suffix + 1
         return _name(timestamp, suffix)
 
