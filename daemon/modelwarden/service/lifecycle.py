@@ -17,7 +17,7 @@ from modelwarden.events import log
 from modelwarden.filesystems import show_path
 from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.scan import Root, Scan, figures_of
-from modelwarden.intake.settling import Settling
+from modelwarden.intake.settling import Figures, Settling
 from modelwarden.intake.watch import Watch
 from modelwarden.pipeline import (
     AlreadyArchived,
@@ -205,13 +205,17 @@ class Service:
         seen: set[str] = set()
         devices: set[int] = set()
         problems: list[tuple[str, str]] = []
+        fresh: list[tuple[str, Figures]] = []
         for root in self._roots:
             scan = Scan(root, self._excluded)
             for path, figures in scan:
                 seen.add(path)
                 devices.add(figures[0])
-                self._see(path, figures, hinted=False)
+                if not self._is_dealt_with(path, figures):
+                    fresh.append((path, figures))
             problems += scan.problems
+        for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
+            self._settling.seen(path, figures, hinted=False, now=time.monotonic())
         self.unseen = len(problems)
         for path, reason in problems:
             self._say_unreadable(path, reason)
@@ -222,11 +226,17 @@ class Service:
         self._scan_at = time.monotonic() + max(pause, took * SCAN_SHARE)
         log.debug("scanned", files=len(seen), seconds=round(took, 3), waiting=len(self._settling))
 
-    def _see(self, path: str, figures: tuple[int, int, int, int, int], *, hinted: bool) -> None:
-        if not self._pipeline.ledger.is_dealt_with(path, figures):
+    def _see(self, path: str, figures: Figures, *, hinted: bool) -> None:
+        if not self._is_dealt_with(path, figures):
             self._settling.seen(path, figures, hinted=hinted, now=time.monotonic())
-        elif self._delete_archived and self._pipeline.ledger.was_archived(path):
+
+    def _is_dealt_with(self, path: str, figures: Figures) -> bool:
+        """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now."""
+        if not self._pipeline.ledger.is_dealt_with(path, figures):
+            return False
+        if self._delete_archived and self._pipeline.ledger.was_archived(path):
             self._remove_source(path, figures)
+        return True
 
     def _prune(self, seen: set[str], devices: set[int]) -> None:
         """Forget files that are gone; not those of a device that is not there (unmounted is not deleted)."""
@@ -304,7 +314,7 @@ class Service:
                 self._settling.again(path, time.monotonic() + UNWATCHED_SCAN_SECONDS)
         return None
 
-    def _reject_large(self, path: str, head: bytes, figures: tuple[int, int, int, int, int]) -> None:
+    def _reject_large(self, path: str, head: bytes, figures: Figures) -> None:
         error = RejectSummary(
             f"{figures[2]} bytes, more than max_bytes = {self._max_bytes}",
             hint="the file stays where it is; its first bytes are kept",
@@ -318,7 +328,7 @@ class Service:
             self.rejected += 1
             self._settling.forget(path)
 
-    def _remove_source(self, path: str, figures: tuple[int, int, int, int, int]) -> None:
+    def _remove_source(self, path: str, figures: Figures) -> None:
         """Delete a source whose run is safe, unless it changed since it was read."""
         try:
             if figures_of(os.lstat(path)) == figures:
@@ -359,3 +369,8 @@ class _stop_on_signals:  # noqa: N801 - reads as the statement it is
             self._service.look_around()
         else:
             self._service.request_stop()
+
+
+def _modified(file: tuple[str, Figures]) -> int:
+    """When a found file was last modified, in ns."""
+    return file[1][3]

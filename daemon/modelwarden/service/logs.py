@@ -23,7 +23,15 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=terminal)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=terminal,
+                pad_event_to=0,
+                pad_level=False,
+                sort_keys=False,  # the keys stand in the order of their worth
+                exception_formatter=structlog.dev.plain_traceback,  # the default one prints local variables: secrets
+            )
+        ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -31,7 +39,7 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
             foreign_pre_chain=[
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
                 _name_warnings,
             ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
