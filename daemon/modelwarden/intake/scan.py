@@ -37,9 +37,14 @@ class Root:
     def _expression(self) -> re.Pattern[str]:
         return re.compile("|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in self.patterns))
 
-    def holds(self, path: str, excluded: Sequence[str]) -> bool:
-        """Whether a walk over this root would come by the path: below it, not hidden, not in an excluded folder."""
-        top = os.path.realpath(self.path)
+    def holds(self, path: str, top: str, excluded: Sequence[str]) -> bool:
+        """Whether a walk over this root would come by the path: below it, not hidden, not in an excluded folder.
+
+        Args:
+            path: a real path.
+            top: the root's own real path.
+            excluded: real paths that a walk never enters, unless the root itself lies there.
+        """
         if not path.startswith(top.rstrip("/") + "/"):
             return False
         between = os.path.relpath(os.path.dirname(path), top).split("/")

@@ -175,23 +175,25 @@ class Service:
             self._notifier.status(self._status())
             self._supervise_at = now + SUPERVISE_SECONDS
         hints = self._watch.drain()
-        for path in hints.paths:
-            self._follow(path)
+        if hints.paths:
+            resolved = [(root, os.path.realpath(root.path)) for root in self._roots]  # once a turn: it asks the disk
+            for path in hints.paths:
+                self._follow(path, resolved)
         if hints.rescan or time.monotonic() >= self._scan_at:
             self._scan()
         paths = self._settling.due(time.monotonic(), BATCH_FILES)
         if paths:
             self._work(paths)
 
-    def _follow(self, path: str) -> None:
-        """See what an event was about."""
+    def _follow(self, path: str, resolved: Sequence[tuple[Root, str]]) -> None:
+        """See what an event was about; the roots come with their real paths."""
         try:
             status = os.lstat(path)
         except OSError:
             self._settling.forget(path)
             return
-        for root in self._roots:
-            if not root.holds(path, self._excluded):
+        for root, top in resolved:
+            if not root.holds(path, top, self._excluded):
                 continue
             if stat.S_ISDIR(status.st_mode) and root.recursive:
                 for found, figures in Scan(root, self._excluded, path):
