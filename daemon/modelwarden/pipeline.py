@@ -16,7 +16,16 @@ from typing import Final, NamedTuple
 from pydantic_core import to_json
 
 from modelwarden.archive.document import RunRecord, Source, record_of
-from modelwarden.archive.publishing import Archive, Duplicate, NameTaken, NotPublished, Published, Staged, run_files
+from modelwarden.archive.publishing import (
+    Archive,
+    Changes,
+    Duplicate,
+    NameTaken,
+    NotPublished,
+    Published,
+    Staged,
+    run_files,
+)
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
@@ -155,13 +164,7 @@ class Pipeline:
             RetryLater: the lock could not be had, or the disk or the state file refused.
         """
         swept = self.archive.tree.sweep()
-        known = self.catalog.names()  # before the archive's: who publishes meanwhile is then no run that vanished
-        changes = self.archive.reconcile()
-        names = self.archive.names()
-        changes.appeared = [name for name in names if name not in known]
-        changes.vanished = sorted(known.difference(names))
-        self._recorder.expect(changes)
-        owed = self._recorder.record()
+        changes, owed = self._reconcile(rebuild=False)
         log.info(
             "reconciled",
             runs=len(self.archive),
@@ -178,12 +181,17 @@ class Pipeline:
         Raises:
             RetryLater: the lock could not be had, or the disk or the state file refused.
         """
-        known = self.catalog.names()
-        changes = self.archive.reconcile(rebuild=True)
-        changes.appeared = self.archive.names()
-        changes.vanished = sorted(known.difference(changes.appeared))
+        self._reconcile(rebuild=True)
+
+    def _reconcile(self, *, rebuild: bool) -> tuple[Changes, int]:
+        """Archive -> index -> state; what that changed, and how many messages it owes."""
+        known = self.catalog.names()  # before the archive's: who publishes meanwhile is then no run that vanished
+        changes = self.archive.reconcile(rebuild=rebuild)
+        names = self.archive.names()
+        changes.appeared = [name for name in names if rebuild or name not in known]
+        changes.vanished = sorted(known.difference(names))
         self._recorder.expect(changes)
-        self._recorder.record()
+        return changes, self._recorder.record()
 
     def forget(self, paths: Sequence[str]) -> None:
         """Let the ledger drop files that are gone."""

@@ -4,7 +4,6 @@ The rule: asking changes nothing that counts. The catalog is first brought up to
 older than the truth; what a daemon has still to announce is left to it.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -130,8 +129,6 @@ def history(
 @contextmanager
 def _archive(config: str | None, archive: str | None) -> Iterator[Pipeline]:
     settings = settings_for_asking(config, archive)
-    if not os.path.isdir(settings.archive_dir):
-        raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recover()
         yield pipeline

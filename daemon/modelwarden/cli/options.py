@@ -3,10 +3,12 @@
 The rule: every command finds its settings the same way: --config, else $MODELWARDEN_CONFIG, else /etc's, else defaults.
 """
 
+import os
 from typing import Annotated
 
 import typer
 
+from modelwarden.errors import UnknownRun
 from modelwarden.service.config import Settings, load_settings
 from modelwarden.service.logs import configure_logs
 
@@ -22,7 +24,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def settings_for_asking(config: str | None, archive: str | None) -> Settings:
-    """The settings of a command that asks; only warnings are logged."""
+    """The settings of a command about an archive that is there; only warnings are logged.
+
+    Raises:
+        StopService: the settings are wrong.
+        UnknownRun: there is no archive: a misspelt name must not make one.
+    """
     settings, _ = load_settings(config, archive=archive)
     configure_logs("warning", settings.log.format)
+    if not os.path.isdir(settings.archive_dir):
+        raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
     return settings

@@ -1,13 +1,11 @@
 """`reindex` and `config check`: putting things right, and seeing that they are."""
 
-import os
 from typing import Annotated
 
 import typer
 
 from modelwarden.cli.options import Archive, Config, settings_for_asking
 from modelwarden.cli.tables import print_table
-from modelwarden.errors import UnknownRun
 from modelwarden.service.config import load_settings, others_can_read
 from modelwarden.service.wiring import destinations_of, open_pipeline, policy_of, state_dir_of
 
@@ -17,8 +15,6 @@ config_commands = typer.Typer(help="The settings.", no_args_is_help=True)
 def reindex(config: Config = None, archive: Archive = None) -> None:
     """Make index.json and the catalog again."""
     settings = settings_for_asking(config, archive)
-    if not os.path.isdir(settings.archive_dir):
-        raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.rebuild()
         typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
