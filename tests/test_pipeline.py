@@ -131,7 +131,7 @@ def test_summary_becomes_a_run_that_is_archived_cataloged_and_owed(site: Site) -
 
     assert isinstance(outcome, Archived)
     assert outcome.run.timestamp == NAME
-    assert [each.symbol for each in outcome.assessments] == ["GOOD", "MIDDLING", "BAD"]
+    assert [each.symbol for each in pipeline.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
     assert (site.root / NAME / "summary.json").read_bytes() == data
     assert site.runs() == [NAME]
     assert pipeline.catalog.names() == {NAME}

@@ -1,16 +1,19 @@
 """What must be recorded is kept until a transaction has taken it: nothing is lost and nothing is owed twice."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from modelwarden.archive.document import RunRecord
 from modelwarden.archive.publishing import Changes
 from modelwarden.errors import RetryLater, UnknownRun
+from modelwarden.gate.assessment import Assessment
 from modelwarden.recording import Judged, Recorder
+from modelwarden.state.catalog import model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
 from modelwarden.state.outbox import Route
@@ -30,7 +33,7 @@ class Records:
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
         self.database = database
-        self.archive: dict[str, Judged] = {}
+        self.archive: dict[str, tuple[RunRecord, Sequence[Assessment]]] = {}
 
     def recorder(self, *routes: Route, asks: bool = False) -> Recorder:
         """A recorder, as each process has one; one that only asks has no say in what is announced."""
@@ -41,9 +44,9 @@ class Records:
         run, assessments = judged_run(flat_summary(run_name=name), timestamp=name)
         owner = "f0f0f0f0" if foreign else self.database.daemon_id
         self.archive[name] = replace(run, daemon_id=owner), assessments
-        return self.archive[name]
+        return self.archive[name][0], model_rows(assessments)
 
-    def read(self, name: str) -> Judged:
+    def read(self, name: str) -> tuple[RunRecord, Sequence[Assessment]]:
         """What the archive has of a run."""
         try:
             return self.archive[name]

@@ -140,7 +140,7 @@ class TrainingArchiveManager:
         data = json.dumps(summary, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
         (outcome,) = self._pipeline.process([Found("", data, None)], final=True)
         match outcome:
-            case Archived(run, _):
+            case Archived(run):
                 return self._archived(run)
             case AlreadyArchived(name):
                 return self._archived(self._archive.read(name)[0])

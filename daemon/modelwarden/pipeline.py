@@ -1,4 +1,4 @@
-"""A batch's straight walk: hash, parse, judge, stage, publish, index, record.
+"""A batch's straight walk: hash, stage, publish, index, record.
 
 The rule: every step is idempotent and in this order. A source counts as dealt with only when the state's transaction
 has committed; a crash anywhere before leads, started again, to the same archive.
@@ -6,16 +6,15 @@ has committed; a crash anywhere before leads, started again, to the same archive
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from pydantic_core import to_json
 
-from modelwarden.archive.document import RunRecord, Source, record_of
+from modelwarden.archive.document import RunRecord, Source
 from modelwarden.archive.publishing import (
     Archive,
     Changes,
@@ -24,24 +23,26 @@ from modelwarden.archive.publishing import (
     NotPublished,
     Published,
     Staged,
-    run_files,
 )
+from modelwarden.crew import Crew, Orders, WorkerLost
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
-from modelwarden.gate.assessment import Assessment
-from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.summary import NotJson, Summary, parse_summary
+from modelwarden.gate.summary import NotJson
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.recording import Recorder
+from modelwarden.staging import DRAFTS, Candidate, StagedRun, Stager, Staging
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt, Figures, Ledger
 from modelwarden.state.outbox import Outbox, Route
 
-STAGING_THREADS: Final = 8
-"""Runs that are staged at once: a disk merges concurrent fsyncs."""
+GROUP: Final = 64
+"""Most runs that are published, indexed and recorded together: what that costs is paid once a group."""
+
+BACKLOG: Final = 2 * GROUP
+"""From so many new summaries in a batch on, worker processes are worth their start."""
 
 
 class Found(NamedTuple):
@@ -62,7 +63,6 @@ class Archived(NamedTuple):
     """The bytes became this run."""
 
     run: RunRecord
-    assessments: Sequence[Assessment]
 
 
 class AlreadyArchived(NamedTuple):
@@ -98,11 +98,9 @@ class _Item:
 
     found: Found
     sha256: str
-    summary: Summary | None = None
-    assessments: Sequence[Assessment] = ()
-    run: RunRecord | None = None
-    staging: Future[str] | None = None
+    staging: Staging | None = None
     outcome: Outcome | None = None
+    is_recorded: bool = False
 
 
 class Pipeline:
@@ -117,6 +115,7 @@ class Pipeline:
         host: the name that a run records as `archived_by`.
         clock: seconds since the epoch.
         deadline_seconds: how long a message may be tried.
+        workers: how many processes may stage a backlog; fewer than two: none.
     """
 
     def __init__(
@@ -129,14 +128,13 @@ class Pipeline:
         host: str,
         clock: Callable[[], float],
         deadline_seconds: float,
+        workers: int = 0,
     ) -> None:
         self.archive = archive
         self._recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
-        self._owner = owner
-        self._policy = policy
-        self._host = host
         self._clock = clock
-        self._pool = ThreadPoolExecutor(STAGING_THREADS, thread_name_prefix="stage")
+        self._stager = Stager(archive.tree, policy, owner, host)
+        self._crew = Crew(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
 
     @property
     def ledger(self) -> Ledger:
@@ -154,8 +152,13 @@ class Pipeline:
         return self._recorder.outbox
 
     def close(self) -> None:
-        """End the staging threads."""
-        self._pool.shutdown()
+        """End the threads and the workers."""
+        self._crew.close()
+        self._stager.close()
+
+    def rest(self) -> None:
+        """There is no backlog: the workers may go."""
+        self._crew.dismiss()
 
     def recover(self) -> None:
         """Start-up: sweep half-made runs, then archive -> index -> state.
@@ -210,20 +213,20 @@ class Pipeline:
             first.setdefault(item.sha256, item)
         try:
             self.archive.tree.enter_staging()
-            self._publish([item for item in first.values() if self._begin(item, final=final)])
+            with closing(self._stage([item for item in first.values() if not self._is_archived(item)])) as groups:
+                for group in groups:
+                    self._publish(group, final=final)
+                    self._record(group)
             for item in items:
                 if item is not first[item.sha256]:
                     item.outcome = _of_twin(first[item.sha256].outcome)
-            self._recorder.record([dealt for item in items for dealt in _dealt(item)])
+            self._record([item for item in items if not item.is_recorded])
         except RetryLater as error:
             for item in items:
-                if not isinstance(item.outcome, Rejected | Unfinished):  # those are settled by themselves
+                if not (item.is_recorded or isinstance(item.outcome, Rejected | Unfinished)):  # settled by themselves
                     item.outcome = Postponed(error)
         finally:
             self._clear_away(items)
-        for item in items:
-            if isinstance(item.outcome, Archived):
-                _log_archived(item.outcome.run)
         return [_certain(item.outcome) for item in items]
 
     def reject(self, path: str, data: bytes, figures: Figures | None, error: RejectSummary) -> Rejected:
@@ -234,86 +237,131 @@ class Pipeline:
         """
         return self._reject(_Item(Found(path, data, figures), hashlib.sha256(data).hexdigest()), error)
 
-    def _begin(self, item: _Item, *, final: bool) -> bool:
-        """Judge and begin to stage; False where the item's way ends here."""
+    def _is_archived(self, item: _Item) -> bool:
+        """Whether the item's way ends here."""
         if (name := self.archive.find(item.sha256)) is not None:
             item.outcome = AlreadyArchived(name)
-            return False
+        return item.outcome is not None
+
+    def _stage(self, items: Sequence[_Item]) -> Generator[Sequence[_Item]]:
+        """Stage all; hand them on in groups as they are ready, in order."""
+        if len(items) >= BACKLOG:
+            self._crew.call()
+        done = 0
+        while done < len(items):
+            if len(items) - done > GROUP and self._crew.is_ready():
+                yield from self._stage_by_crew(items[done:])
+                return
+            group = items[done : done + GROUP]
+            self._stage_here(group)
+            done += GROUP
+            yield group
+
+    def _stage_here(self, items: Sequence[_Item]) -> None:
+        outcomes = self._stager.stage([self._candidate(item) for item in items])
+        for item, outcome in zip(items, outcomes, strict=True):
+            item.staging = outcome
+
+    def _stage_by_crew(self, items: Sequence[_Item]) -> Generator[Sequence[_Item]]:
+        """The same by the workers, who go on while a group is published and recorded."""
+        chunks = [items[start : start + DRAFTS] for start in range(0, len(items), DRAFTS)]
+        answers = [self._crew.stage([self._candidate(item, reserve=True) for item in chunk]) for chunk in chunks]
+        group: list[_Item] = []
+        asked = list(zip(chunks, answers, strict=True))
         try:
-            item.summary = parse_summary(item.found.data, self._policy.gates)
-        except NotJson as error:
-            item.outcome = self._reject(item, error) if final else Unfinished(str(error))
-            return False
-        except RejectSummary as error:
-            item.outcome = self._reject(item, error)
-            return False
-        item.assessments = assess_summary(item.summary, self._policy)
-        self._stage(item, item.summary)
-        return True
+            while asked:
+                chunk, answer = asked.pop(0)
+                try:
+                    for item, outcome in zip(chunk, answer.result(), strict=True):
+                        item.staging = outcome
+                except WorkerLost:
+                    log.warning("worker_lost", files=[show_path(item.found.path) for item in chunk])
+                    self._stage_here(chunk)
+                group += chunk
+                if len(group) >= GROUP or not asked:
+                    yield group
+                    group = []
+        finally:  # the batch ended early: what is staged already must be known, to be cleared away
+            for chunk, answer in asked:
+                if not answer.cancel():
+                    with suppress(WorkerLost):
+                        for item, outcome in zip(chunk, answer.result(), strict=True):
+                            item.staging = outcome
 
-    def _stage(self, item: _Item, summary: Summary) -> None:
-        """Name the run, render its files and let a thread put them on disk while the next one is judged.
+    def _candidate(self, item: _Item, *, reserve: bool = False) -> Candidate:
+        """What staging must know. A worker can't see what others reserve: its name is reserved here."""
+        timestamp = self._timestamp(item.found)
+        return Candidate(
+            item.found.data,
+            item.sha256,
+            _source(item.found),
+            _iso(self._clock()),
+            timestamp,
+            self.archive.tree.reserve_name(timestamp) if reserve else None,
+        )
 
-        The name is free as far as can be seen; the rename decides.
-        """
-        name = self.archive.tree.reserve_name(self._timestamp(item, summary))
-        if item.run is not None:
-            item.run = replace(item.run, timestamp=name)
-        else:
-            item.run = record_of(
-                item.assessments,
-                timestamp=name,
-                run_name=summary.run_name,
-                archived_at=_iso(self._clock()),
-                archived_by=self._host,
-                daemon_id=self._owner,
-                source=_source(item.found),
-                sha256=item.sha256,
-                reward_scale=summary.reward_scale,
-                policy=self._policy,
-            )
-        files = run_files(item.run, item.found.data, item.assessments)
-        item.staging = self._pool.submit(self.archive.tree.stage, files)
-
-    def _timestamp(self, item: _Item, summary: Summary) -> str:
-        """The run's timestamp: the summary's own, else the file name's, else the file's time, else now."""
-        if summary.timestamp is not None:
-            return summary.timestamp
-        named = timestamp_in_name(os.path.basename(item.found.path))
+    def _timestamp(self, found: Found) -> str:
+        """The run's timestamp where the summary has none: the file name's, else the file's time, else now."""
+        named = timestamp_in_name(os.path.basename(found.path))
         if named is not None:
             return named
-        if item.found.figures is not None:
-            return timestamp_of_mtime(item.found.figures[3] / 1e9)
+        if found.figures is not None:
+            return timestamp_of_mtime(found.figures[3] / 1e9)
         return format_timestamp(datetime.fromtimestamp(self._clock(), UTC))
 
-    def _publish(self, pending: Sequence[_Item]) -> None:
+    def _publish(self, group: Sequence[_Item], *, final: bool) -> None:
         """Commit what is staged; what finds its name taken is rendered under the next and comes again."""
-        while pending:
-            ready = [(item, staged) for item in pending if (staged := _wait_for(item)) is not None]
-            outcomes, changes = self.archive.commit([staged for _, staged in ready])
+        while group:
+            staged = [(item, run) for item in group if (run := self._staged(item, final=final)) is not None]
+            outcomes, changes = self.archive.commit([Staged(run.folder, run.run) for _, run in staged])
             again: list[_Item] = []
-            for (item, _), outcome in zip(ready, outcomes, strict=True):
+            live = []
+            for (item, run), outcome in zip(staged, outcomes, strict=True):
                 match outcome:
-                    case Published(run):
-                        item.outcome = Archived(run, item.assessments)
+                    case Published(record):
+                        item.outcome = Archived(record)
+                        live.append((record, run.models))
                     case Duplicate(name):
                         item.outcome = AlreadyArchived(name)
                     case NotPublished(error):
                         item.outcome = Postponed(error)
                     case NameTaken():
                         again.append(item)
-            self._recorder.expect(changes, [item.outcome for item in pending if isinstance(item.outcome, Archived)])
-            for item in again:
-                if item.summary is not None:
-                    self._stage(item, item.summary)
-            pending = again
+            self._recorder.expect(changes, live)
+            if again:
+                self._stage_here(again)
+            group = again
+
+    def _staged(self, item: _Item, *, final: bool) -> StagedRun | None:
+        """The staged run; None where there is none, and the item's way ends here."""
+        match item.staging:
+            case StagedRun():
+                return item.staging
+            case NotJson() as error if not final:
+                item.outcome = Unfinished(str(error))
+            case RejectSummary() as error:
+                item.outcome = self._reject(item, error)
+            case RetryLater() as error:
+                item.outcome = Postponed(error)
+            case None:
+                raise AssertionError(f"{item.found.path}: waited for before it was staged")
+        return None
+
+    def _record(self, items: Sequence[_Item]) -> None:
+        """One transaction for what became of them; what was archived is put on record."""
+        if not items:
+            return
+        self._recorder.record([dealt for item in items for dealt in _dealt(item)])
+        for item in items:
+            item.is_recorded = True
+            if isinstance(item.outcome, Archived):
+                _log_archived(item.outcome.run)
 
     def _clear_away(self, items: Sequence[_Item]) -> None:
         """Leave nothing half-made, however the batch ended: what is still staged was not published."""
         for item in items:
-            if item.staging is not None and not isinstance(item.outcome, Archived):
-                with suppress(RetryLater):
-                    self.archive.tree.discard(item.staging.result())
+            if isinstance(item.staging, StagedRun) and not isinstance(item.outcome, Archived):
+                self.archive.tree.discard(item.staging.folder)
         self.archive.tree.release_names()
 
     def _reject(self, item: _Item, error: RejectSummary) -> Rejected:
@@ -341,17 +389,6 @@ class Pipeline:
         return rejected
 
 
-def _wait_for(item: _Item) -> Staged | None:
-    """The staged run; None where staging failed, and the item is postponed."""
-    if item.staging is None or item.run is None:
-        raise AssertionError(f"{item.found.path}: waited for before it was staged")
-    try:
-        return Staged(item.staging.result(), item.run)
-    except RetryLater as error:
-        item.outcome = Postponed(error)
-        return None
-
-
 def _certain(outcome: Outcome | None) -> Outcome:
     if outcome is None:
         raise AssertionError("the walk ended without an outcome")
@@ -369,7 +406,7 @@ def _dealt(item: _Item) -> Sequence[Dealt]:
     if figures is None:
         return ()
     match item.outcome:
-        case Archived(run, _):
+        case Archived(run):
             return (Dealt(path, figures, item.sha256, run.timestamp, None),)
         case AlreadyArchived(name):
             return (Dealt(path, figures, item.sha256, name, None),)

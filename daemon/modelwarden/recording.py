@@ -11,12 +11,13 @@ from modelwarden.archive.publishing import Changes
 from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.gate.assessment import Assessment
-from modelwarden.state.catalog import Catalog, CatalogRun
+from modelwarden.state.catalog import Catalog, CatalogRun, ModelRow, model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt, Ledger
 from modelwarden.state.outbox import Event, Kind, Outbox, Route
 
-Judged = tuple[RunRecord, Sequence[Assessment]]
+Judged = tuple[RunRecord, Sequence[ModelRow]]
+"""A run and its models' rows."""
 
 
 class Recorder:
@@ -39,7 +40,7 @@ class Recorder:
     def __init__(
         self,
         database: Database,
-        read: Callable[[str], Judged],
+        read: Callable[[str], tuple[RunRecord, Sequence[Assessment]]],
         routes: Sequence[Route] | None,
         clock: Callable[[], float],
         deadline_seconds: float,
@@ -61,7 +62,7 @@ class Recorder:
         for name in changes.vanished:
             self._appeared.pop(name, None)
         self._appeared |= dict.fromkeys(changes.appeared)
-        self._appeared |= {run.timestamp: (run, assessments) for run, assessments in live}
+        self._appeared |= {run.timestamp: (run, models) for run, models in live}
 
     def record(self, dealt: Sequence[Dealt] = ()) -> int:
         """One transaction: all that is expected, and these files; return how many messages it owes.
@@ -107,12 +108,16 @@ class Recorder:
 
     def _catalog(self, name: str, live: Judged | None) -> None:
         try:
-            run, assessments = live if live is not None else self._read(name)
+            run, models = live if live is not None else self._rows_of(name)
         except (ValueError, LookupError, RetryLater) as error:  # one bad folder must not hold up all others
             log.warning("run_unreadable", run=name, reason=str(error))
             return
         announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name)
-        self.catalog.add(catalog_run(run), run.policy, assessments, announced=announced)
+        self.catalog.add(catalog_run(run), run.policy, models, announced=announced)
+
+    def _rows_of(self, name: str) -> Judged:
+        run, assessments = self._read(name)
+        return run, model_rows(assessments)
 
     def _announce(self) -> int:
         if self._routes is None:

@@ -104,11 +104,12 @@ def subject(folder: Path, *, archive: Path | None = None) -> Iterator[Subject]:
 
 
 def _family(pid: int) -> list[int]:
+    """The process and its descendants; each thread has children of its own."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
     except FileNotFoundError:
         return []
-    return [pid, *(each for child in children for each in _family(int(child)))]
+    return [pid, *(each for child in " ".join(children).split() for each in _family(int(child)))]
 
 
 def _cpu_of(pid: int) -> float:

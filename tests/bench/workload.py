@@ -13,7 +13,7 @@ from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
 from modelwarden.recording import catalog_run
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
 from summaries import encoded, random_summary
 
@@ -55,7 +55,7 @@ def grow_archive(archive: Path, runs: int) -> None:
             folder.mkdir()
             for file in ("summary.json", "model_assessments.json", "recommendations.md"):
                 _link(links / f"{template}-{file}", folder / file)
-            catalog.add(catalog_run(record), policy, assessments, announced=True)
+            catalog.add(catalog_run(record), policy, model_rows(assessments), announced=True)
             index.add(record.timestamp, record.sha256, encode_entry(record))
     index.write()
     index.close()

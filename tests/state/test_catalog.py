@@ -15,7 +15,7 @@ from modelwarden.archive.document import decode_assessments, encode_assessments
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import ModelGatingConfig, Policy
 from modelwarden.recording import catalog_run
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
 
@@ -47,7 +47,7 @@ def add(
     """Add a run to the catalog, in a transaction; return its assessments."""
     run, assessments = judged_run(summary, timestamp=name, config=config)
     with database.transaction():
-        Catalog(database).add(catalog_run(run), run.policy, assessments, announced=announced)
+        Catalog(database).add(catalog_run(run), run.policy, model_rows(assessments), announced=announced)
     return assessments
 
 
@@ -69,7 +69,7 @@ def live_and_rebuilt(
     made = []
     for record, models in ((run, assessments), (again, decoded)):
         database.connection.execute("BEGIN")
-        Catalog(database).add(catalog_run(record), record.policy, models, announced=True)
+        Catalog(database).add(catalog_run(record), record.policy, model_rows(models), announced=True)
         made.append(rows(database.connection))
         database.connection.execute("ROLLBACK")
     return made[0], made[1]

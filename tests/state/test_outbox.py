@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelwarden.recording import catalog_run
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Event, Kind, Outbox, Owed, Route, Status
 from summaries import flat_summary, judged_run
@@ -139,7 +139,7 @@ def test_owed_message_says_all_that_a_courier_needs(database: Database, outbox: 
     """The run by its name as long as the archive has it, else the text; when it came and until when it is tried."""
     run, assessments = judged_run(flat_summary(), timestamp="20241224_153000_2")
     with database.transaction():
-        Catalog(database).add(catalog_run(run), run.policy, assessments, announced=True)
+        Catalog(database).add(catalog_run(run), run.policy, model_rows(assessments), announced=True)
     owe(database, RUN, REJECTED)
 
     about_run, about_file = due(outbox)

@@ -30,12 +30,13 @@ class Tree:
         root: the archive directory; made where missing.
         owner: a short text of letters and digits that several processes may share. Each stages in a folder of its
             own, `.staging/{owner}-{random}`, and holds a lock in it for as long as it lives.
+        staging: for a process that works for another: that one's folder.
     """
 
-    def __init__(self, root: str, owner: str) -> None:
+    def __init__(self, root: str, owner: str, *, staging: str | None = None) -> None:
         self.root = os.path.abspath(root)
         self._owner = owner
-        self._staging = os.path.join(self.root, STAGING, f"{owner}-{os.urandom(4).hex()}")
+        self._staging = staging or os.path.join(self.root, STAGING, f"{owner}-{os.urandom(4).hex()}")
         self._staging_lock: FileLock | None = None
         self._taken_below: dict[str, int] = {}  # timestamp -> the suffix below which all were seen taken
         self._reserved: dict[str, int] = {}  # timestamp -> the first suffix that nobody in this batch has
@@ -68,6 +69,11 @@ class Tree:
                 continue  # alive, or going away by itself
         return swept
 
+    @property
+    def staging(self) -> str:
+        """This process's staging folder, which is there after `enter_staging`."""
+        return self._staging
+
     def private(self, name: str) -> str:
         """A path in this process's staging folder, which is there after `enter_staging`."""
         return os.path.join(self._staging, name)
@@ -83,28 +89,33 @@ class Tree:
                 raise RetryLater(f"can't be locked ({error})", where=show_path(self._staging)) from error
             self._staging_lock = lock
 
+    def draft(self) -> "Draft":
+        """A new folder under a name of no meaning, to be filled and synced; after one call of `enter_staging`.
+
+        Raises:
+            RetryLater: the disk refused.
+        """
+        return Draft(self.private(os.urandom(8).hex()))
+
     def stage(self, files: Mapping[str, bytes]) -> str:
         """A new folder with these files, all on disk, under a name of no meaning.
-
-        May run on several threads at once, after one call of `enter_staging`.
 
         Raises:
             RetryLater: the disk refused, or a sync failed; the folder is gone again.
         """
-        folder = self.private(os.urandom(8).hex())
+        draft = self.draft()
         try:
-            durable.make_unsynced_folder(folder)
             for name, data in files.items():
-                durable.write_new_file(os.path.join(folder, name), data)
-            durable.sync_folder(folder)
+                draft.write(name, data)
         except BaseException:
-            self.discard(folder)
+            draft.discard()
             raise
-        return folder
+        draft.sync()
+        return draft.folder
 
     def discard(self, folder: str) -> None:
         """Remove a staged folder. Best effort: what stays is swept at the next start."""
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
 
     def publish(self, folder: str, name: str) -> None:
         """Give a staged run its name. Not yet on disk: `sync` is the commit point.
@@ -191,6 +202,49 @@ class Tree:
     def path_of(self, name: str) -> str:
         """Where the run of this name is, or would be."""
         return os.path.join(self.root, name)
+
+
+class Draft:
+    """A folder that is being filled. What is in it is on disk once `sync` returned, and not before.
+
+    Args:
+        folder: its path; made here.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._open: dict[str, int] = {}  # path -> descriptor
+        durable.make_unsynced_folder(folder)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Add a file; the disk begins to write it. Raises RetryLater where the disk refuses."""
+        path = os.path.join(self.folder, name)
+        self._open[path] = durable.write_unsynced_file(path, data)
+
+    def sync(self) -> None:
+        """Put the files and the folder on disk.
+
+        Raises:
+            RetryLater: the disk refused, or a sync failed; the folder is gone again.
+        """
+        try:
+            for path in list(self._open):
+                durable.finish(self._open.pop(path), path)
+            durable.sync_folder(self.folder)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Close what is open and remove the folder."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+        discard(self.folder)
+
+
+def discard(folder: str) -> None:
+    """Remove a staged folder. Best effort: what stays is swept at the next start."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(timestamp: str, suffix: int) -> str:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from modelwarden.gate.assessment import Assessment, Band, Checkpoint, Classification, Flag
-from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, ModelGatingConfig, Policy
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Band, Checkpoint, Classification, Flag
+from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, MetricGate, ModelGatingConfig, Policy
 from modelwarden.gate.summary import Model, Summary
 from modelwarden.gate.wording import explain
 
@@ -21,6 +21,12 @@ of 1.0 is a decline of 0.050000000000000044, and exactly the threshold is not fl
 
 LARGEST: Final = sys.float_info.max
 """What a decline or a fall counts as that is larger: JSON has no infinity to keep it in."""
+
+
+# Bound once: in Python 3.11 to look up a member of an enumeration costs more than to compare with it.
+_APPROVED, _REVIEW, _DROP = CLASSIFICATIONS
+_IN_REVIEW, _IN_DROP, _INVALID = Band.REVIEW, Band.DROP, Band.INVALID
+_DECLINE, _UNSTABLE = Flag.FITNESS_DECLINE, Flag.UNSTABLE_TRAINING
 
 
 class QualityAssessment(NamedTuple):
@@ -125,7 +131,7 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
         symbol=model.symbol,
         classification=verdict.classification,
         flags=verdict.flags,
-        use_checkpoint=Flag.FITNESS_DECLINE in verdict.flags,
+        use_checkpoint=_DECLINE in verdict.flags,
         best_idx=history.best_idx,
         checkpoint_update=_checkpoint(model, history.best_idx),
         values=model.values,
@@ -149,7 +155,7 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
     )
 
 
-def judge(
+def judge(  # noqa: C901 - a branch a rule
     values: Sequence[float | None],
     decline: float | None,
     largest_fall: float | None,
@@ -161,29 +167,37 @@ def judge(
     bands = tuple([gate.band(value) for gate, value in zip(gates, values, strict=True)])
     flags: list[Flag] = []
     if decline is not None and decline > policy.decline_threshold + FLOAT_NOISE:
-        flags.append(Flag.FITNESS_DECLINE)
+        flags.append(_DECLINE)
     if largest_fall is not None and largest_fall > policy.oscillation_threshold + FLOAT_NOISE:
-        flags.append(Flag.UNSTABLE_TRAINING)
-    classification = Classification.APPROVED
-    if Band.REVIEW in bands:
-        classification = Classification.REVIEW
-    if Band.DROP in bands:
-        classification = Classification.DROP
-        flags += [gate.low_flag for gate, band in zip(gates, bands, strict=True) if band is Band.DROP]
-    if Band.INVALID in bands:
-        classification = Classification.DROP
+        flags.append(_UNSTABLE)
+    classification = _APPROVED
+    for gate, band in zip(gates, bands, strict=True):
+        if band is _IN_DROP:
+            classification = _DROP
+            flags.append(gate.low_flag)
+        elif band is _INVALID:
+            classification = _DROP
+        elif band is _IN_REVIEW and classification is _APPROVED:
+            classification = _REVIEW
+    if classification is _DROP and _INVALID in bands:
         flags.append(Flag.INVALID_METRIC)
     if math.inf in values:
-        flags += [
-            gate.infinity_flag
-            for gate, band, value in zip(gates, bands, values, strict=True)
-            if gate.infinity_flag is not None and band is Band.REVIEW and value == math.inf
-        ]
+        flags += _infinity_flags(values, bands, gates)
     if reward_scale is not None and reward_scale != CALIBRATED_REWARD_SCALE:
         flags.append(Flag.UNCALIBRATED_REWARD_SCALE)
-        if classification is Classification.APPROVED:
-            classification = Classification.REVIEW
+        if classification is _APPROVED:
+            classification = _REVIEW
     return Verdict(classification, tuple(flags), bands)
+
+
+def _infinity_flags(
+    values: Sequence[float | None], bands: Sequence[Band], gates: Sequence[MetricGate]
+) -> Sequence[Flag]:
+    return [
+        gate.infinity_flag
+        for gate, band, value in zip(gates, bands, values, strict=True)
+        if gate.infinity_flag is not None and band is _IN_REVIEW and value == math.inf
+    ]
 
 
 def history_figures(history: Sequence[float]) -> HistoryFigures:

@@ -37,6 +37,7 @@ HISTORY_SERIES: Final = "fitness_score"
 _BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DEFAULT_GATES: Final = metric_gates(ModelGatingConfig())
+_FLAT_FIELDS: Final = frozenset(gate.argument for gate in _DEFAULT_GATES)
 _SHOWN: Final = 40
 """How many characters of a stranger's text a reason quotes."""
 
@@ -231,11 +232,12 @@ def _read_model(
     series = _series(entry, place)
     if series is None:
         history = _history(entry.get("fitness_history"), place, "fitness_history")
-        values = tuple(_number_at(entry, gate.argument, place) for gate in gates)
+        values = tuple([_number_at(entry, gate.argument, place) for gate in gates])
     else:
         name, lists = series
-        history = _history(lists.get(HISTORY_SERIES), f"{place}.{name}", HISTORY_SERIES)
-        values = tuple(_last(lists, gate.series, f"{place}.{name}") for gate in gates)
+        inner = f"{place}.{name}"
+        history = _history(lists.get(HISTORY_SERIES), inner, HISTORY_SERIES)
+        values = tuple([_last(lists, gate.series, inner) for gate in gates])
     own_interval = entry.get("validation_interval")
     return Model(
         symbol=symbol,
@@ -273,7 +275,7 @@ def _symbol_twice(symbol: str) -> RejectSummary:
 
 def _series(entry: Mapping[str, Any], place: str) -> tuple[str, Mapping[str, Any]] | None:
     """The model's object of lists and its name, or None where the model is in the flat layout."""
-    if any(gate.argument in entry for gate in _DEFAULT_GATES):
+    if not _FLAT_FIELDS.isdisjoint(entry):
         return None
     for name in SERIES_CONTAINERS:
         lists = entry.get(name)

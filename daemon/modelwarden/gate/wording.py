@@ -19,6 +19,9 @@ _MOST_DECIMALS: Final = 7
 """More decimals than this are no easier to read than all digits."""
 
 
+_IN_APPROVED: Final = Band.APPROVED  # bound once: looked up thousands of times a batch
+
+
 def explain(
     policy: Policy,
     values: Sequence[float | None],
@@ -34,8 +37,10 @@ def explain(
     reasons = [
         _sentence(phrases[band], gate, value)
         for gate, phrases, band, value in zip(policy.gates, _phrases(policy), bands, values, strict=True)
-        if band is not Band.APPROVED
+        if band is not _IN_APPROVED
     ]
+    if not flags:
+        return tuple(reasons)
     if Flag.UNCALIBRATED_REWARD_SCALE in flags:
         reasons.append(
             f"reward_scale is {reward_scale!r}; the bounds are calibrated for {CALIBRATED_REWARD_SCALE!r}: "

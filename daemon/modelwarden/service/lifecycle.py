@@ -33,8 +33,8 @@ from modelwarden.service.courier_process import CourierHandle
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 
-BATCH_FILES: Final = 64
-"""Most summaries in a batch: the cost of the index is paid once a batch."""
+BATCH_FILES: Final = 512
+"""Most summaries in a batch: enough to keep all cores at work, and few enough to stop within a second or two."""
 
 BATCH_BYTES: Final = 64 * 1024 * 1024
 """Most bytes in a batch, so that memory is bounded whatever the backlog."""
@@ -173,6 +173,8 @@ class Service:
         if now >= self._supervise_at:
             self._watched = self._watch.supervise()
             self._notifier.status(self._status())
+            if not len(self._settling):
+                self._pipeline.rest()
             self._supervise_at = now + SUPERVISE_SECONDS
         hints = self._watch.drain()
         if hints.paths:

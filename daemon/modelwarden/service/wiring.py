@@ -39,6 +39,9 @@ DEFAULT_STATE: Final = ".state"
 DAEMON_LOCK: Final = "daemon.lock"
 COURIER_LOCK: Final = "courier.lock"
 
+MOST_WORKERS: Final = 4
+"""Most processes that stage a backlog: the host is there to train."""
+
 
 def policy_of(settings: Settings) -> Policy:
     """The policy that the settings resolve to."""
@@ -96,6 +99,7 @@ def open_pipeline(settings: Settings, *, announces: bool) -> Iterator[Pipeline]:
             host=socket.gethostname(),
             clock=time.time,
             deadline_seconds=settings.notify.deadline_hours * 3600,
+            workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))) if announces else 0,
         )
         stack.callback(pipeline.close)
         yield pipeline

@@ -33,6 +33,10 @@ _MODEL_COLUMNS: Final = (
 )
 
 
+ModelRow = tuple[str | int | float | None, ...]
+"""A model's row without its run: position, class, flags as bits, the figures."""
+
+
 class CatalogRun(NamedTuple):
     """A run's row. The fields are those of a run record; `policy` is the policy's id."""
 
@@ -72,13 +76,13 @@ class Catalog:
         """The names of all runs."""
         return {name for (name,) in self._connection.execute("SELECT timestamp FROM runs")}
 
-    def add(self, run: CatalogRun, policy: Policy, assessments: Sequence[Assessment], *, announced: bool) -> None:
+    def add(self, run: CatalogRun, policy: Policy, models: Sequence[ModelRow], *, announced: bool) -> None:
         """Add a run, inside the caller's transaction. A run that is there already is replaced.
 
         Args:
             run: its row.
             policy: what judged it.
-            assessments: in the summary's order.
+            models: a row a model, as `model_rows` makes them.
             announced: whether its outbox rows are decided on in the same transaction.
         """
         key = run_key(run.timestamp)
@@ -94,23 +98,7 @@ class Catalog:
         )
         self._connection.executemany(
             "INSERT INTO assessments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    key,
-                    position,
-                    model.symbol,
-                    _CODE[model.classification],
-                    sum(_BIT[flag] for flag in model.flags),
-                    model.best_idx,
-                    model.checkpoint_update,
-                    model.peak,
-                    model.decline,
-                    model.largest_fall,
-                    model.fell_from,
-                    *_stored(model),
-                )
-                for position, model in enumerate(assessments)
-            ],
+            [(key, *model) for model in models],
         )
 
     def remove(self, names: Iterable[str]) -> None:
@@ -197,8 +185,9 @@ class Catalog:
             "SELECT run, position, decline, largest_fall, fitness, profit_factor, consistency, max_drawdown "
             "FROM assessments ORDER BY run, position"
         )
+        scale_of = scales.get
         for run, position, decline, fall, *stored in rows:
-            yield run, position, judge(_values(stored), decline, fall, scales.get(run), policy)
+            yield run, position, judge(_values(stored), decline, fall, scale_of(run), policy)
 
     def policy(self, policy_id: str) -> Policy:
         """The thresholds behind an id that a run names."""
@@ -208,6 +197,26 @@ class Catalog:
             ).fetchone()
             self._policies[policy_id] = Policy.from_thresholds(json.loads(thresholds))
         return self._policies[policy_id]
+
+
+def model_rows(assessments: Sequence[Assessment]) -> list[ModelRow]:
+    """What the catalog keeps of a run's models: plain values, so that another process may make them."""
+    return [
+        (
+            position,
+            model.symbol,
+            _CODE[model.classification],
+            sum([_BIT[flag] for flag in model.flags]),
+            model.best_idx,
+            model.checkpoint_update,
+            model.peak,
+            model.decline,
+            model.largest_fall,
+            model.fell_from,
+            *_stored(model),
+        )
+        for position, model in enumerate(assessments)
+    ]
 
 
 def _is_text(symbol: str) -> bool:

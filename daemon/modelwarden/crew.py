@@ -1,0 +1,196 @@
+"""Worker processes that stage a backlog: one interpreter does one summary at a time, however many cores there are.
+
+The rule: a worker only stages. It has no lock and no state, ends when its standard input does, and what it was given
+and did not answer is staged by whoever gave it. It is started when there is a backlog and stopped soon after.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import IO, Final, NamedTuple
+
+from modelwarden.archive.tree import Tree
+from modelwarden.gate.policy import Policy
+from modelwarden.staging import Candidate, Stager, Staging
+
+WORTHWHILE: Final = 2
+"""Fewest workers that are of use: one alone is no faster than the process it would work for."""
+
+STOP_SECONDS: Final = 5.0
+"""How long a worker may take to end before it is killed."""
+
+_READY: Final = b"\n"
+
+
+class Orders(NamedTuple):
+    """What a worker must know before its first candidate.
+
+    Attributes:
+        root: the archive directory.
+        staging: the folder to stage in; its lock is the giver's.
+        owner: what a run records as `daemon_id`.
+        host: what it records as `archived_by`.
+        policy: what judges.
+    """
+
+    root: str
+    staging: str
+    owner: str
+    host: str
+    policy: Policy
+
+
+class WorkerLost(Exception):
+    """A worker ended before it answered: killed, out of memory, or an error of ours. See its standard error."""
+
+
+class Crew:
+    """The workers of one process.
+
+    Args:
+        orders: what they need to know.
+        size: how many; none are ever started where that is fewer than WORTHWHILE.
+    """
+
+    def __init__(self, orders: Orders, size: int) -> None:
+        self._orders = orders
+        self._size = size
+        self._threads = ThreadPoolExecutor(max(1, size), thread_name_prefix="worker")
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._starting: list[Future[None]] = []
+
+    def call(self) -> None:
+        """Start the workers, without waiting for them; nothing where they run, or where one core is all there is."""
+        if self._size < WORTHWHILE or self._starting:
+            return
+        self._starting = [self._threads.submit(self._start) for _ in range(self._size)]
+
+    def is_ready(self) -> bool:
+        """Whether all workers wait for work. One that could not be started, or died, makes this False."""
+        return bool(self._starting) and all(each.done() for each in self._starting) and self._is_whole()
+
+    def stage(self, batch: Sequence[Candidate]) -> Future[list[Staging]]:
+        """Let a worker stage these.
+
+        The future raises WorkerLost where it died; what it had begun is swept with the staging folder.
+        """
+        return self._threads.submit(self._ask, batch)
+
+    def dismiss(self) -> None:
+        """Stop the workers; `call` starts others."""
+        starting, self._starting = self._starting, []
+        for each in starting:
+            each.exception()  # waits; what it raised is not news
+        while not self._idle.empty():
+            self._idle.get()
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.end()
+
+    def close(self) -> None:
+        """Stop the workers for good."""
+        self.dismiss()
+        self._threads.shutdown()
+
+    def _is_whole(self) -> bool:
+        return len(self._workers) == self._size and all(worker.is_alive() for worker in self._workers)
+
+    def _start(self) -> None:
+        worker = _Worker(self._orders)
+        self._workers.append(worker)
+        worker.wait()
+        self._idle.put(worker)
+
+    def _ask(self, batch: Sequence[Candidate]) -> list[Staging]:
+        worker = self._idle.get()  # as many threads as workers: one is free, or dead
+        try:
+            return worker.ask(batch)
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One process, and the two pipes to it."""
+
+    def __init__(self, orders: Orders) -> None:
+        # -P: a folder called modelwarden where the daemon was started is not the package.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "modelwarden.crew"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONUTF8": "1"},
+        )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("asked for pipes")
+        self._questions, self._answers = self._process.stdin, self._process.stdout
+        self._orders = orders
+
+    def wait(self) -> None:
+        """Until it is ready."""
+        try:
+            _write(self._questions, self._orders)
+            if self._answers.read(len(_READY)) != _READY:
+                raise WorkerLost
+        except OSError as error:
+            raise WorkerLost from error
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, batch: Sequence[Candidate]) -> list[Staging]:
+        try:
+            _write(self._questions, batch)
+            answer: list[Staging] = pickle.load(self._answers)  # noqa: S301 - our own child, on a pipe of our own
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            self._process.kill()
+            raise WorkerLost from error
+        return answer
+
+    def end(self) -> None:
+        try:
+            self._questions.close()
+        except OSError:  # it died with a question half read
+            self._process.kill()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._answers.close()
+
+
+def _write(stream: IO[bytes], value: object) -> None:
+    pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
+    stream.flush()
+
+
+def work(questions: IO[bytes], answers: IO[bytes]) -> None:
+    """A worker's life: orders, then batches until there are no more."""
+    orders: Orders = pickle.load(questions)  # noqa: S301 - from the process that started this one
+    tree = Tree(orders.root, orders.owner, staging=orders.staging)
+    stager = Stager(tree, orders.policy, orders.owner, orders.host)
+    answers.write(_READY)
+    answers.flush()
+    while True:
+        try:
+            batch: Sequence[Candidate] = pickle.load(questions)  # noqa: S301 - likewise
+        except (EOFError, pickle.UnpicklingError):  # no more, or cut off in the middle: the daemon was killed
+            break
+        _write(answers, stager.stage(batch))
+        tree.release_names()
+    stager.close()
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when its workers end
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        work(sys.stdin.buffer, sys.stdout.buffer)
+    except BrokenPipeError:  # the daemon was killed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,164 @@
+"""From a summary's bytes to a run on disk that only lacks its name: parse, judge, render, write, sync.
+
+The rule: nothing here touches the lock, the index or the state, so that any process may do it; what it returns is
+complete on disk, or a reason why not.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+from modelwarden.archive.document import (
+    ASSESSMENTS_FILE,
+    REPORT_FILE,
+    SUMMARY_FILE,
+    RunRecord,
+    Source,
+    encode_assessments,
+    record_of,
+)
+from modelwarden.archive.report import render_report
+from modelwarden.archive.tree import Draft, Tree
+from modelwarden.errors import RejectSummary, RetryLater
+from modelwarden.gate.gating import assess_summary
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.summary import parse_summary
+from modelwarden.state.catalog import ModelRow, model_rows
+
+SYNC_THREADS: Final = 8
+"""Runs that are synced at once: a disk merges concurrent fsyncs."""
+
+DRAFTS: Final = 16
+"""Most runs that are written and not synced yet: each keeps three files open."""
+
+
+class Candidate(NamedTuple):
+    """A summary that may become a run.
+
+    Attributes:
+        data: its bytes.
+        sha256: of them, hex.
+        source: where it was found.
+        archived_at: ISO 8601 in UTC.
+        timestamp: the run's, where the summary names none.
+        name: reserved for the case that the run has that timestamp; None: reserve one.
+    """
+
+    data: bytes
+    sha256: str
+    source: Source
+    archived_at: str
+    timestamp: str
+    name: str | None = None
+
+
+class StagedRun(NamedTuple):
+    """A run that is complete on disk under a name of no meaning.
+
+    Attributes:
+        folder: where it is.
+        run: what it says of itself, its name to be included.
+        models: the catalog's rows.
+    """
+
+    folder: str
+    run: RunRecord
+    models: Sequence[ModelRow]
+
+
+Staging = StagedRun | RejectSummary | RetryLater
+"""What becomes of a candidate: a staged run; bytes that are no summary; or a disk that refused."""
+
+
+class Stager:
+    """Makes runs of candidates.
+
+    Args:
+        tree: where they are staged; `enter_staging` was called.
+        policy: what judges.
+        owner: what a run records as `daemon_id`.
+        host: what it records as `archived_by`.
+    """
+
+    def __init__(self, tree: Tree, policy: Policy, owner: str, host: str) -> None:
+        self._tree = tree
+        self._policy = policy
+        self._owner = owner
+        self._host = host
+        self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def stage(self, batch: Sequence[Candidate]) -> list[Staging]:
+        """One outcome a candidate, in order."""
+        outcomes: list[Staging] = []
+        for start in range(0, len(batch), DRAFTS):
+            outcomes += self._stage_some(batch[start : start + DRAFTS])
+        return outcomes
+
+    def _stage_some(self, batch: Sequence[Candidate]) -> list[Staging]:
+        outcomes: list[Staging] = []
+        drafts: list[Draft] = []
+        try:
+            outcomes.extend(self._write(candidate, drafts) for candidate in batch)
+        except BaseException:
+            for draft in drafts:
+                draft.discard()
+            raise
+        # All are written before the first is waited for: the disk has begun with most of it.
+        syncs = map(_sync, drafts) if len(drafts) == 1 else self._pool.map(_sync, drafts)
+        failures = dict(zip([draft.folder for draft in drafts], syncs, strict=True))
+        return [
+            outcome if not isinstance(outcome, StagedRun) else failures[outcome.folder] or outcome
+            for outcome in outcomes
+        ]
+
+    def _write(self, candidate: Candidate, drafts: list[Draft]) -> Staging:
+        """Parse, judge, render; the files are written as they are made."""
+        try:
+            summary = parse_summary(candidate.data, self._policy.gates)
+            draft = self._tree.draft()
+        except (RejectSummary, RetryLater) as error:
+            return error
+        try:
+            draft.write(SUMMARY_FILE, candidate.data)
+            assessments = assess_summary(summary, self._policy)
+            run = record_of(
+                assessments,
+                timestamp=self._name(candidate, summary.timestamp),
+                run_name=summary.run_name,
+                archived_at=candidate.archived_at,
+                archived_by=self._host,
+                daemon_id=self._owner,
+                source=candidate.source,
+                sha256=candidate.sha256,
+                reward_scale=summary.reward_scale,
+                policy=self._policy,
+            )
+            draft.write(ASSESSMENTS_FILE, encode_assessments(run, assessments))
+            draft.write(REPORT_FILE, render_report(run, assessments).encode())
+        except RetryLater as error:
+            draft.discard()
+            return error
+        except BaseException:
+            draft.discard()
+            raise
+        drafts.append(draft)
+        return StagedRun(draft.folder, run, model_rows(assessments))
+
+    def _name(self, candidate: Candidate, timestamp: str | None) -> str:
+        """The run's name: free as far as can be seen; the rename decides."""
+        timestamp = timestamp or candidate.timestamp
+        if candidate.name is not None and timestamp == candidate.timestamp:
+            return candidate.name
+        return self._tree.reserve_name(timestamp)
+
+
+def _sync(draft: Draft) -> RetryLater | None:
+    try:
+        draft.sync()
+    except RetryLater as error:
+        return error
+    return None
