@@ -25,7 +25,7 @@ from modelwarden import (
     assess_model_quality,
 )
 from modelwarden.archive import publishing
-from modelwarden.archive.index import index_lock
+from modelwarden.archive.index import IndexLock
 from modelwarden.errors import RetryLater
 from processes import clean_environment, index_of
 from summaries import BAD, GOOD, MIDDLING, flat_summary, series_summary
@@ -456,7 +456,7 @@ def test_archive_that_is_locked_for_too_long_is_told_and_nothing_is_half_done(
 ) -> None:
     """The caller may simply try again."""
     monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
-    with index_lock(str(tmp_path / "archive"), 1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
+    with IndexLock(str(tmp_path / "archive")).held(1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
         manager.archive_training_run(AAPL_SUMMARY)
 
     assert manager.archive_training_run(AAPL_SUMMARY).timestamp == NAME

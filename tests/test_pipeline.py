@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from modelwarden.archive import publishing
-from modelwarden.archive.index import index_lock
+from modelwarden.archive.index import IndexLock
 from modelwarden.archive.publishing import Archive, Changes
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.policy import Policy
@@ -754,7 +754,7 @@ def test_batch_that_finds_the_lock_held_is_postponed_whole(site: Site, monkeypat
     monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
     pipeline = site.pipeline()
     batch = [memory(encoded(flat_summary(run_name=f"run {number}"))) for number in range(3)]
-    with index_lock(str(site.root), 1.0):
+    with IndexLock(str(site.root)).held(1.0):
         outcomes = pipeline.process(batch)
     assert [type(outcome) for outcome in outcomes] == [Postponed] * 3
     assert all(".index.lock" in str(outcome.error) for outcome in outcomes if isinstance(outcome, Postponed))
@@ -884,5 +884,5 @@ def test_walk_over_an_archive_that_can_not_be_locked_at_start_says_so(
     monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
     pipeline = site.pipeline(recover=False)
 
-    with index_lock(str(site.root), 1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
+    with IndexLock(str(site.root)).held(1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
         pipeline.recover()

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelwarden.archive.index import Index, index_lock
+from modelwarden.archive.index import Index, IndexLock
 from modelwarden.errors import RetryLater, StorageSuspect
 
 LOCKING_PROCESS = """
 import sys
-from modelwarden.archive.index import index_lock
-with index_lock(sys.argv[1], 10):
+from modelwarden.archive.index import IndexLock
+with IndexLock(sys.argv[1]).held(10):
     print("locked", flush=True)
     sys.stdin.read()
 """
@@ -315,7 +315,7 @@ def test_lock_held_by_another_process_is_named_and_never_broken(tmp_path: Path) 
     with lock_held_by_another_process(tmp_path) as process:
         os.utime(tmp_path / ".index.lock", (0, 0))
 
-        with pytest.raises(RetryLater) as caught, index_lock(str(tmp_path), 0.05):
+        with pytest.raises(RetryLater) as caught, IndexLock(str(tmp_path)).held(0.05):
             pass
 
         assert process.poll() is None
@@ -329,7 +329,7 @@ def test_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
         process.kill()
         process.wait()
 
-        with index_lock(str(tmp_path), 0.05):
+        with IndexLock(str(tmp_path)).held(0.05):
             pass
 
 
@@ -337,12 +337,12 @@ def test_lock_is_given_back_when_the_work_fails(tmp_path: Path) -> None:
     """An error under the lock does not lock the archive."""
 
     def fail() -> None:
-        with index_lock(str(tmp_path), 0.05):
+        with IndexLock(str(tmp_path)).held(0.05):
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    with index_lock(str(tmp_path), 0.05):
+    with IndexLock(str(tmp_path)).held(0.05):
         pass
 
 
@@ -356,5 +356,5 @@ def test_lock_on_a_file_system_without_locks_is_refused_not_faked(
 
     monkeypatch.setattr("fcntl.flock", no_locks)
 
-    with pytest.raises(RetryLater, match="can't be locked"), index_lock(str(tmp_path), 0.05):
+    with pytest.raises(RetryLater, match="can't be locked"), IndexLock(str(tmp_path)).held(0.05):
         pass

@@ -22,38 +22,51 @@ from modelwarden.gate.timestamp import run_key
 INDEX_FILE: Final = "index.json"
 LOCK_FILE: Final = ".index.lock"
 
+POLL_SECONDS: Final = 0.02
+"""Pause between two tries to get the lock."""
+
 _HEAD: Final = b'{"schema_version": %d, "runs": [\n' % SCHEMA_VERSION
 _BETWEEN: Final = b",\n"
 _TAIL: Final = b"\n]}\n"
 
 
-@contextmanager
-def index_lock(root: str, timeout: float) -> Iterator[None]:
-    """Hold the archive's lock. It is a file of its own: index.json is replaced, so a lock on it would guard nothing.
+class IndexLock:
+    """The archive's lock. It is a file of its own: index.json is replaced, so a lock on it would guard nothing.
 
-    Raises:
-        RetryLater: somebody else held it for `timeout` seconds. It is never broken, however old.
+    Args:
+        root: the archive directory.
     """
-    path = os.path.join(root, LOCK_FILE)
-    lock = FileLock(path, timeout=timeout, fallback_to_soft=False, preserve_lock_file=True, poll_interval=0.02)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RetryLater(
-            f"held by another process for {timeout:g} s",
-            where=path,
-            hint="`fuser` names the process; nothing is lost meanwhile",
-        ) from None
-    except OSError as error:
-        raise RetryLater(f"can't be locked ({error.strerror})", where=path) from error
-    try:
-        yield
-    finally:
-        lock.release()
+
+    def __init__(self, root: str) -> None:
+        self._path = os.path.join(root, LOCK_FILE)
+        # Made once: to make one costs as much as to take and release it, and every commit does.
+        self._lock = FileLock(self._path, fallback_to_soft=False, preserve_lock_file=True, thread_local=False)
+
+    @contextmanager
+    def held(self, timeout: float) -> Iterator[None]:
+        """Hold the lock while entered; not by two callers of one object at once.
+
+        Raises:
+            RetryLater: somebody else held it for `timeout` seconds. It is never broken, however old.
+        """
+        try:
+            self._lock.acquire(timeout, poll_interval=POLL_SECONDS)
+        except Timeout:
+            raise RetryLater(
+                f"held by another process for {timeout:g} s",
+                where=self._path,
+                hint="`fuser` names the process; nothing is lost meanwhile",
+            ) from None
+        except OSError as error:
+            raise RetryLater(f"can't be locked ({error.strerror})", where=self._path) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 class Index:
-    """The runs in index.json, in memory. Every call is made under `index_lock`.
+    """The runs in index.json, in memory. Every call is made under the lock.
 
     Args:
         root: the archive directory.

@@ -21,7 +21,7 @@ from modelwarden.archive.document import (
     encode_assessments,
     encode_entry,
 )
-from modelwarden.archive.index import Index, index_lock
+from modelwarden.archive.index import Index, IndexLock
 from modelwarden.archive.report import render_report
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
@@ -96,6 +96,7 @@ class Archive:
     def __init__(self, root: str, owner: str) -> None:
         self.tree = Tree(root, owner)
         self._index = Index(self.tree.root, self.tree.private("index.json"))
+        self._lock = IndexLock(self.tree.root)
         self._untold = Changes()
         self._unsure = False
         self._marker = os.path.join(self.tree.root, MARKER_FILE)
@@ -134,7 +135,7 @@ class Archive:
         Raises:
             RetryLater: the lock could not be had, or the disk refused.
         """
-        with index_lock(self.root, LOCK_TIMEOUT):
+        with self._lock.held(LOCK_TIMEOUT):
             self._learn(lambda: self._compare_with_archive(rebuild=rebuild))
         return self._tell()
 
@@ -152,7 +153,7 @@ class Archive:
         """
         outcomes: list[Outcome] = []
         try:
-            with index_lock(self.root, LOCK_TIMEOUT):
+            with self._lock.held(LOCK_TIMEOUT):
                 self._catch_up()
                 self._publish(batch, outcomes)
             return outcomes, self._tell()
