@@ -35,7 +35,9 @@ class Root:
 
     @cached_property
     def _expression(self) -> re.Pattern[str]:
-        return re.compile("|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in self.patterns))
+        """The patterns and what makes a name temporary in one, since every name of a scan is asked."""
+        wanted = "|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in self.patterns)
+        return re.compile(rf"(?s:(?!\.)(?!.*(?:{'|'.join(map(re.escape, TEMPORARY_ENDINGS))})\Z))(?:{wanted})")
 
     def holds(self, path: str, top: str, excluded: Sequence[str]) -> bool:
         """Whether a walk over this root would come by the path: below it, not hidden, not in an excluded folder.
@@ -54,7 +56,7 @@ class Root:
 
     def takes(self, name: str) -> bool:
         """Whether a file of this name may be a summary."""
-        return not is_temporary(name) and self._expression.match(name) is not None
+        return self._expression.match(name) is not None
 
 
 def is_temporary(name: str) -> bool:
@@ -94,6 +96,7 @@ class Scan:
         """Every regular file that the root takes, with its figures, in no order."""
         start = os.path.realpath(self.root.path) if self.folder is None else self.folder
         folders = [start]
+        takes = self.root.takes
         while folders:
             folder = folders.pop()
             if folder in self.excluded:
@@ -101,21 +104,22 @@ class Scan:
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
-                        yield from self._look(entry, folders)
+                        # Written out here: a call a file would cost as much as the system's answer.
+                        try:
+                            if takes(entry.name):
+                                status = entry.stat(follow_symlinks=False)
+                                if stat.S_ISREG(status.st_mode):
+                                    yield entry.path, figures_of(status)
+                                    continue
+                            if self._enters(entry):
+                                folders.append(entry.path)
+                        except OSError as error:
+                            self._note(entry.path, error, gone_is_fine=True)
             except OSError as error:
                 self._note(folder, error, gone_is_fine=folder != start)
 
-    def _look(self, entry: os.DirEntry[str], folders: list[str]) -> Iterator[tuple[str, Figures]]:
-        try:
-            if self.root.takes(entry.name):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    yield entry.path, figures_of(status)
-                    return
-            if self.root.recursive and not is_temporary(entry.name) and entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-        except OSError as error:
-            self._note(entry.path, error, gone_is_fine=True)
+    def _enters(self, entry: os.DirEntry[str]) -> bool:
+        return self.root.recursive and not is_temporary(entry.name) and entry.is_dir(follow_symlinks=False)
 
     def _note(self, path: str, error: OSError, *, gone_is_fine: bool) -> None:
         if not (gone_is_fine and isinstance(error, FileNotFoundError)):

@@ -48,6 +48,10 @@ UNWATCHED_SCAN_SECONDS: Final = 5.0
 SCAN_SHARE: Final = 100
 """A scan may take one part in so many of the time (1 % of a core)."""
 
+WATCHED_SCAN_SHARE: Final = 1000
+WATCHED_SCAN_SECONDS: Final = 300.0
+"""While events arrive, one part in so many is enough, as long as that is not a longer pause than this."""
+
 LONGEST_TROUBLE_PAUSE: Final = 60.0
 """Longest pause, in seconds, before what could not be stored is tried again."""
 
@@ -226,7 +230,10 @@ class Service:
         if not problems:
             self._prune(seen, devices)
         took = time.monotonic() - began
-        pause = self._scan_every if self._watched else min(self._scan_every, UNWATCHED_SCAN_SECONDS)
+        if self._watched:
+            pause = max(self._scan_every, min(took * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
+        else:
+            pause = min(self._scan_every, UNWATCHED_SCAN_SECONDS)
         self._scan_at = time.monotonic() + max(pause, took * SCAN_SHARE)
         log.debug("scanned", files=len(seen), seconds=round(took, 3), waiting=len(self._settling))
 

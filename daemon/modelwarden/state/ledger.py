@@ -92,4 +92,4 @@ class Ledger:
 
 
 def _text(figures: Figures) -> str:
-    return ":".join(map(str, figures))
+    return "%d:%d:%d:%d:%d" % figures  # noqa: UP031 - three times as fast as a join, and a scan asks once a file
