@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modelwarden import filesystems
-from modelwarden.filesystems import network_file_system, show_path
+from modelwarden.filesystems import doubt_of_locks, network_file_system, show_path
 
 
 def mounts(*lines: str) -> bytes:
@@ -135,3 +135,27 @@ def test_path_is_shown_as_one_line_that_any_terminal_can_hold(path: str, shown: 
     """A name on disk is bytes: no line break, no escape and no turned direction reaches a log."""
     assert show_path(path) == shown
     assert shown.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "doubt"),
+    [
+        ("ext4", "rw", None),
+        ("nfs4", "rw,vers=4.2,local_lock=none", None),
+        ("nfs", "rw,nolock,local_lock=none", "nfs mounted with nolock"),
+        ("nfs", "rw,local_lock=all", "nfs mounted with local_lock=all"),
+        ("nfs4", "rw,local_lock=flock", "nfs4 mounted with local_lock=flock"),
+        ("lustre", "rw,flock", None),
+        ("lustre", "rw,localflock", "lustre mounted without flock"),
+        ("cifs", "rw", "cifs may keep locks to this host"),
+        ("fuse.sshfs", "rw", "fuse.sshfs may keep locks to this host"),
+        ("ceph", "rw", None),
+    ],
+)
+def test_lock_that_other_hosts_may_not_see_is_doubted(
+    monkeypatch: pytest.MonkeyPatch, kind: str, options: str, doubt: str | None
+) -> None:
+    """Two hosts that both believe to hold the lock would write over each other's index: it is said at start."""
+    see(monkeypatch, mounts("/|ext4", f"/mnt/share|{kind}").replace(b"source rw", b"source " + options.encode()))
+
+    assert doubt_of_locks("/mnt/share/runs") == doubt

@@ -31,6 +31,7 @@ for command in (
     asking.show,
     asking.approved,
     asking.history,
+    upkeep.verify,
     upkeep.reindex,
     running.courier,
 ):

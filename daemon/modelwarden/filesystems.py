@@ -6,7 +6,7 @@ a run is kept.
 
 import os
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 _NETWORK: Final = frozenset(
     {
@@ -48,23 +48,46 @@ def network_file_system(path: str) -> str | None:
     A path that is not there yet counts by its nearest parent that is. FUSE counts as a network: what is behind
     it can change without an event.
     """
-    kind = _type_of_mount(os.path.realpath(path))
+    kind = _mount_of(os.path.realpath(path)).kind
     return kind if kind in _NETWORK or kind.startswith("fuse") else None
 
 
-def _type_of_mount(path: str) -> str:
-    """The type of the mount that the path lies on, "" where /proc does not tell."""
-    best, kind = "", ""
+def doubt_of_locks(path: str) -> str | None:
+    """Why a lock on this mount may not hold against another host; None where it does, or the disk is local.
+
+    flock(2): an NFS client turns flock into a lock on the server, unless `nolock` or `local_lock` says not to. Lustre
+    does with the option `flock` alone. What a FUSE program, CIFS, 9p or virtiofs does about it can't be seen from here.
+    """
+    kind, options = _mount_of(os.path.realpath(path))
+    if kind.startswith("nfs"):
+        local = options & {"nolock", "local_lock=all", "local_lock=flock"}
+        return f"{kind} mounted with {min(local)}" if local else None
+    if kind == "lustre":
+        return None if "flock" in options else "lustre mounted without flock"
+    if kind in {"9p", "cifs", "smb3", "smbfs", "virtiofs"} or kind.startswith("fuse"):
+        return f"{kind} may keep locks to this host"
+    return None
+
+
+class _Mount(NamedTuple):
+    kind: str
+    options: frozenset[str]
+
+
+def _mount_of(path: str) -> _Mount:
+    """The mount that the path lies on; of no kind where /proc does not tell."""
+    best, mount = "", _Mount("", frozenset())
     try:
         with open("/proc/self/mountinfo", "rb") as stream:
             lines = stream.read().splitlines()
     except OSError:
-        return ""
+        return mount
     for line in lines:
         before, _, after = line.partition(b" - ")
         # proc(5): blanks and the like in the mount point are written as octal escapes.
         point = os.fsdecode(_OCTAL.sub(lambda escape: bytes([int(escape[1], 8)]), before.split()[4]))
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):  # the last mount on a point is the one in sight
-            best, kind = point, os.fsdecode(after.split()[0])
-    return kind
+            kind, *_, options = map(os.fsdecode, after.split())
+            best, mount = point, _Mount(kind, frozenset(options.split(",")))
+    return mount

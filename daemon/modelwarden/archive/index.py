@@ -87,6 +87,10 @@ class Index:
         """All runs, oldest first."""
         return list(self._names)
 
+    def line(self, name: str) -> bytes:
+        """The run's line, without what stands between two."""
+        return self._lines[name]
+
     def find(self, sha256: str) -> str | None:
         """The run of these bytes, or None."""
         return self._name_of.get(sha256)

@@ -1,13 +1,17 @@
-"""`reindex` and `config check`: putting things right, and seeing that they are."""
+"""`verify`, `reindex` and `config check`: seeing whether things are right, and putting them right."""
 
 from typing import Annotated
 
 import typer
 
-from modelwarden.cli.options import Archive, Config, settings_for_asking
-from modelwarden.cli.tables import print_table
+from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
+from modelwarden.cli.tables import print_json, print_table
 from modelwarden.service.config import load_settings, others_can_read
 from modelwarden.service.wiring import destinations_of, open_pipeline, policy_of, state_dir_of
+from modelwarden.verification import verify as verify_archive
+
+NOT_RIGHT = 1
+"""Exit code of `verify` where something is wrong."""
 
 config_commands = typer.Typer(help="The settings.", no_args_is_help=True)
 
@@ -18,6 +22,22 @@ def reindex(config: Config = None, archive: Archive = None) -> None:
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.rebuild()
         typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
+
+
+def verify(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
+    """Read the whole archive again and say what is wrong. Exit code 1 where anything is."""
+    settings = settings_for_asking(config, archive)
+    with open_pipeline(settings, announces=False) as pipeline:
+        runs, findings = verify_archive(pipeline.archive, pipeline.catalog)
+        if as_json:
+            print_json({"runs": runs, "findings": [finding._asdict() for finding in findings]})
+        elif findings:
+            print_table(("where", "what is wrong", "what mends it"), findings)
+            typer.echo(f"{runs} runs read, {len(findings)} finding{'s' if len(findings) > 1 else ''}")
+        else:
+            typer.echo(f"{runs} runs read, all whole; index and catalog say the same")
+    if findings:
+        raise typer.Exit(NOT_RIGHT)
 
 
 @config_commands.command("check")

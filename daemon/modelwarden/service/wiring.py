@@ -17,7 +17,8 @@ from modelwarden.archive.document import REPORT_FILE
 from modelwarden.archive.publishing import Archive
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
-from modelwarden.filesystems import network_file_system
+from modelwarden.events import log
+from modelwarden.filesystems import doubt_of_locks, network_file_system, show_path
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
@@ -119,6 +120,13 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
     """
     state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
     with only_one(state_dir, DAEMON_LOCK, "daemon"), open_pipeline(settings, announces=True) as pipeline:
+        if (doubt := doubt_of_locks(pipeline.archive.root)) is not None:
+            log.warning(
+                "lock_not_trusted",
+                archive=show_path(pipeline.archive.root),
+                reason=doubt,
+                hint="let one host alone write to this archive",
+            )
         roots = [Root(each.path, each.patterns, each.recursive) for each in settings.watch]
         for table in settings.watch:
             if table.create:

@@ -152,6 +152,12 @@ class Catalog:
         )
         return [_assessment(row, policy, run.reward_scale) for row in rows]
 
+    def rows(self, name: str) -> list[ModelRow]:
+        """The rows of a run's models, as `add` was given them."""
+        return self._connection.execute(
+            f"SELECT position, {_MODEL_COLUMNS} FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
+        ).fetchall()
+
     def symbols(self, name: str, classification: Classification) -> list[str]:
         """The symbols of one class of a run, in the summary's order."""
         rows = self._connection.execute(

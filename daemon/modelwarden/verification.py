@@ -1,0 +1,191 @@
+"""Whether an archive is what it says: every file read again, the index and the catalog held against the folders.
+
+The rule: verifying changes nothing, holds no lock and may run beside a daemon. What could be a commit under way is
+looked at again until it has had time to end.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from modelwarden.archive.document import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, RunRecord, encode_entry
+from modelwarden.archive.index import INDEX_FILE, Index
+from modelwarden.archive.publishing import MARKER_FILE, Archive
+from modelwarden.archive.tree import REJECTED
+from modelwarden.errors import ModelwardenError, RejectSummary
+from modelwarden.gate.assessment import Assessment, count_by_classification
+from modelwarden.gate.gating import assess_summary
+from modelwarden.gate.summary import parse_summary
+from modelwarden.recording import catalog_run
+from modelwarden.state.catalog import Catalog, ModelRow, model_rows
+
+COMMIT_SECONDS: Final = 10.0
+"""How long a commit under way may take from the first rename to the state's transaction."""
+
+_POLL_SECONDS: Final = 0.2
+_REINDEX: Final = "`modelwarden reindex` makes it again"
+_JUDGE_AGAIN: Final = "move the folder away and drop its summary.json into a watched folder: it is judged anew"
+_RESTORE: Final = "restore the folder from a backup, or move it away and drop the trainer's file again"
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be.
+
+    Attributes:
+        where: a run, or a file of the archive.
+        what: what is wrong.
+        mend: what puts it right.
+    """
+
+    where: str
+    what: str
+    mend: str
+
+
+class Report(NamedTuple):
+    """What a verification comes to.
+
+    Attributes:
+        runs: how many folders were read.
+        findings: what is wrong; empty where all is well.
+    """
+
+    runs: int
+    findings: list[Finding]
+
+
+def verify(archive: Archive, catalog: Catalog, *, patience: float = COMMIT_SECONDS) -> Report:
+    """Read the whole archive again.
+
+    Args:
+        archive: opened, and not yet reconciled: that would mend what is to be found.
+        catalog: of the same archive.
+        patience: seconds before what may be a commit under way counts as wrong.
+    """
+    findings: list[Finding] = []
+    runs: dict[str, RunRecord] = {}
+    rows: dict[str, list[ModelRow]] = {}
+    owner_of: dict[str, str] = {}
+    names = sorted(archive.tree.run_names())
+    for name in names:
+        read = _verify_run(archive, name)
+        if isinstance(read, Finding):
+            findings.append(read)
+            continue
+        run, assessments = read
+        runs[name], rows[name] = run, model_rows(assessments)
+        if (twin := owner_of.setdefault(run.sha256, name)) != name:
+            findings.append(Finding(name, f"the same bytes are archived as {twin}", "move one of the two away"))
+    findings += _verify_rejected(archive.tree.path_of(REJECTED))
+    findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows), patience)
+    return Report(len(names), findings)
+
+
+def _patiently(look: Callable[[], list[Finding]], patience: float) -> list[Finding]:
+    """What a look still finds when a commit that was under way has ended."""
+    end = time.monotonic() + patience
+    while (found := look()) and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _verify_run(archive: Archive, name: str) -> tuple[RunRecord, list[Assessment]] | Finding:
+    """A run whose files agree with one another, or the first thing that is wrong."""
+    missing = [file for file in RUN_FILES if not os.path.isfile(os.path.join(archive.tree.path_of(name), file))]
+    if missing:
+        return Finding(name, f"has no {', '.join(missing)}", _RESTORE)
+    try:
+        summary = archive.tree.read(name, SUMMARY_FILE)
+        report = archive.tree.read(name, REPORT_FILE)
+        run, assessments = archive.read(name)
+    except ModelwardenError as error:
+        return Finding(name, str(error), "give the right to read it, or look at the disk's health")
+    except ValueError as error:
+        return Finding(name, f"{ASSESSMENTS_FILE}: {error}", _JUDGE_AGAIN)
+    return _disagreement(name, summary, run, assessments, report) or (run, assessments)
+
+
+def _disagreement(
+    name: str, summary: bytes, run: RunRecord, assessments: list[Assessment], report: bytes
+) -> Finding | None:
+    """The first thing in which a run's files do not agree."""
+    if run.timestamp != name:
+        return Finding(name, f"{ASSESSMENTS_FILE} says it is {run.timestamp}", f"name the folder {run.timestamp}")
+    if (found := hashlib.sha256(summary).hexdigest()) != run.sha256:
+        return Finding(
+            name, f"{SUMMARY_FILE} has sha256 {found[:16]}..., not {run.sha256[:16]}... as recorded", _RESTORE
+        )
+    if (what := _verify_judgement(summary, run, assessments)) is not None:
+        return Finding(name, f"{ASSESSMENTS_FILE}: {what}", _JUDGE_AGAIN)
+    if run.timestamp.encode() not in report or run.sha256.encode() not in report:
+        return Finding(name, f"{REPORT_FILE} is not this run's", _JUDGE_AGAIN)
+    return None
+
+
+def _verify_judgement(summary: bytes, run: RunRecord, assessments: list[Assessment]) -> str | None:
+    """What the recorded judgement gets wrong: the summary under the recorded policy must come to it."""
+    if dict(run.counts) != dict(count_by_classification(assessments)):
+        return "the counts are not those of its models"
+    try:
+        judged = assess_summary(parse_summary(summary, run.policy.gates), run.policy)
+    except RejectSummary as error:
+        return f"{SUMMARY_FILE} is no summary ({error})"
+    if [model.symbol for model in judged] != [model.symbol for model in assessments]:
+        return f"its models are not those of {SUMMARY_FILE}"
+    for mine, recorded in zip(judged, assessments, strict=True):
+        if (mine.classification, mine.flags) != (recorded.classification, recorded.flags):
+            return f"{mine.symbol} is recorded as {_verdict(recorded)} and its figures say {_verdict(mine)}"
+    return None
+
+
+def _verdict(model: Assessment) -> str:
+    return " ".join([model.classification, *model.flags])
+
+
+def _verify_rejected(shelf: str) -> Iterator[Finding]:
+    """Each rejected file's bytes and reason."""
+    for name in sorted(os.listdir(shelf)) if os.path.isdir(shelf) else ():
+        where = f"{REJECTED}/{name}"
+        try:
+            with open(os.path.join(shelf, name, "as_found"), "rb") as stream:
+                identity = hashlib.sha256(stream.read()).hexdigest()[:16]
+            with open(os.path.join(shelf, name, "reason.json"), "rb") as stream:
+                json.load(stream)
+        except (OSError, ValueError) as error:
+            yield Finding(where, f"can't be read ({error})", "move it away: it is kept for people alone")
+        else:
+            if identity != name:
+                yield Finding(where, "as_found has other bytes than were rejected", "move it away")
+
+
+def _verify_derived(
+    archive: Archive, catalog: Catalog, runs: Mapping[str, RunRecord], rows: Mapping[str, list[ModelRow]]
+) -> list[Finding]:
+    """The index and the catalog against the runs that are whole. Runs that came since are no finding."""
+    findings = []
+    there = set(archive.tree.run_names())
+    if os.path.lexists(archive.tree.path_of(MARKER_FILE)):
+        findings.append(Finding(MARKER_FILE, "a commit was begun and did not end", "the next start ends it"))
+    index = Index(archive.root, archive.tree.private(INDEX_FILE))
+    if not index.load():
+        findings.append(Finding(INDEX_FILE, "is missing, or not what is written", _REINDEX))
+        return findings
+    in_index = {name: index.line(name) for name in index.names()}
+    in_catalog = catalog.names()
+    for name, run in runs.items():
+        if name not in there:
+            continue  # moved away meanwhile
+        if name not in in_index:
+            findings.append(Finding(name, f"is not in {INDEX_FILE}", _REINDEX))
+        elif in_index[name] != encode_entry(run):
+            findings.append(Finding(name, f"its line in {INDEX_FILE} is not what its files say", _REINDEX))
+        if name not in in_catalog:
+            findings.append(Finding(name, "is not in the catalog", _REINDEX))
+        elif catalog.run(name) != catalog_run(run) or catalog.rows(name) != rows[name]:
+            findings.append(Finding(name, "the catalog has other figures than its files", _REINDEX))
+    findings += [Finding(name, f"is in {INDEX_FILE} and not there", _REINDEX) for name in in_index if name not in there]
+    findings += [Finding(name, "is in the catalog and not there", _REINDEX) for name in in_catalog - there]
+    return findings

@@ -1,0 +1,241 @@
+"""Whatever was done to an archive behind modelwarden's back, `verify` says what and where, and nothing else."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invariants import contents
+from modelwarden import TrainingArchiveManager
+from modelwarden.archive.publishing import Archive
+from modelwarden.gate.timestamp import run_key
+from modelwarden.state.catalog import Catalog
+from modelwarden.state.database import Database
+from modelwarden.verification import Finding, Report, verify
+from processes import drop, make_site, modelwarden, running_daemon
+from summaries import encoded, flat_summary, random_summary
+
+FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """An archive of three runs and a rejected file, and its state."""
+    site = make_site(tmp_path)
+    for seed, name in enumerate((FIRST, SECOND, THIRD)):
+        drop(encoded(random_summary(seed, models=4) | {"timestamp": name}), site.out, f"{seed}.json")
+    drop(b'{"models": []}', site.out, "bad.json")
+    assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 1, "a file was rejected"
+    return site.archive
+
+
+def verified(root: Path) -> Report:
+    """What a verification says, without patience."""
+    with (
+        closing(Database(str(root / ".state"), "")) as database,
+        closing(Archive(str(root), database.daemon_id)) as opened,
+    ):
+        return verify(opened, Catalog(database), patience=0)
+
+
+def assert_found(root: Path, where: str, what: str) -> Finding:
+    """Exactly one finding: there, and that."""
+    (finding,) = verified(root).findings
+    assert finding.where == where
+    assert what in finding.what
+    assert finding.mend
+    return finding
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a JSON file in place, as a hand would."""
+    document = json.loads(path.read_bytes())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_archive_as_it_was_written_is_right(archive: Path) -> None:
+    """Nothing to say about three runs and a rejected file, and nothing changed by looking."""
+    before = contents(archive)
+
+    assert verified(archive) == Report(3, [])
+
+    assert contents(archive) == before
+
+
+@pytest.mark.parametrize("file", ["summary.json", "model_assessments.json", "recommendations.md"])
+def test_missing_file_is_found(archive: Path, file: str) -> None:
+    """A run has three files."""
+    (archive / SECOND / file).unlink()
+
+    assert_found(archive, SECOND, f"has no {file}")
+
+
+def test_changed_summary_is_found_by_its_hash(archive: Path) -> None:
+    """One byte is enough."""
+    path = archive / SECOND / "summary.json"
+    path.write_bytes(path.read_bytes() + b" ")
+
+    assert_found(archive, SECOND, "as recorded")
+
+
+def test_damaged_assessments_are_found(archive: Path) -> None:
+    """A file that was cut off is no judgement."""
+    path = archive / FIRST / "model_assessments.json"
+    path.write_bytes(path.read_bytes()[:-40])
+
+    assert_found(archive, FIRST, "model_assessments.json")
+
+
+def test_model_approved_by_hand_is_found(archive: Path) -> None:
+    """The summary's figures under the recorded policy must come to what is recorded."""
+
+    def approve(document: dict[str, Any]) -> None:
+        model = next(each for each in document["models"] if each["classification"] == "DROP")
+        model |= {"classification": "APPROVED", "flags": []}
+        document["approved_count"] += 1
+        document["dropped_count"] -= 1
+
+    edit(archive / SECOND / "model_assessments.json", approve)
+
+    finding = next(each for each in verified(archive).findings if "is recorded as APPROVED" in each.what)
+    assert finding.where == SECOND
+
+
+def test_counts_that_are_not_the_models_are_found(archive: Path) -> None:
+    """The counts are what people read first."""
+    edit(archive / THIRD / "model_assessments.json", lambda document: document.update(approved_count=99))
+
+    assert_found(archive, THIRD, "counts")
+
+
+def test_report_of_another_run_is_found(archive: Path) -> None:
+    """A report copied over another would send somebody to the wrong model."""
+    shutil.copy(archive / FIRST / "recommendations.md", archive / SECOND / "recommendations.md")
+
+    assert_found(archive, SECOND, "recommendations.md")
+
+
+def test_run_copied_under_another_name_is_found(archive: Path) -> None:
+    """It says itself what it is called."""
+    shutil.copytree(archive / FIRST, archive / "20260101_000000")
+
+    assert_found(archive, "20260101_000000", f"says it is {FIRST}")
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{}", b'{"schema_version": 1, "runs": []}'])
+def test_index_missing_or_damaged_is_found(archive: Path, data: bytes | None) -> None:
+    """An index that nobody wrote like this is no index."""
+    (archive / "index.json").unlink()
+    if data is not None:
+        (archive / "index.json").write_bytes(data)
+
+    assert_found(archive, "index.json", "missing")
+
+
+def test_edited_line_of_the_index_is_found(archive: Path) -> None:
+    """Deployment scripts read the index: what it says must be what the files say."""
+    path = archive / "index.json"
+    path.write_bytes(path.read_bytes().replace(b'"models":4', b'"models":5', 1))
+
+    assert_found(archive, FIRST, "its line in index.json")
+
+
+def test_run_moved_away_is_found_in_index_and_catalog(archive: Path) -> None:
+    """Both still name it."""
+    shutil.move(archive / SECOND, archive.parent / "elsewhere")
+
+    assert [(each.where, each.what) for each in verified(archive).findings] == [
+        (SECOND, "is in index.json and not there"),
+        (SECOND, "is in the catalog and not there"),
+    ]
+
+
+def test_catalog_with_another_figure_is_found(archive: Path) -> None:
+    """`history` and `approved` answer from it."""
+    with closing(Database(str(archive / ".state"), "")) as database, database.transaction():
+        database.connection.execute(
+            "UPDATE assessments SET fitness = fitness + 1 WHERE position = 2 AND run = ?", (run_key(SECOND),)
+        )
+
+    assert_found(archive, SECOND, "catalog has other figures")
+
+
+def test_catalog_that_lacks_a_run_is_found_and_reindex_mends_it(archive: Path) -> None:
+    """What a finding says mends it does."""
+    with closing(Database(str(archive / ".state"), "")) as database, database.transaction():
+        Catalog(database).remove([THIRD])
+
+    finding = assert_found(archive, THIRD, "is not in the catalog")
+
+    assert "modelwarden reindex" in finding.mend
+    assert modelwarden("reindex", "--archive", archive).returncode == 0
+    assert verified(archive).findings == []
+
+
+def test_marker_of_a_commit_that_died_is_found(archive: Path) -> None:
+    """Beside it nothing else is believed to be final."""
+    (archive / ".index.dirty").touch()
+
+    assert_found(archive, ".index.dirty", "did not end")
+
+
+def test_rejected_file_with_other_bytes_is_found(archive: Path) -> None:
+    """What was refused is kept as it was found."""
+    (shelf,) = (archive / "rejected").iterdir()
+    (shelf / "as_found").write_bytes(b"something else")
+
+    assert_found(archive, f"rejected/{shelf.name}", "other bytes")
+
+
+def test_foreign_things_in_the_archive_are_no_finding(archive: Path) -> None:
+    """People unzip things here."""
+    (archive / "notes.txt").write_text("mine")
+    (archive / "old runs").mkdir()
+
+    assert verified(archive).findings == []
+
+
+def test_run_of_the_python_api_is_right(tmp_path: Path) -> None:
+    """Whoever archived it."""
+    with TrainingArchiveManager(tmp_path) as manager:
+        manager.archive_training_run(flat_summary(timestamp=FIRST))
+
+    assert verified(tmp_path) == Report(1, [])
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[Path]:
+    """An archive whose daemon has a backlog."""
+    site = make_site(tmp_path)
+    with running_daemon("--config", site.config, log=site.log) as daemon:
+        for seed in range(300):
+            drop(encoded(random_summary(seed, models=2) | {"timestamp": None}), site.out, f"{seed}.json")
+        daemon.wait_for("run_archived", 20)
+        yield site.archive
+
+
+def test_verify_beside_a_busy_daemon_finds_nothing_wrong(busy: Path) -> None:
+    """A commit under way is waited for, and no lock is held."""
+    result = modelwarden("verify", "--archive", busy)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_command_says_what_is_wrong_and_exits_1(archive: Path) -> None:
+    """For a person a table, for a script JSON; the exit code for both."""
+    assert modelwarden("verify", "--archive", archive).returncode == 0
+    (archive / FIRST / "summary.json").write_bytes(b"{}")
+
+    shown, asked = modelwarden("verify", "--archive", archive), modelwarden("verify", "--archive", archive, "--json")
+
+    assert (shown.returncode, asked.returncode) == (1, 1)
+    assert FIRST in shown.stdout
+    assert "1 finding" in shown.stdout
+    document = json.loads(asked.stdout)
+    assert document["runs"] == 3
+    assert [finding["where"] for finding in document["findings"]] == [FIRST]
