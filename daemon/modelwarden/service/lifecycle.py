@@ -32,6 +32,7 @@ from modelwarden.pipeline import (
 from modelwarden.service.courier_process import CourierHandle
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
+from modelwarden.state.attempts import DEATHS_ALLOWED, Attempts
 
 BATCH_FILES: Final = 512
 """Most summaries in a batch: enough to keep all cores at work, and few enough to stop within a second or two."""
@@ -65,6 +66,7 @@ class Service:
         watch: hints about the roots.
         settling: when files are ready.
         pipeline: what becomes of them.
+        attempts: which files a process died over.
         courier: the process that delivers.
         notifier: systemd.
         wake: what the watch rings.
@@ -84,6 +86,7 @@ class Service:
         watch: Watch,
         settling: Settling,
         pipeline: Pipeline,
+        attempts: Attempts,
         courier: CourierHandle,
         notifier: Notifier,
         wake: Wake,
@@ -97,6 +100,7 @@ class Service:
         self._watch = watch
         self._settling = settling
         self._pipeline = pipeline
+        self._attempts = attempts
         self._courier = courier
         self._notifier = notifier
         self._wake = wake
@@ -268,10 +272,30 @@ class Service:
             if found is not None:
                 batch.append(found)
                 size += len(found.data)
-        if batch:
-            self._walk(batch)
+        suspects = [found for found in batch if self._deaths(found) is not None]
+        for found in suspects:
+            self._walk_alone(found)
+        if rest := [found for found in batch if found not in suspects]:
+            self._walk(rest)
+
+    def _deaths(self, found: Found) -> int | None:
+        return None if found.figures is None else self._attempts.deaths(found.path, found.figures)
+
+    def _walk_alone(self, found: Found) -> None:
+        """A process died while it worked on this file: alone it harms no other, and shows whose fault it was."""
+        deaths = self._deaths(found)
+        if deaths is None or deaths < DEATHS_ALLOWED:
+            self._walk([found])
+            return
+        error = RejectSummary(
+            f"modelwarden died {deaths} times while it worked on this file alone",
+            hint="a fault of modelwarden's: report it with the file; touched, the file is tried again",
+        )
+        self._reject(found.path, found.data, found.figures, error)
+        self._attempts.end(_files([found]))
 
     def _walk(self, batch: Sequence[Found]) -> None:
+        self._attempts.begin(_files(batch))
         try:
             outcomes: Sequence[Outcome] = self._pipeline.process(batch)
         except Exception:  # noqa: BLE001 - the one broad catch: our fault in one summary must not stop the others
@@ -281,6 +305,7 @@ class Service:
                     self._walk([found])
                 return
             outcomes = [Postponed(RetryLater("an error of modelwarden's own; see the log"))]
+        self._attempts.end(_files(batch))
         for found, outcome in zip(batch, outcomes, strict=True):
             self._conclude(found, outcome)
 
@@ -330,8 +355,11 @@ class Service:
             f"{figures[2]} bytes, more than max_bytes = {self._max_bytes}",
             hint="the file stays where it is; its first bytes are kept",
         )
+        self._reject(path, head, figures, error)
+
+    def _reject(self, path: str, data: bytes, figures: Figures | None, error: RejectSummary) -> None:
         try:
-            self._pipeline.reject(path, head, figures, error)
+            self._pipeline.reject(path, data, figures, error)
         except RetryLater as trouble:
             self._settling.again(path, time.monotonic() + LONGEST_TROUBLE_PAUSE)
             log.warning("postponed", path=show_path(path), reason=str(trouble))
@@ -380,6 +408,10 @@ class _stop_on_signals:  # noqa: N801 - reads as the statement it is
             self._service.look_around()
         else:
             self._service.request_stop()
+
+
+def _files(batch: Sequence[Found]) -> list[tuple[str, Figures]]:
+    return [(found.path, found.figures) for found in batch if found.figures is not None]
 
 
 def _modified(file: tuple[str, Figures]) -> int:

@@ -29,6 +29,7 @@ from modelwarden.service.courier_process import CourierProcess, NoCourier
 from modelwarden.service.lifecycle import Service
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
+from modelwarden.state.attempts import Attempts
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 
@@ -139,6 +140,7 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             Watch(roots, wake.ring),
             Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds),
             pipeline,
+            Attempts(state_dir),
             CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),
             Notifier(),
             wake,
