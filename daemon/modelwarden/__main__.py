@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from modelwarden.cli import asking, judging, running, upkeep
+from modelwarden.cli import asking, delivering, judging, running, upkeep
 from modelwarden.errors import ModelwardenError
 from modelwarden.service.logs import use_utf8
 
@@ -36,6 +36,9 @@ for command in (
     running.courier,
 ):
     app.command()(command)
+app.command("mute")(delivering.mute)
+app.command("notify-test")(delivering.notify_test)
+app.add_typer(delivering.outbox_commands, name="outbox")
 app.add_typer(upkeep.config_commands, name="config")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+import jiter
 from pydantic_core import to_json
 
 from modelwarden.archive.document import RunRecord, Source
@@ -35,8 +36,9 @@ from modelwarden.recording import Recorder
 from modelwarden.staging import DRAFTS, Candidate, StagedRun, Stager, Staging
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from modelwarden.state.expectations import Expectations
 from modelwarden.state.ledger import Dealt, Figures, Ledger
-from modelwarden.state.outbox import Outbox, Route
+from modelwarden.state.outbox import Event, Outbox, Route
 
 GROUP: Final = 64
 """Most runs that are published, indexed and recorded together: what that costs is paid once a group."""
@@ -133,6 +135,7 @@ class Pipeline:
         self.archive = archive
         self._recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
         self._clock = clock
+        self._owner = owner
         self._stager = Stager(archive.tree, policy, owner, host)
         self._crew = Crew(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
 
@@ -150,6 +153,11 @@ class Pipeline:
     def outbox(self) -> Outbox:
         """What is owed."""
         return self._recorder.outbox
+
+    @property
+    def expectations(self) -> Expectations:
+        """The folders that may not fall silent."""
+        return self._recorder.expectations
 
     def close(self) -> None:
         """End the threads and the workers."""
@@ -195,6 +203,14 @@ class Pipeline:
         changes.vanished = sorted(known.difference(names))
         self._recorder.expect(changes)
         return changes, self._recorder.record()
+
+    def announce(self, event: Event) -> None:
+        """Owe a problem's message. Raises RetryLater where the state file refuses."""
+        self._recorder.announce(event)
+
+    def owe(self, event: Event) -> None:
+        """The same inside the caller's transaction."""
+        self._recorder.owe(event)
 
     def forget(self, paths: Sequence[str]) -> None:
         """Let the ledger drop files that are gone."""
@@ -288,6 +304,14 @@ class Pipeline:
                         for item, outcome in zip(chunk, answer.result(), strict=True):
                             item.staging = outcome
 
+    def _is_ours(self, identity: str) -> bool:
+        """Whether this state's owner was the first to keep the rejected file, and so announces it."""
+        try:
+            kept = jiter.from_json(self.archive.tree.read_rejected(identity, "reason.json"))
+        except ValueError:
+            return True
+        return not isinstance(kept, dict) or kept.get("daemon_id", self._owner) == self._owner
+
     def _candidate(self, item: _Item, *, reserve: bool = False) -> Candidate:
         """What staging must know. A worker can't see what others reserve: its name is reserved here."""
         timestamp = self._timestamp(item.found)
@@ -351,7 +375,7 @@ class Pipeline:
         """One transaction for what became of them; what was archived is put on record."""
         if not items:
             return
-        self._recorder.record([dealt for item in items for dealt in _dealt(item)])
+        self._recorder.record([dealt for item in items for dealt in _dealt(item, self._clock())])
         for item in items:
             item.is_recorded = True
             if isinstance(item.outcome, Archived):
@@ -376,6 +400,7 @@ class Pipeline:
             "what": error.what,
             "hint": error.hint,
             "rejected_at": at,
+            "daemon_id": self._owner,
             "sha256": item.sha256,
             "size": len(item.found.data),
         }
@@ -383,8 +408,10 @@ class Pipeline:
             identity, {"as_found": item.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
         )
         text = f"{show_path(item.found.path)}\n{rejected.reason}\nkept in {folder}"
-        dealt = list(_dealt(_Item(item.found, item.sha256, outcome=rejected)))
-        new = self._recorder.reject(identity, at, source.path, rejected.reason, text, dealt)
+        dealt = list(_dealt(_Item(item.found, item.sha256, outcome=rejected), self._clock()))
+        new = self._recorder.reject(
+            identity, at, source.path, rejected.reason, text, dealt, ours=self._is_ours(identity)
+        )
         log.warning("summary_rejected", path=source.path, reason=rejected.reason, kept=folder, again=not new)
         return rejected
 
@@ -400,11 +427,22 @@ def _of_twin(first: Outcome | None) -> Outcome | None:
     return AlreadyArchived(first.run.timestamp) if isinstance(first, Archived) else first
 
 
-def _dealt(item: _Item) -> Sequence[Dealt]:
+_TICK_SECONDS: Final = 2.0
+"""The coarsest clock of a file system (FAT); others without fractions have one second."""
+
+
+def _is_too_young(figures: Figures, now: float) -> bool:
+    """Whether the file may change once more and look the same: its times have no fractions, and it just changed."""
+    return figures[4] % 1_000_000_000 == 0 and now - figures[4] / 1e9 < _TICK_SECONDS
+
+
+def _dealt(item: _Item, now: float) -> Sequence[Dealt]:
     """The ledger's row of an item that needs no more work; none for a summary handed over in memory."""
     path, _, figures = item.found
     if figures is None:
         return ()
+    if _is_too_young(figures, now):
+        figures = (*figures[:4], 0)  # known, and looked at once more by the next scan
     match item.outcome:
         case Archived(run):
             return (Dealt(path, figures, item.sha256, run.timestamp, None),)

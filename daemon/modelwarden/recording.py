@@ -13,6 +13,7 @@ from modelwarden.events import log
 from modelwarden.gate.assessment import Assessment
 from modelwarden.state.catalog import Catalog, CatalogRun, ModelRow, model_rows
 from modelwarden.state.database import Database
+from modelwarden.state.expectations import Expectations
 from modelwarden.state.ledger import Dealt, Ledger
 from modelwarden.state.outbox import Event, Kind, Outbox, Route
 
@@ -35,6 +36,7 @@ class Recorder:
         ledger: which files were dealt with.
         catalog: the runs and their assessments.
         outbox: what is owed.
+        expectations: the folders that may not fall silent.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Recorder:
         self.ledger = Ledger(database)
         self.catalog = Catalog(database)
         self.outbox = Outbox(database)
+        self.expectations = Expectations(database)
         self._database = database
         self._read = read
         self._routes = routes
@@ -87,19 +90,36 @@ class Recorder:
             self._vanished.clear()
         return owed
 
-    def reject(self, identity: str, at: str, path: str, reason: str, text: str, dealt: Sequence[Dealt]) -> bool:
+    def reject(
+        self, identity: str, at: str, path: str, reason: str, text: str, dealt: Sequence[Dealt], *, ours: bool = True
+    ) -> bool:
         """One transaction for a rejected file; False where the same bytes were rejected before.
+
+        Where another daemon of the same archive kept it first (not `ours`), that one announces it.
 
         Raises:
             RetryLater: the state file refused.
         """
         with self._database.transaction():
             new = self.ledger.reject(identity, at, path, reason)
-            if new:
+            if new and ours:
                 self._owe([Event(f"rejected:{identity}", Kind.REJECTED, (Kind.REJECTED,), None, text)])
             self.ledger.record(dealt)
         self.ledger.remember(dealt)
         return new
+
+    def announce(self, event: Event) -> int:
+        """Owe a problem's message, in a transaction of its own; return how many messages that is.
+
+        Raises:
+            RetryLater: the state file refused.
+        """
+        with self._database.transaction():
+            return self.owe(event)
+
+    def owe(self, event: Event) -> int:
+        """The same inside the caller's transaction."""
+        return self._owe([event])
 
     def forget(self, paths: Sequence[str]) -> None:
         """Let the ledger drop files that are gone."""
@@ -122,7 +142,10 @@ class Recorder:
     def _announce(self) -> int:
         if self._routes is None:
             return 0
-        owed = self._owe(_run_event(run) for run in self.catalog.unannounced())
+        choosy = any("*" not in route.symbols for route in self._routes)
+        owed = self._owe(
+            _run_event(run, self.catalog.classes(run.timestamp) if choosy else ()) for run in self.catalog.unannounced()
+        )
         self.catalog.mark_announced()
         return owed
 
@@ -151,6 +174,6 @@ def catalog_run(run: RunRecord) -> CatalogRun:
     )
 
 
-def _run_event(run: CatalogRun) -> Event:
+def _run_event(run: CatalogRun, models: Sequence[tuple[str, str]]) -> Event:
     topics = [classification for classification, count in run.counts.items() if count]
-    return Event(f"run:{run.sha256[:16]}", Kind.RUN, topics, run.timestamp, None)
+    return Event(f"run:{run.sha256[:16]}", Kind.RUN, topics, run.timestamp, None, models)

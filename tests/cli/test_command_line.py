@@ -30,6 +30,11 @@ COMMANDS = [
     ["verify"],
     ["reindex"],
     ["courier"],
+    ["mute"],
+    ["notify-test"],
+    ["outbox"],
+    ["outbox", "retry"],
+    ["outbox", "drop"],
     ["config"],
     ["config", "check"],
 ]
@@ -85,7 +90,7 @@ def test_help_fits_a_terminal_of_80_columns(words: list[str]) -> None:
 def test_help_lists_every_command_with_a_whole_sentence() -> None:
     """`modelwarden --help` is the table of contents: a line a command, none cut off."""
     result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
-    listed = re.findall(r"^  (\w+)  +(.+)$", result.output.partition("Commands:")[2], re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+)  +(.+)$", result.output.partition("Commands:")[2], re.MULTILINE)
     assert [name for name, _ in listed] == [words[0] for words in COMMANDS if len(words) == 1]
 
 

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from modelwarden.courier.digest import (
     MODELS_NAMED,
-    REPEAT_MARK,
     RUNS_NAMED,
+    Message,
     RunNews,
     many_runs_message,
+    problem_message,
     rejected_message,
     run_message,
 )
+from modelwarden.courier.page import LONGEST_TEXT, LONGEST_TITLE, REPEAT_MARK, size
 from modelwarden.gate.policy import ModelGatingConfig
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
 
@@ -27,14 +29,17 @@ TAIL = ["host: trainer-7", "report: /training_archives/20241224_153000/recommend
 
 
 def news_of(
-    summary: Mapping[str, Any], timestamp: str = "20241224_153000", config: ModelGatingConfig | None = None
+    summary: Mapping[str, Any],
+    timestamp: str = "20241224_153000",
+    config: ModelGatingConfig | None = None,
+    host: str = "trainer-7",
 ) -> RunNews:
     """What the courier would know of an archived run."""
     run, assessments = judged_run(summary, timestamp=timestamp, config=config)
     return RunNews(
         timestamp=timestamp,
         run_name=run.run_name,
-        host=run.archived_by,
+        host=host,
         report=f"/training_archives/{timestamp}/recommendations.md",
         counts=run.counts,
         policy=run.policy,
@@ -52,13 +57,23 @@ def lines_about(news: RunNews, on: tuple[str, ...] = ALL) -> list[str]:
     return [line for line in run_message(news, on).body.splitlines() if line.startswith("- ")]
 
 
-def test_run_message_title_has_the_three_counts_and_the_run() -> None:
+def test_run_message_title_has_the_three_counts_the_run_and_the_host() -> None:
     """The line that a phone shows says it all."""
     models = {f"A{index}": GOOD for index in range(3)}
     models |= {f"R{index}": MIDDLING for index in range(5)}
     models |= {f"D{index}": BAD for index in range(42)}
     title = run_message(news_of(flat_summary(models)), ALL).title
-    assert title == "APPROVED 3 · REVIEW 5 · DROP 42: run 20241224_153000"
+    assert title == "APPROVED 3 · REVIEW 5 · DROP 42: run 20241224_153000 (trainer-7)"
+
+
+def test_run_message_title_of_a_host_with_a_long_name_is_cut_and_the_text_has_it_whole() -> None:
+    """Counts and run are never crowded out."""
+    news = news_of(flat_summary(), host=f"{'trainer-' * 20}7")
+    message = run_message(news, ALL, repeated=True)
+    assert message.title.startswith("(possible repeat) APPROVED 1 · REVIEW 1 · DROP 1: run 20241224_153000 (trainer-")
+    assert message.title.endswith("…)")
+    assert size(message.title) == LONGEST_TITLE
+    assert f"host: {news.host}" in message.body.splitlines()
 
 
 @pytest.mark.parametrize("on", [(), ("APPROVED",), ("APPROVED", "DROP"), ALL])
@@ -192,9 +207,10 @@ def test_message_that_may_be_a_repeat_says_so_in_its_title(repeated: bool) -> No
         (run_message(news, ALL), run_message(news, ALL, repeated=repeated)),
         (many_runs_message([news, news], ALL), many_runs_message([news, news], ALL, repeated=repeated)),
         (rejected_message(["x"]), rejected_message(["x"], repeated=repeated)),
+        (problem_message(["x"]), problem_message(["x"], repeated=repeated)),
     ):
         assert again.title == (f"(possible repeat) {once.title}" if repeated else once.title)
-        assert again.body == once.body
+        assert again[1:] == once[1:]
     assert REPEAT_MARK == "(possible repeat) "
 
 
@@ -203,27 +219,63 @@ def test_many_runs_message_stands_for_all_of_them() -> None:
     first = news_of(flat_summary(), "20241224_153000")
     second = news_of(flat_summary({"AAPL": GOOD, "MSFT": BAD}), "20241225_153000")
     message = many_runs_message([first, second], ("APPROVED",))
-    assert message.title == "APPROVED 2 · REVIEW 1 · DROP 2: 2 runs"
+    assert message.title == "APPROVED 2 · REVIEW 1 · DROP 2: 2 runs (trainer-7)"
     assert message.body.splitlines() == [
         "APPROVED (2)",
-        "- GOOD (20241224_153000)",
-        "- AAPL (20241225_153000)",
+        "- GOOD: run 20241224_153000",
+        "- AAPL: run 20241225_153000",
         "",
-        "Runs",
-        "- 20241224_153000: APPROVED 1 · REVIEW 1 · DROP 1",
-        "- 20241225_153000: APPROVED 1 · REVIEW 0 · DROP 1",
+        "Runs (2)",
+        "- 20241224_153000: APPROVED 1, REVIEW 1, DROP 1",
+        "- 20241225_153000: APPROVED 1, REVIEW 0, DROP 1",
+        "",
+        "host: trainer-7",
+        "reports: /training_archives/RUN/recommendations.md",
     ]
 
 
+def test_many_runs_message_names_the_approved_models_of_all_runs_before_any_other() -> None:
+    """What may be deployed comes first, with the checkpoint to take, whichever run it is of."""
+    first = news_of(flat_summary({"BAD": BAD, "SOSO": MIDDLING}), "20241224_153000")
+    declined = {**GOOD, "fitness_history": [0.5, 0.99, 0.91]}
+    second = news_of(flat_summary({"AAPL": declined}, validation_interval=50), "20241225_153000")
+    body = many_runs_message([first, second], ALL).body
+    assert [line for line in body.splitlines() if line.startswith("- ")][:3] == [
+        "- AAPL: run 20241225_153000, use checkpoint 100 instead of the last",
+        "- SOSO: run 20241224_153000",
+        "- BAD: run 20241224_153000",
+    ]
+
+
+def test_many_runs_message_of_several_hosts_names_the_host_of_each_run() -> None:
+    """One state file's runs are one host's, but for a host that was renamed."""
+    news = [news_of(flat_summary({"A": GOOD}), f"2024122{day}_153000", host=f"trainer-{day}") for day in (4, 5)]
+    message = many_runs_message(news, ())
+    assert message.title == "APPROVED 2 · REVIEW 0 · DROP 0: 2 runs (2 hosts)"
+    assert message.body.splitlines()[1] == "- 20241224_153000: APPROVED 1, REVIEW 0, DROP 0, host trainer-4"
+    assert "host:" not in message.body
+
+
+def test_many_runs_message_of_one_run_still_names_it() -> None:
+    """The other messages that it stands for are of another kind."""
+    message = many_runs_message([news_of(flat_summary())], ("APPROVED",))
+    assert message.body.splitlines()[:2] == ["APPROVED (1)", "- GOOD: run 20241224_153000"]
+
+
 def test_many_runs_message_of_many_runs_is_cut_with_counts() -> None:
-    """A thousand runs after a week of downtime fit one message."""
-    news = [news_of(flat_summary(), f"20241224_{index:06d}") for index in range(RUNS_NAMED + 5)]
+    """A thousand runs after a week of downtime fit one message, and the approved models are cut last."""
+    news = [news_of(flat_summary(), f"20241224_{index:06d}") for index in range(1000)]
     message = many_runs_message(news, ALL)
-    assert message.title == "APPROVED 25 · REVIEW 25 · DROP 25: 25 runs"
-    assert message.body.count("… and 5 more") == 4
-    for heading in ("APPROVED (25)", "REVIEW (25)", "DROP (25)"):
-        assert heading in message.body
-    assert len([line for line in message.body.splitlines() if line.startswith("- ")]) == 4 * RUNS_NAMED
+    assert message.title == "APPROVED 1000 · REVIEW 1000 · DROP 1000: 1000 runs (trainer-7)"
+    named = {}
+    for block in message.body.split("\n\n")[:-1]:
+        heading, *lines, left_out = block.splitlines()
+        named[heading] = len(lines)
+        assert left_out == f"… and {1000 - len(lines)} more"
+    assert list(named) == ["APPROVED (1000)", "REVIEW (1000)", "DROP (1000)", "Runs (1000)"]
+    assert named["APPROVED (1000)"] == RUNS_NAMED
+    assert min(named.values()) >= RUNS_NAMED - 5
+    assert size(message.body) <= LONGEST_TEXT
 
 
 def test_rejected_message_of_one_file_has_its_text() -> None:
@@ -242,12 +294,45 @@ def test_rejected_message_of_many_files_is_cut_with_a_count() -> None:
     assert message.body.split("\n\n") == [*texts[:MODELS_NAMED], "… and 3 more"]
 
 
+def test_rejected_message_says_the_host_where_it_is_given() -> None:
+    """A team with many training hosts sees on the phone where to look."""
+    assert rejected_message(["x"], host="trainer-7").title == "REJECTED: a summary (trainer-7)"
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("/archive: no space left\nwaiting since 04:12", "PROBLEM: /archive: no space left (trainer-7)"),
+        ("\n no summary for 26 h \nlast one: x", "PROBLEM: no summary for 26 h (trainer-7)"),
+        ("", "PROBLEM: no details (trainer-7)"),
+        ("a\rb", "PROBLEM: a (trainer-7)"),
+    ],
+)
+def test_problem_message_has_its_first_line_in_the_title(text: str, title: str) -> None:
+    """What is wrong and where is on the lock screen; the text has the rest."""
+    message = problem_message([text], host="trainer-7")
+    assert message.title == title
+    assert message.body.split("\n") == text.replace("\r", "\\u000d").split("\n")
+
+
+def test_problem_message_of_several_is_counted() -> None:
+    """The title has the count, the text has each."""
+    message = problem_message(["no space left", "the watch was lost"])
+    assert message.title == "PROBLEM: 2 reports"
+    assert message.body == "no space left\n\nthe watch was lost"
+
+
+def test_message_without_html_is_one() -> None:
+    """What is made by hand, such as a test message, need have none."""
+    assert Message("title", "body").html == ""
+
+
 @pytest.mark.parametrize("symbol", ["<!channel>", "*bold*", "{x} %s", "日経 \N{ROCKET}", "[a](b)"])
 def test_message_shows_a_symbol_as_it_is(symbol: str) -> None:
     """The text is plain: nothing is escaped here, and nothing is a format."""
     news = news_of(flat_summary({symbol: GOOD}))
     assert f"- {symbol}: fitness" in run_message(news, ALL).body
-    assert f"- {symbol} (20241224_153000)" in many_runs_message([news, news], ALL).body
+    assert f"- {symbol}: run 20241224_153000" in many_runs_message([news, news], ALL).body
 
 
 @pure
@@ -255,12 +340,18 @@ def test_message_shows_a_symbol_as_it_is(symbol: str) -> None:
 def test_run_message_of_any_run_names_every_model_asked_for_or_counts_it(
     seed: int, models: int, asked: set[str]
 ) -> None:
-    """Nobody is left out without being counted, nobody is named twice, and the message stays short."""
+    """Nobody is left out without being counted, nobody is named twice, and the message keeps its length."""
     news = news_of(random_summary(seed, models=models, points=4))
     body = run_message(news, asked).body
-    for classification, count in news.counts.items():
-        assert (f"{classification} ({count})" in body) is (classification in asked and count > 0)
-    named = [line.split(":")[0].removeprefix("- ") for line in body.splitlines() if line.startswith("- ")]
-    assert len(named) == len(set(named))
-    assert len(named) == sum(min(news.counts[each], MODELS_NAMED) for each in news.counts if each in asked)
-    assert len(body) < 10_000
+    *lists, _ = body.split("\n\n")
+    assert len(lists) == sum(news.counts[each] > 0 for each in news.counts if each in asked)
+    for classification, block in zip(
+        [each for each in news.counts if each in asked and news.counts[each]], lists, strict=True
+    ):
+        heading, *lines = block.splitlines()
+        assert heading == f"{classification} ({news.counts[classification]})"
+        named = [line for line in lines if line.startswith("- ")]
+        assert len({line.split(":")[0] for line in named}) == len(named) <= MODELS_NAMED
+        left_out = news.counts[classification] - len(named)
+        assert lines[len(named) :] == ([f"… and {left_out} more"] if left_out else [])
+    assert size(body) <= LONGEST_TEXT

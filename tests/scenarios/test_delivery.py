@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from servers import Answer, HttpServer, SmtpServer, http_server, smtp_server, un
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
 
 SECRET = "c4nary-s3cret"
+HOST = socket.gethostname()
 NEWS = ("APPROVED", "DROP", "REJECTED")
 
 
@@ -77,9 +79,9 @@ def test_digest_arrives_whole_and_holds_what_was_asked_for(newsroom: Newsroom) -
     models = {"ROCKET🚀": GOOD, "SOSO": MIDDLING, "ÄÖÜ": BAD}
     drop(encoded(flat_summary(models, timestamp="20240101_000001", run_name="Nachtlauf für Ömer")), newsroom.site.out)
     (message,) = until(
-        lambda: [each for each in newsroom.team.accepted if each.title.endswith("run 20240101_000001")], "the digest"
+        lambda: [each for each in newsroom.team.accepted if "run 20240101_000001" in each.title], "the digest"
     )
-    assert message.title == "APPROVED 1 · REVIEW 1 · DROP 1: run 20240101_000001"
+    assert message.title == f"APPROVED 1 · REVIEW 1 · DROP 1: run 20240101_000001 ({HOST})"
     models_told = [line.split(":")[0] for line in message.text.splitlines() if line.startswith("- ")]
     assert models_told == ["- ROCKET🚀", "- ÄÖÜ"]
     assert "run name: Nachtlauf für Ömer" in message.text
@@ -87,7 +89,10 @@ def test_digest_arrives_whole_and_holds_what_was_asked_for(newsroom: Newsroom) -
     assert "ROCKET🚀" in Path(report).read_text(encoding="utf-8")
     (mail,) = until(lambda: newsroom.mail.mails, "the mail")
     assert mail["Subject"] == message.title
-    assert [line.split(":")[0] for line in mail.get_content().splitlines() if line.startswith("- ")] == ["- SOSO"]
+    page = mail.get_body(("html",))
+    assert page is not None
+    assert "SOSO" in page.get_content()
+    assert "ROCKET" not in page.get_content()
     assert newsroom.mail.logins == [("warden", SECRET)]
 
 
@@ -145,7 +150,7 @@ def test_restarts_send_nothing_again_and_leave_no_courier_behind(tmp_path: Path)
                 until(partial(_has_accepted, server, number + 1), f"the message of run {number}")
                 daemon.stop(end)
                 until(partial(_has_ended, daemon.events("courier_started")[-1]["pid"]), "the courier has ended")
-        told = [f"APPROVED 1 · REVIEW 0 · DROP 0: run 2024010{number}_000000" for number in range(1, 5)]
+        told = [f"APPROVED 1 · REVIEW 0 · DROP 0: run 2024010{number}_000000 ({HOST})" for number in range(1, 5)]
         assert sorted(server.titles()) == sorted(["REJECTED: a summary", *told])
         assert [row["status"] for row in outbox_of(site.state)] == ["delivered"] * 5
 
@@ -221,8 +226,8 @@ def test_what_was_owed_while_no_courier_ran_is_one_message(tmp_path: Path) -> No
         drained = modelwarden("courier", "--drain", "--config", site.config)
         assert drained.returncode == 0, drained.stderr
         (message,) = server.accepted
-        assert message.title == "(possible repeat) APPROVED 4 · REVIEW 0 · DROP 0: 4 runs"
-        assert all(f"SYM{number} (2024010{number + 1}_000000)" in message.text for number in range(4))
+        assert message.title == f"(possible repeat) APPROVED 4 · REVIEW 0 · DROP 0: 4 runs ({HOST})"
+        assert all(f"SYM{number}: run 2024010{number + 1}_000000" in message.text for number in range(4))
         assert {row["status"] for row in outbox_of(site.state)} == {"delivered"}
 
 
@@ -232,7 +237,7 @@ def test_run_once_delivers_before_it_ends(tmp_path: Path) -> None:
         site = make_site(tmp_path, destination("team", server.url(), *NEWS))
         drop(run_of("FIRST"), site.out)
         assert modelwarden("run", "--once", "--config", site.config).returncode == 0
-        assert server.titles() == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000"]
+        assert server.titles() == [f"APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000 ({HOST})"]
         drop(run_of("SECOND"), site.out)
         server.answer = 500
         assert modelwarden("run", "--once", "--config", site.config).returncode == 1
@@ -267,5 +272,5 @@ def test_courier_uses_the_settings_of_its_daemon(tmp_path: Path) -> None:
         }
         result = modelwarden("run", "--once", "--watch", site.out, "--archive", site.archive, env=env)
         assert result.returncode == 0, result.stderr
-        assert server.titles() == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000"]
+        assert server.titles() == [f"APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000 ({HOST})"]
     assert not (tmp_path / "elsewhere").exists()

@@ -186,6 +186,7 @@ approved_min_fitness = "high"
 digest_above = 0
 [[notify.destination]]
 name = "te/am"
+url = ""
 [log]
 level = "loud"
 format = "xml"

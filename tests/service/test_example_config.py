@@ -99,7 +99,18 @@ def test_example_differs_from_the_defaults_only_where_a_line_is_not_commented_ou
     }
 
 
-@pytest.mark.parametrize(("table", "name"), sorted(set(commented()) - {("notify.destination", "name")}))
+SHOWN_ONLY = {
+    # A setting without a default: what stands there is an example.
+    ("notify.destination", "name"),
+    ("notify.destination", "fallback"),
+    ("watch", "expect_every"),
+    # Instead of `url`, whose line stands above them.
+    ("notify.destination", "url_file"),
+    ("notify.destination", "url_credential"),
+}
+
+
+@pytest.mark.parametrize(("table", "name"), sorted(set(commented()) - SHOWN_ONLY))
 def test_commented_setting_is_accepted_and_is_the_default(tmp_path: Path, table: str, name: str) -> None:
     """A comment that shows a default shows the true one, and commenting it in changes nothing."""
     needed = [("notify.destination", "name"), ("notify.destination", "url")] if table == "notify.destination" else []
@@ -112,6 +123,25 @@ def test_commented_setting_is_accepted_and_is_the_default(tmp_path: Path, table:
         assert value == state_dir_of(settings.archive_dir, None)
     else:
         assert value == value_at(Settings(watch=(WatchTable(path="x"),)), table, name)
+
+
+@pytest.mark.parametrize("name", ["url_file", "url_credential"])
+def test_other_place_of_a_url_is_accepted_instead_of_it(tmp_path: Path, name: str) -> None:
+    """One of the three, and it is known by its name."""
+    settings = loaded(tmp_path, uncommented(("notify.destination", "name"), ("notify.destination", name)))
+
+    assert settings.notify.destination[0].url is None
+    assert getattr(settings.notify.destination[0], name).endswith("team" if name == "url_credential" else "team.url")
+
+
+def test_expectation_and_fallback_are_read_as_they_are_shown(tmp_path: Path) -> None:
+    """Times are written as people write them."""
+    shown = [("watch", "expect_every"), *(("notify.destination", name) for name in ("name", "url", "fallback"))]
+    text = uncommented(*shown).replace("[log]", '[[notify.destination]]\nname = "mail"\nurl = "json://b"\n[log]')
+    settings = loaded(tmp_path, text)
+
+    assert settings.watch[0].expect_every == 26 * 3600
+    assert settings.notify.destination[0].fallback == "mail"
 
 
 def test_every_setting_of_the_model_is_in_the_example() -> None:
@@ -128,7 +158,8 @@ def test_every_setting_of_the_model_is_in_the_example() -> None:
 def test_everything_commented_in_at_once_is_accepted(tmp_path: Path) -> None:
     """All of the example together is one valid configuration, its destination one that Apprise understands."""
     path = tmp_path / "config.toml"
-    path.write_text(uncommented(*commented()), encoding="utf-8")
+    instead = {("notify.destination", name) for name in ("url_file", "url_credential", "fallback")}
+    path.write_text(uncommented(*set(commented()) - instead), encoding="utf-8")
     path.chmod(0o600)
     result = modelwarden("config", "check", path)
     assert (result.returncode, result.stderr) == (0, "")

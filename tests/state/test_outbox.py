@@ -202,7 +202,6 @@ def test_failed_message_is_due_when_its_pause_is_over(database: Database, outbox
     outbox.failed(rows, "HTTP 500", NOW + 60)
 
     assert due(outbox, NOW + 59.9) == []
-    assert outbox.next_due() == NOW + 60
     assert [(row.attempts, row.repeated) for row in due(outbox, NOW + 60)] == [(1, False)]
 
 
@@ -278,17 +277,6 @@ def test_due_messages_come_oldest_first(database: Database, outbox: Outbox) -> N
         owe(database, event)
 
     assert [row.event for row in due(outbox)] == [event.id for event in events]
-
-
-def test_next_due_is_none_where_nothing_is_pending(database: Database, outbox: Outbox) -> None:
-    """An idle courier has nothing to wake for; what is sending, done or dead does not count."""
-    assert outbox.next_due() is None
-    owe(database, RUN)
-    assert outbox.next_due() == NOW
-
-    outbox.delivered(due(outbox))
-
-    assert outbox.next_due() is None
 
 
 def test_counts_have_every_status(outbox: Outbox) -> None:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from modelwarden import durable
 from modelwarden.errors import RetryLater
@@ -84,7 +84,7 @@ class IndexFile:
                     durable.write_tail(spare, self._spare, *content_from(min(true_lines, spare_lines)))
                 swapped = durable.swap_or_rename(self._spare, self.path)
         except BaseException:
-            durable.remove_if_there(self._spare)
+            self.drop_spare()
             raise
         durable.sync_folder(os.path.dirname(self.path))
         self._spare_lines = true_lines if swapped and self._takes_turns else None
@@ -93,7 +93,8 @@ class IndexFile:
     def drop_spare(self) -> None:
         """Remove the spare: the process ends, or index.json was changed by somebody else."""
         self._spare_lines = None
-        durable.remove_if_there(self._spare)
+        with suppress(RetryLater):  # the next write must remove it, and says so where it can't
+            durable.remove_if_there(self._spare)
 
 
 @contextmanager

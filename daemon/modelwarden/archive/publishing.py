@@ -284,7 +284,7 @@ class Archive:
             raise RetryLater(f"can't write ({error.strerror})", where=self._marker) from error
 
     def _remove_marker(self) -> None:
-        with suppress(OSError):  # staying costs one comparison, no more
+        with suppress(RetryLater):  # staying costs one comparison, no more
             durable.remove_if_there(self._marker)
 
 

@@ -183,7 +183,8 @@ class Tree:
     def keep_rejected(self, identity: str, files: Mapping[str, bytes]) -> str:
         """Keep a rejected file's bytes and reason under `rejected/`; return the folder.
 
-        The same identity again keeps what is there. Raises RetryLater where the disk refuses.
+        The same identity again keeps what is there: see `read_rejected` for whose it is. Raises RetryLater where the
+        disk refuses.
         """
         shelf = os.path.join(self.root, REJECTED)
         target = os.path.join(shelf, identity)
@@ -198,6 +199,14 @@ class Tree:
             self.discard(folder)
         durable.sync_folder(shelf)
         return target
+
+    def read_rejected(self, identity: str, file: str) -> bytes:
+        """The bytes of a rejected file's file; b"" where there is none or it can't be read."""
+        try:
+            with open(os.path.join(self.root, REJECTED, identity, file), "rb") as stream:
+                return stream.read()
+        except OSError:
+            return b""
 
     def path_of(self, name: str) -> str:
         """Where the run of this name is, or would be."""

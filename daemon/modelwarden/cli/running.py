@@ -5,7 +5,7 @@ import select
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -18,6 +18,12 @@ from modelwarden.service.wiring import destinations_of, only_courier, open_couri
 
 POLL_SECONDS: Final = 1.0
 """How often the courier looks for what is owed; the look is one indexed query."""
+
+SENDING_POLL_SECONDS: Final = 0.05
+"""The same while a message is under way."""
+
+STOP_SECONDS: Final = 3.0
+"""How long a courier that stops waits for what is under way; less than its parent waits before it kills it."""
 
 DRAIN_SECONDS: Final = 120.0
 """How long `run --once` lets the courier deliver before it leaves the rest owed."""
@@ -78,17 +84,25 @@ def courier(
         deliveries.recover()
         log.info("courier_ready", destinations=[each.name for each in settings.notify.destination])
         while True:
-            deliveries.deliver_due()
-            if deliveries.hung:
+            deliveries.step()
+            if deliveries.hung and not deliveries.is_sending():
                 # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
                 log.warning("courier_gives_way", reason="a send hung past its deadline")
-                sys.stderr.flush()
-                os._exit(START_AGAIN)
-            if drain:
+                _exit_now(START_AGAIN)
+            if drain and not deliveries.is_sending() and not deliveries.is_paced():
                 raise typer.Exit(SOMETHING_LEFT if deliveries.pending() else 0)
-            if stop.within(POLL_SECONDS):
+            if stop.within(SENDING_POLL_SECONDS if deliveries.is_sending() else POLL_SECONDS):
                 break
-    log.info("courier_stopped")
+        deliveries.finish(STOP_SECONDS)
+        log.info("courier_stopped")
+        if deliveries.is_sending():  # sent again by the next courier, as a possible repeat
+            _exit_now(0)
+
+
+def _exit_now(code: int) -> NoReturn:
+    """End without waiting for threads that send."""
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class _Stop:

@@ -1,31 +1,46 @@
 """The delivery loop: take what is due, send it, record what came of it.
 
 The rule: `sending` is on disk before a send begins and its result right after, so a crash repeats a message (and says
-so) and never loses one. A process in which a send hangs past its deadline ends itself: its parent starts another.
+so) and never loses one. Each destination has a lane of its own: one that hangs holds up no other. A process in which a
+send hangs past its deadline ends itself: its parent starts another.
 """
 
-import random
 import time
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Final
 
-from modelwarden.courier.destinations import Destination, NotSent, Sent, TimedOut
+from modelwarden.courier.destinations import Delivery, Destination, NotSent, Sent, TimedOut
 from modelwarden.courier.digest import (
     Message,
     RunNews,
     many_runs_message,
+    problem_message,
     rejected_message,
     run_message,
 )
+from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket
 from modelwarden.events import log
+from modelwarden.gate.assessment import count_by_classification
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Kind, Outbox, Owed
+from modelwarden.state.outbox import Kind, Outbox, Owed, is_chosen
 
-FIRST_PAUSE: Final = 5.0
-LONGEST_PAUSE: Final = 900.0
-"""Seconds between tries: full jitter over an exponential from 5 s to 15 min."""
+OVERTIME: Final = 2.0
+"""Seconds past its own timeout after which a send counts as hung."""
+
+
+@dataclass
+class _Lane:
+    """The way to one destination: at most one message at a time."""
+
+    destination: Destination
+    bucket: TokenBucket = field(default_factory=TokenBucket)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    rows: list[Owed] = field(default_factory=list)  # of the message under way; none: the lane is free
+    overdue_at: float = 0.0  # monotonic: when the send under way counts as hung
 
 
 class Courier:
@@ -38,6 +53,9 @@ class Courier:
         digest_above: more messages than this owed to one destination at once become one.
         send_timeout: seconds for one send.
         clock: seconds since the epoch.
+
+    Attributes:
+        hung: whether a send still runs past its deadline: let what else is under way end, then end the process.
     """
 
     def __init__(
@@ -52,11 +70,12 @@ class Courier:
     ) -> None:
         self._outbox = Outbox(database)
         self._catalog = Catalog(database)
-        self._destinations = {destination.name: destination for destination in destinations}
+        self._lanes = {destination.name: _Lane(destination) for destination in destinations}
         self._report_path = report_path
         self._digest_above = digest_above
         self._send_timeout = send_timeout
         self._clock = clock
+        self._ended: SimpleQueue[tuple[_Lane, Delivery]] = SimpleQueue()
         self.hung = False
 
     def recover(self) -> None:
@@ -65,96 +84,182 @@ class Courier:
         if count:
             log.warning("sends_repeated", count=count, reason="an earlier courier ended during a send")
 
-    def deliver_due(self) -> int:
-        """Send everything that is due now; return how many rows were delivered.
+    def step(self) -> int:
+        """Record the sends that ended and begin those that may; return how many messages were delivered.
 
-        Afterwards `hung` tells whether a send still runs past its deadline: end the process then.
+        Never waits for a destination.
         """
-        due = self._outbox.due(self._clock(), list(self._destinations))
-        moot = [row for row in due if row.kind is Kind.RUN and row.run_timestamp is None]
-        if moot:
-            self._outbox.suppress(moot, "the run is no longer in the archive")
-            due = [row for row in due if row not in moot]
-        delivered = 0
-        for name, owed in groupby(sorted(due, key=lambda row: (row.destination, row.id)), lambda row: row.destination):
-            delivered += self._deliver_to(self._destinations[name], list(owed))
+        delivered = self._record_ended()
+        self._give_up_overdue()
+        if not self.hung:
+            for lane in self._lanes.values():
+                if not lane.rows:
+                    self._begin_next(lane)
         return delivered
+
+    def deliver_due(self) -> int:
+        """Send everything that may be sent now, to the end; return how many messages were delivered."""
+        delivered = self.step()
+        while self.is_sending():
+            self._wait_for_an_end(float("inf"))
+            delivered += self.step()
+        return delivered
+
+    def is_sending(self) -> bool:
+        """Whether a message is under way, in any lane, that did not hang."""
+        return any(lane.rows for lane in self._lanes.values())
+
+    def is_paced(self) -> bool:
+        """Whether something could be sent now, but for the pace of its destination."""
+        return any(not lane.rows and self._sendable(lane) for lane in self._lanes.values())
+
+    def finish(self, seconds: float) -> None:
+        """Begin nothing more, and let what is under way end, for so long at most."""
+        end = time.monotonic() + seconds
+        while self.is_sending() and time.monotonic() < end:
+            self._wait_for_an_end(end)
+            self._record_ended()
 
     def pending(self) -> int:
         """How many messages are still owed to configured destinations now."""
-        return len(self._outbox.due(float("inf"), list(self._destinations)))
+        return len(self._outbox.due(float("inf"), list(self._lanes)))
 
-    def _deliver_to(self, destination: Destination, owed: list[Owed]) -> int:
+    def _record_ended(self) -> int:
         delivered = 0
-        bundles = [owed] if len(owed) > self._digest_above else [[row] for row in owed]
-        for position, bundle in enumerate(bundles):
-            for kind in Kind:
-                rows = [row for row in bundle if row.kind is kind]
-                if not rows:
-                    continue
-                if not self._send(destination, rows):
-                    # What waits behind it would fail alike: one try a pause, not one a message.
-                    self._put_off(destination, [row for later in bundles[position + 1 :] for row in later])
-                    return delivered
-                delivered += len(rows)
-        return delivered
+        while True:
+            try:
+                lane, outcome = self._ended.get_nowait()
+            except Empty:
+                return delivered
+            if lane.rows:  # else it was given up before
+                delivered += self._record(lane, outcome)
 
-    def _send(self, destination: Destination, rows: list[Owed]) -> bool:
-        message = self._compose(destination, rows)
+    def _wait_for_an_end(self, until: float) -> None:
+        """Until a send ends or is overdue, or that moment of the monotonic clock comes."""
+        overdue_at = min(lane.overdue_at for lane in self._lanes.values() if lane.rows)
+        wait = min(overdue_at, until) - time.monotonic()
+        try:
+            self._ended.put(self._ended.get(timeout=max(0.001, wait)))
+        except Empty:
+            return
+
+    def _give_up_overdue(self) -> None:
+        for lane in self._lanes.values():
+            if lane.rows and time.monotonic() > lane.overdue_at:
+                self._record(lane, TimedOut(f"no end after {self._send_timeout:g} s"))
+
+    def _sendable(self, lane: _Lane) -> list[Owed]:
+        """What the lane's destination is owed and may be tried now, oldest first."""
+        now = self._clock()
+        if not lane.breaker.lets_through(now) or now < self._outbox.muted_until(lane.destination.name):
+            return []
+        due = self._outbox.due(now, [lane.destination.name], LONGEST_PAUSE)
+        return [row for row in due if not self._is_moot(row)]
+
+    def _begin_next(self, lane: _Lane) -> None:
+        """Begin to send what the lane's destination is owed next, where it may be written to now."""
+        due = self._sendable(lane)
+        if not due or not lane.bucket.take(self._clock()):
+            return
+        stands_for_all = len(due) > self._digest_above
+        rows = [row for row in due if row.kind is due[0].kind] if stands_for_all else due[:1]
+        message = self._compose(lane.destination, rows)
         self._outbox.sending(rows)
-        outcome = destination.send(message, self._send_timeout)
-        events = [row.event for row in rows]
+        lane.rows, lane.overdue_at = rows, time.monotonic() + self._send_timeout + OVERTIME
+        # A thread of its own and no pool: one that hangs must not hold up another, nor the process's end.
+        Thread(target=self._send, args=(lane, message), name="send", daemon=True).start()
+
+    def _send(self, lane: _Lane, message: Message) -> None:
+        """On the lane's thread: nothing but the send."""
+        try:
+            outcome = lane.destination.send(message, self._send_timeout)
+        except Exception as error:  # noqa: BLE001 - a library's fault in one send must not end its lane
+            outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"))
+        self._ended.put((lane, outcome))
+
+    def _is_moot(self, row: Owed) -> bool:
+        """Whether there is nothing left to say; it is recorded then."""
+        if row.kind is Kind.RUN and row.run_timestamp is None:
+            self._outbox.suppress([row], "the run is no longer in the archive")
+            return True
+        return False
+
+    def _record(self, lane: _Lane, outcome: Delivery) -> int:
+        """Record what came of the message under way; how many were delivered with it."""
+        rows, lane.rows = lane.rows, []
+        name, events = lane.destination.name, [row.event for row in rows]
         match outcome:
             case Sent():
+                lane.breaker.succeeded()
                 self._outbox.delivered(rows)
-                log.info("message_delivered", destination=destination.name, events=events)
-                return True
+                log.info("message_delivered", destination=name, events=events)
+                return len(rows)
             case NotSent(error) | TimedOut(error):
                 timed_out = isinstance(outcome, TimedOut)
                 self.hung = self.hung or timed_out
-                next_at = self._clock() + pause_after(max(row.attempts for row in rows) + 1)
+                now = self._clock()
+                next_at = lane.breaker.failed(now)
+                # What its owner muted in the meantime had no chance: it gets its time again.
+                muted_until = self._outbox.muted_until(name)
+                rows = [row._replace(deadline=max(row.deadline, _extended(row, muted_until))) for row in rows]
                 self._outbox.failed(rows, error, next_at, perhaps_sent=timed_out)
-                log.warning(
-                    "message_not_delivered",
-                    destination=destination.name,
-                    events=events,
-                    attempts=max(row.attempts for row in rows) + 1,
-                    error=error,
-                )
-                return False
+                attempts = max(row.attempts for row in rows) + 1
+                log.warning("message_not_delivered", destination=name, events=events, attempts=attempts, error=error)
+                if dead := [row.event for row in rows if next_at > row.deadline]:
+                    log.error("message_dead", destination=name, events=dead, hint="see `modelwarden outbox`")
+                self._hand_over(lane, rows, now, next_at)
+                return 0
 
-    def _put_off(self, destination: Destination, rows: list[Owed]) -> None:
-        if rows:
-            next_at = self._clock() + FIRST_PAUSE
-            self._outbox.failed(rows, f"behind a failed message to {destination.name}", next_at)
+    def _hand_over(self, lane: _Lane, rows: Sequence[Owed], now: float, next_at: float) -> None:
+        """Let the fallback stand in for a destination that has failed for long enough, or given up."""
+        fallback = lane.destination.fallback
+        if fallback not in self._lanes:
+            return
+        late = [
+            row for row in rows if now - row.created_at >= lane.destination.fallback_after or next_at > row.deadline
+        ]
+        if late and self._outbox.hand_over(late, fallback, now):
+            log.warning("fallback_used", destination=lane.destination.name, fallback=fallback, count=len(late))
 
     def _compose(self, destination: Destination, rows: list[Owed]) -> Message:
         repeated = any(row.repeated for row in rows)
-        if rows[0].kind is Kind.REJECTED:
-            return rejected_message([row.payload or "" for row in rows], repeated=repeated)
-        news = [self._news(row) for row in rows]
-        if len(news) == 1:
-            return run_message(news[0], destination.on, repeated=repeated)
-        return many_runs_message(news, destination.on, repeated=repeated)
+        match rows[0].kind:
+            case Kind.REJECTED:
+                return rejected_message([row.payload or "" for row in rows], repeated=repeated)
+            case Kind.PROBLEM:
+                return problem_message([row.payload or "" for row in rows], repeated=repeated)
+            case Kind.RUN:
+                # Who stands in says what the other would have said.
+                meant = [self._lanes[each].destination for row in rows if (each := row.stands_for) in self._lanes]
+                on = destination.on.union(*(each.on for each in meant))
+                symbols = {*destination.symbols, *(pattern for each in meant for pattern in each.symbols)}
+                news = [self._news(row, symbols) for row in rows]
+                if len(news) == 1:
+                    return run_message(news[0], on, repeated=repeated)
+                return many_runs_message(news, on, repeated=repeated)
 
-    def _news(self, row: Owed) -> RunNews:
-        """What the catalog has of the run that a row is about."""
+    def _news(self, row: Owed, symbols: set[str]) -> RunNews:
+        """What the catalog has of the run that a row is about, of the models whose symbols were asked for."""
         name = row.run_timestamp
         run = self._catalog.run(name) if name is not None else None
         if name is None or run is None:
             raise AssertionError(f"{row.event}: a run without a name was to be suppressed")
+        models = self._catalog.assessments(name)
+        counts = run.counts
+        if "*" not in symbols:
+            models = [model for model in models if is_chosen(model.symbol, symbols)]
+            counts = count_by_classification(models)
         return RunNews(
             timestamp=name,
             run_name=run.run_name,
             host=run.archived_by,
             report=self._report_path(name),
-            counts=run.counts,
+            counts=counts,
             policy=self._catalog.policy(run.policy),
-            assessments=self._catalog.assessments(name),
+            assessments=models,
         )
 
 
-def pause_after(attempts: int) -> float:
-    """Seconds to wait after so many failed attempts: full jitter, so that many hosts don't try in step."""
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 30))
-    return random.uniform(0, longest)  # noqa: S311 - spreads load, keeps no secret
+def _extended(row: Owed, muted_until: float) -> float:
+    """The deadline of a message that a mute held back: as long from the mute's end as it had from its beginning."""
+    return muted_until + (row.deadline - row.created_at) if muted_until > row.created_at else row.deadline

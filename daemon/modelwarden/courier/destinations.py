@@ -18,6 +18,7 @@ from modelwarden.errors import StopService
 
 _TALKATIVE: Final = ("apprise", "urllib3", "requests")
 _SHORTEST_SECRET: Final = 6
+_MAIL: Final = frozenset({"mailto", "mailtos"})
 _MASK: Final = "***"
 
 
@@ -47,15 +48,32 @@ class Destination:
         name: as configured.
         url: an Apprise URL.
         on: classifications and kinds that it asked for.
+        symbols: shell patterns of the models that it wants to hear of.
+        fallback: the destination that stands in for it, "" for none.
+        fallback_after: seconds that a message may be owed until then.
+        redactor: hides what may be secret; one for all destinations, since a library's log lines know no bounds.
 
     Raises:
         StopService: Apprise does not understand the URL; the message has the name and never the URL.
     """
 
-    def __init__(self, name: str, url: str, on: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        on: Sequence[str],
+        symbols: Sequence[str] = ("*",),
+        fallback: str = "",
+        fallback_after: float = 0.0,
+        redactor: "Redactor | None" = None,
+    ) -> None:
         self.name = name
         self.on = frozenset(on)
-        self._secrets = _secrets_of(url)
+        self.symbols = tuple(symbols)
+        self.fallback = fallback
+        self.fallback_after = fallback_after
+        self.redact = redactor or Redactor()
+        self.redact.hide(url)
         self._service = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
         if not self._service.add(url):
             raise StopService(
@@ -64,16 +82,18 @@ class Destination:
                 hint="see Apprise's list of services for how a URL is written",
             )
 
+        self._is_mail = url.partition("://")[0].lower() in _MAIL
         for service in self._service:
             service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
 
     def send(self, message: Message, timeout: float) -> Delivery:
-        """Hand the message to the service, plain text declared as such."""
+        """Hand the message to the service: as a page where it is mail, else as plain text declared as such."""
+        as_page = bool(message.html) and self._is_mail
         result = self._service.notify(
             title=message.title,
-            body=message.body,
+            body=message.html if as_page else message.body,
             notify_type=NotifyType.INFO,
-            body_format=NotifyFormat.TEXT,
+            body_format=NotifyFormat.HTML if as_page else NotifyFormat.TEXT,
             interpret_escapes=False,
             timeout=timeout,
         )
@@ -84,9 +104,21 @@ class Destination:
             case apprise.AppriseResultStatus.TIMEOUT:
                 return TimedOut(f"no answer within {timeout:g} s")
             case status:
-                return NotSent(self._redact(said) or status.name.lower())
+                return NotSent(self.redact(said) or status.name.lower())
 
-    def _redact(self, text: str) -> str:
+
+class Redactor:
+    """Hides every part of the URLs that it was told of."""
+
+    def __init__(self) -> None:
+        self._secrets: list[str] = []
+
+    def hide(self, url: str) -> None:
+        """From now on nothing of this URL comes through."""
+        self._secrets = sorted({*self._secrets, *_secrets_of(url)}, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets, and no longer than a log line may be."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
         return text[:_LONGEST_ERROR]

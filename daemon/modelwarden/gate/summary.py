@@ -24,6 +24,9 @@ MAX_SYMBOL: Final = 128
 MAX_RUN_NAME: Final = 256
 """Longest run name, in characters."""
 
+MAX_MODELS: Final = 20_000
+"""Most models of one summary: each takes some 3 kB while it is judged, and a summary may be no bomb."""
+
 MODEL_CONTAINERS: Final = ("models", "results", "symbols")
 """Where a summary may keep its models, in the order in which they are looked for."""
 
@@ -124,7 +127,7 @@ def _why_not_json(data: bytes, message: str) -> RejectSummary:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
         return NotJson("the file is not UTF-8 (UTF-16, or zero bytes)", hint="write it as UTF-8")
     if message.startswith("Detected duplicate key"):
-        return _which_key_twice(data)
+        return _which_key_twice(data, message)
     if message.startswith("recursion limit"):
         return NotJson(
             message.replace("recursion limit exceeded", "nested too deeply"),
@@ -133,15 +136,15 @@ def _why_not_json(data: bytes, message: str) -> RejectSummary:
     return NotJson(f"not JSON: {message}")
 
 
-def _which_key_twice(data: bytes) -> RejectSummary:
+def _which_key_twice(data: bytes, message: str) -> RejectSummary:
     """The place of a key that an object has twice. A slow second reading, for files that are refused anyway."""
     try:
-        document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_PairsObject)
+        document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_object_of)
     except (ValueError, RecursionError):
-        return NotJson("not JSON, and an object has a key twice")
+        return NotJson(f"not JSON, and an object has a key twice: {message}")
     found = _find_twice(document, "")
     if found is None:
-        return NotJson("not JSON, and an object has a key twice")
+        return NotJson(f"an object has a key twice: {message}")
     place, key = found
     if place in MODEL_CONTAINERS:
         return _symbol_twice(key)
@@ -150,6 +153,12 @@ def _which_key_twice(data: bytes) -> RejectSummary:
         where=place,
         hint="keep one: a reader can't know which counts",
     )
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    """The object; one that remembers only where it has something to remember, since there may be millions."""
+    plain = dict(pairs)
+    return plain if len(plain) == len(pairs) else _PairsObject(pairs)
 
 
 class _PairsObject(dict[str, Any]):
@@ -166,12 +175,12 @@ class _PairsObject(dict[str, Any]):
 
 def _find_twice(node: object, place: str) -> tuple[str, str] | None:
     """The place of the first object that has a key twice, and that key."""
-    if isinstance(node, _PairsObject):
-        if node.twice is not None:
+    if isinstance(node, dict):
+        if isinstance(node, _PairsObject) and node.twice is not None:
             return place, node.twice
-        inner = [(value, _join(place, key)) for key, value in node.items()]
+        inner = ((value, _join(place, key)) for key, value in node.items())
     elif isinstance(node, list):
-        inner = [(value, f"{place}[{index}]") for index, value in enumerate(node)]
+        inner = ((value, f"{place}[{index}]") for index, value in enumerate(node))
     else:
         return None
     return next(filter(None, (_find_twice(value, where) for value, where in inner)), None)
@@ -181,6 +190,10 @@ def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> tu
     container = _model_container(document)
     interval = _interval(document.get("validation_interval"), "validation_interval")
     entries = document[container]
+    if len(entries) > MAX_MODELS:
+        raise RejectSummary(
+            f"{len(entries)} models, more than {MAX_MODELS}", where=container, hint="split the run into several"
+        )
     named: Iterable[tuple[str, str | None, Any]]
     if isinstance(entries, dict):
         named = ((_join(container, key), key, entry) for key, entry in entries.items())

@@ -50,9 +50,9 @@ class Settling:
         elif known.look_at == math.inf:
             self._schedule(path, known, now + self._settle)
 
-    def forget(self, path: str) -> None:
-        """The file was dealt with, or is gone."""
-        self._waiting.pop(path, None)
+    def forget(self, path: str) -> bool:
+        """The file was dealt with, or is gone; whether it was waiting."""
+        return self._waiting.pop(path, None) is not None
 
     def due(self, now: float, limit: int) -> list[str]:
         """Take up to `limit` files that are to be looked at now, longest due first.

@@ -77,6 +77,7 @@ class Watch:
         self._arms = [_Arm(root, self) for root in roots]
         self._overflow = _OverflowListener(self)
         self.overflows = 0
+        self.folders_changed = False
         self.scan_again = False
 
     def start(self) -> None:
@@ -95,6 +96,10 @@ class Watch:
         if self.scan_again:
             self.scan_again = False
             self.note_everything()
+        if self.folders_changed:  # a new folder may have been one too many for the kernel's limit
+            self.folders_changed = False
+            for arm in self._arms:
+                arm.count_again()
         watched = [arm.supervise() for arm in self._arms]  # every one of them, not up to the first that is not
         return all(watched)
 
@@ -156,6 +161,10 @@ class _Arm:
             self._say("watch_refused", reason="no right to read the folder", hint="give it to the service's user")
             return False
         return self._arm(resolved, identity)
+
+    def count_again(self) -> None:
+        """See at the next look whether every folder is watched."""
+        self._complete = False
 
     def disarm(self) -> None:
         """Take the watch down."""
@@ -224,6 +233,8 @@ class _Handler(FileSystemEventHandler):
         self._watch = watch
 
     def dispatch(self, event: FileSystemEvent) -> None:
+        if event.is_directory:
+            self._watch.folders_changed = True
         paths = [
             path
             for path in map(os.fsdecode, (event.src_path, event.dest_path))

@@ -4,6 +4,7 @@ The rule: nothing starts on settings that are not wholly understood. All that is
 with its path and value; a destination's URL is a secret and is never part of a message.
 """
 
+import math
 import os
 import re
 import tomllib
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -49,7 +51,21 @@ def _path(value: str) -> str:
 
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Topic = Literal["APPROVED", "REVIEW", "DROP", "REJECTED"]
+Topic = Literal["APPROVED", "REVIEW", "DROP", "REJECTED", "PROBLEM"]
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds, from a number or from text such as `90s`, `15m`, `26h`, `2d`. Raises ValueError for anything else."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhd])\s*", value)):
+        value = float(found[1]) * _UNITS[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError("give a time such as 90s, 15m, 26h or 2d")
+    return float(value)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
 
 
 class _Table(BaseModel):
@@ -63,6 +79,7 @@ class WatchTable(_Table):
     patterns: tuple[str, ...] = Field(default=("*.json",), min_length=1)
     recursive: bool = True
     create: bool = False
+    expect_every: Duration | None = None
 
 
 class IntakeTable(_Table):
@@ -103,8 +120,20 @@ class DestinationTable(_Table):
     """`[[notify.destination]]`: somewhere to send digests."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
-    url: SecretStr = Field(min_length=1)
-    on: tuple[Topic, ...] = Field(default=("APPROVED", "DROP", "REJECTED"), min_length=1)
+    url: SecretStr | None = Field(default=None, min_length=1)
+    url_file: PathText | None = None
+    url_credential: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]+$")
+    on: tuple[Topic, ...] = Field(default=("APPROVED", "DROP", "REJECTED", "PROBLEM"), min_length=1)
+    symbols: tuple[str, ...] = Field(default=("*",), min_length=1)
+    fallback: str | None = None
+    fallback_after: Duration = 3600.0
+
+    @model_validator(mode="after")
+    def _one_url(self) -> "DestinationTable":
+        given = [name for name in ("url", "url_file", "url_credential") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs one of url, url_file and url_credential, not {len(given)}")
+        return self
 
 
 class NotifyTable(_Table):
@@ -122,6 +151,9 @@ class NotifyTable(_Table):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two destinations are called {', '.join(twice)}: a message is known by that name")
+        for destination in value:
+            if destination.fallback is not None and destination.fallback not in set(names) - {destination.name}:
+                raise ValueError(f"the fallback of {destination.name} is no other destination: {destination.fallback}")
         return value
 
 
@@ -228,6 +260,10 @@ def _make_absolute(document: dict[str, Any], base: Path) -> None:
         if isinstance(table, dict) and isinstance(table.get(name), str) and table[name][:1] not in {"", "~"}:
             table[name] = str(base / table[name])
 
+    notify = document.get("notify")
+    destinations = notify.get("destination") if isinstance(notify, dict) else None
+    for table in destinations if isinstance(destinations, list) else ():
+        resolve(table, "url_file")
     resolve(document, "archive_dir")
     resolve(document, "state_dir")
     watched = document.get("watch")
@@ -253,7 +289,8 @@ def _absolute(settings: Settings, path: str | None) -> Settings:
 
 def others_can_read(path: str | None, settings: Settings) -> bool:
     """Whether the file holds a destination's URL, a secret, and everybody on the host may read it."""
-    return bool(path and settings.notify.destination and os.stat(path).st_mode & 0o004)
+    holds_url = any(each.url is not None for each in settings.notify.destination)
+    return bool(path and holds_url and os.stat(path).st_mode & 0o004)
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -277,9 +314,12 @@ def _problems(error: ValidationError) -> Iterator[str]:
         yield f"  {place.removeprefix('.') or 'settings'}{_shown(problem['loc'], problem['input'])}: {message}"
 
 
+_SHOWN_OF_DESTINATIONS: Final = frozenset({"name", "on", "symbols", "fallback", "fallback_after"})
+
+
 def _shown(place: tuple[int | str, ...], value: object) -> str:
     """` = value`, but for what may be a secret, and for what is no single value."""
-    secret = "destination" in place and place[-1] not in {"name", "on"}
+    secret = "destination" in place and place[-1] not in _SHOWN_OF_DESTINATIONS
     if secret or isinstance(value, Mapping | list | tuple | BaseModel):
         return ""
     text = repr(value)

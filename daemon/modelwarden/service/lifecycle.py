@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
-from modelwarden.errors import RejectSummary, RetryLater
+from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
 from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
@@ -30,6 +30,7 @@ from modelwarden.pipeline import (
     Unfinished,
 )
 from modelwarden.service.courier_process import CourierHandle
+from modelwarden.service.problems import Problems
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 from modelwarden.state.attempts import DEATHS_ALLOWED, Attempts
@@ -53,6 +54,12 @@ WATCHED_SCAN_SHARE: Final = 1000
 WATCHED_SCAN_SECONDS: Final = 300.0
 """While events arrive, one part in so many is enough, as long as that is not a longer pause than this."""
 
+LASTING_SECONDS: Final = 60.0
+"""How long a watch must be lost until a person hears of it."""
+
+LASTING_TROUBLE: Final = 4.0
+"""From this pause on, reached at the third refusal, trouble with the disk or the lock is announced."""
+
 LONGEST_TROUBLE_PAUSE: Final = 60.0
 """Longest pause, in seconds, before what could not be stored is tried again."""
 
@@ -67,6 +74,7 @@ class Service:
         settling: when files are ready.
         pipeline: what becomes of them.
         attempts: which files a process died over.
+        problems: what a person should hear of.
         courier: the process that delivers.
         notifier: systemd.
         wake: what the watch rings.
@@ -87,6 +95,7 @@ class Service:
         settling: Settling,
         pipeline: Pipeline,
         attempts: Attempts,
+        problems: Problems,
         courier: CourierHandle,
         notifier: Notifier,
         wake: Wake,
@@ -101,6 +110,7 @@ class Service:
         self._settling = settling
         self._pipeline = pipeline
         self._attempts = attempts
+        self._problems = problems
         self._courier = courier
         self._notifier = notifier
         self._wake = wake
@@ -109,9 +119,12 @@ class Service:
         self._delete_archived = delete_archived
         self._stopping = False
         self._watched = False
+        self._unwatched_at: float | None = None  # the last moment at which all was watched; None before the first
+        self._scanned = False
         self._supervise_at = 0.0
         self._scan_at = 0.0
         self._trouble_pause = 0.0
+        self._trouble = ""  # what stood in the way last
         self._unreadable: dict[str, str] = {}
         self.rejected = 0
         self.unseen = 0
@@ -181,6 +194,7 @@ class Service:
         if now >= self._supervise_at:
             self._watched = self._watch.supervise()
             self._notifier.status(self._status())
+            self._look_for_problems(now)
             if not len(self._settling):
                 self._pipeline.rest()
             self._supervise_at = now + SUPERVISE_SECONDS
@@ -195,12 +209,24 @@ class Service:
         if paths:
             self._work(paths)
 
+    def _look_for_problems(self, now: float) -> None:
+        """What lasts is announced: a watch that was lost, a folder that fell silent."""
+        self._problems.announce()
+        if self._watched:
+            self._unwatched_at = now
+            self._problems.end("watch")
+        elif self._unwatched_at is not None and now - self._unwatched_at > LASTING_SECONDS:
+            self._problems.begin("watch", "the watch on a folder is lost; it is scanned instead, see the log")
+        if self._scanned and not len(self._settling):
+            self._problems.look_for_silence()
+
     def _follow(self, path: str, resolved: Sequence[tuple[Root, str]]) -> None:
         """See what an event was about; the roots come with their real paths."""
         try:
             status = os.lstat(path)
         except OSError:
-            self._settling.forget(path)
+            if self._settling.forget(path):
+                log.debug("gone_before_ready", path=show_path(path))
             return
         for root, top in resolved:
             if not root.holds(path, top, self._excluded):
@@ -228,6 +254,7 @@ class Service:
             problems += scan.problems
         for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
             self._settling.seen(path, figures, hinted=False, now=time.monotonic())
+        self._scanned = True
         self.unseen = len(problems)
         for path, reason in problems:
             self._say_unreadable(path, reason)
@@ -313,7 +340,10 @@ class Service:
         path, figures = found.path, found.figures
         match outcome:
             case Archived() | AlreadyArchived():
-                self._trouble_pause = 0.0
+                self._trouble_pause, self._trouble = 0.0, ""
+                self._problems.end("storage")
+                if isinstance(outcome, Archived):
+                    self._problems.came(path)
                 self._settling.forget(path)
                 if self._delete_archived and figures is not None:
                     self._remove_source(path, figures)
@@ -327,8 +357,18 @@ class Service:
                 log.debug("not_ready", path=show_path(path), reason=reason)
             case Postponed(error):
                 self._trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self._trouble_pause * 2))
-                log.warning("postponed", path=show_path(path), reason=str(error), seconds=self._trouble_pause)
+                self._say_postponed(path, error)
+                if isinstance(error, StorageSuspect) or self._trouble_pause >= LASTING_TROUBLE:
+                    self._problems.begin(
+                        "storage", f"a run can't be archived\n{error}\nnothing is lost: it is tried again"
+                    )
                 self._settling.again(path, time.monotonic() + self._trouble_pause)
+
+    def _say_postponed(self, path: str, error: RetryLater) -> None:
+        """Warn of one trouble once, not of every file and every try that it stops."""
+        say = log.debug if error.what == self._trouble else log.warning
+        self._trouble = error.what
+        say("postponed", path=show_path(path), reason=str(error), seconds=self._trouble_pause)
 
     def _read(self, path: str) -> Found | None:
         """The file's bytes where it has some; every other end of the read is dealt with here."""

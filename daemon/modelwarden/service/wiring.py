@@ -24,9 +24,10 @@ from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
 from modelwarden.pipeline import Pipeline
-from modelwarden.service.config import Settings
+from modelwarden.service.config import DestinationTable, Settings
 from modelwarden.service.courier_process import CourierProcess, NoCourier
 from modelwarden.service.lifecycle import Service
+from modelwarden.service.problems import Expected, Problems
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 from modelwarden.state.attempts import Attempts
@@ -96,7 +97,9 @@ def open_pipeline(settings: Settings, *, announces: bool) -> Iterator[Pipeline]:
             archive,
             database,
             policy_of(settings),
-            [Route(each.name, frozenset(each.on)) for each in settings.notify.destination] if announces else None,
+            [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
+            if announces
+            else None,
             owner=database.daemon_id,
             host=socket.gethostname(),
             clock=time.time,
@@ -141,6 +144,11 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds),
             pipeline,
             Attempts(state_dir),
+            Problems(
+                pipeline,
+                socket.gethostname(),
+                [Expected(each.path, each.expect_every) for each in settings.watch if each.expect_every is not None],
+            ),
             CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),
             Notifier(),
             wake,
@@ -188,12 +196,46 @@ def destinations_of(settings: Settings) -> "list[Destination]":
     """The configured destinations. Imports Apprise, which costs a quarter of a second.
 
     Raises:
-        StopService: Apprise does not understand a URL; the message names the destination.
+        StopService: a URL can't be read, or Apprise does not understand it; the message names the destination.
     """
-    from modelwarden.courier.destinations import Destination, quiet_libraries  # noqa: PLC0415 - heavy
+    from modelwarden.courier.destinations import Destination, Redactor, quiet_libraries  # noqa: PLC0415 - heavy
 
     quiet_libraries()
-    return [Destination(each.name, each.url.get_secret_value(), each.on) for each in settings.notify.destination]
+    redactor = Redactor()
+    return [
+        Destination(each.name, url_of(each), each.on, each.symbols, each.fallback or "", each.fallback_after, redactor)
+        for each in settings.notify.destination
+    ]
+
+
+def url_of(table: DestinationTable) -> str:
+    """The destination's URL: from the settings, a file of its own, or a systemd credential.
+
+    Raises:
+        StopService: the file can't be read or is empty, or there is no such credential.
+    """
+    if table.url is not None:
+        return table.url.get_secret_value()
+    where = f'destination "{table.name}"'
+    path = table.url_file
+    if path is None:
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if folder is None:
+            raise StopService(
+                f"its URL is the credential {table.url_credential}, and there are none",
+                where=where,
+                hint="LoadCredential= in the unit of modelwarden-courier",
+            )
+        path = os.path.join(folder, table.url_credential or "")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            url = stream.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise StopService(f"its URL can't be read from {show_path(path)} ({reason})", where=where) from None
+    if not url:
+        raise StopService(f"its URL can't be read: {show_path(path)} is empty", where=where)
+    return url
 
 
 @contextmanager

@@ -166,6 +166,13 @@ class Catalog:
         )
         return [symbol for (symbol,) in rows]
 
+    def classes(self, name: str) -> list[tuple[str, Classification]]:
+        """Symbol and class of each model of a run, in the summary's order."""
+        rows = self._connection.execute(
+            "SELECT symbol, classification FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
+        )
+        return [(symbol, CLASSIFICATIONS[code]) for symbol, code in rows]
+
     def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
         """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""
         if not _is_text(symbol):

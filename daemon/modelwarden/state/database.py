@@ -15,10 +15,10 @@ from typing import Final
 from filelock import FileLock
 
 from modelwarden import durable
-from modelwarden.errors import RetryLater, StopService
+from modelwarden.errors import RetryLater, StopService, StorageSuspect
 
 STATE_FILE: Final = "modelwarden.sqlite"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
 
@@ -63,6 +63,19 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_due ON outbox (status, next_at);
 """
+
+
+_CHANGES: Final = {
+    # From the schema of that number to the next one.
+    1: """
+-- The destination that a message was owed to first, where another stands in for it.
+ALTER TABLE outbox ADD COLUMN stands_for TEXT;
+-- Destinations that are to be left in peace until a moment (seconds since the epoch).
+CREATE TABLE mutes (destination TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+-- Watched folders from which summaries are expected: when the last one came, and whether its absence was announced.
+CREATE TABLE expectations (path BLOB PRIMARY KEY, seen_at REAL NOT NULL, is_overdue INTEGER NOT NULL) WITHOUT ROWID
+""",
+}
 
 
 class Database:
@@ -119,6 +132,12 @@ class Database:
                 if connection.in_transaction:  # SQLite itself rolls back where the disk is full
                     connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith("SQLITE_IOERR"):
+                raise StorageSuspect(
+                    f"the state file refused ({error})",
+                    where=self.path,
+                    hint="storage suspect: look at the kernel log and the disk's health",
+                ) from error
             raise RetryLater(f"the state file refused ({error})", where=self.path) from error
 
     def _prepare(self, born_at: str) -> None:
@@ -129,6 +148,8 @@ class Database:
                 connection.execute("PRAGMA journal_mode = WAL")
                 self._make_tables(born_at)
         connection.execute("PRAGMA synchronous = FULL")
+        if self._schema() in _CHANGES:
+            self._change_tables()
         if (schema := self._schema()) != SCHEMA:
             raise StopService(
                 f"written by another version (schema {schema}, this one knows {SCHEMA})",
@@ -147,4 +168,12 @@ class Database:
                 for statement in _TABLES.split(";"):
                     connection.execute(statement)
                 connection.execute("INSERT INTO identity VALUES (?, ?)", (uuid.uuid4().hex[:8], born_at))
-                connection.execute(f"PRAGMA user_version = {SCHEMA}")
+                connection.execute("PRAGMA user_version = 1")
+
+    def _change_tables(self) -> None:
+        """Bring the tables of an earlier version, or of a new file, up to this one's."""
+        with self.transaction() as connection:
+            while (schema := self._schema()) in _CHANGES:
+                for statement in _CHANGES[schema].split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {schema + 1}")

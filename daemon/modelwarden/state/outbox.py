@@ -4,8 +4,10 @@ The rule: a row is written in the transaction that records what it is about, and
 begins. So a crash can repeat a message, marked as a possible repeat, and can't lose one.
 """
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from modelwarden.gate.timestamp import run_key
@@ -17,6 +19,7 @@ class Kind(StrEnum):
 
     RUN = "RUN"
     REJECTED = "REJECTED"
+    PROBLEM = "PROBLEM"
 
 
 class Status(StrEnum):
@@ -35,10 +38,25 @@ class Route(NamedTuple):
     Attributes:
         name: as configured; a message's identity together with its event.
         on: classifications and kinds, such as APPROVED, DROP, REJECTED.
+        symbols: shell patterns of the models that it wants to hear of.
     """
 
     name: str
     on: frozenset[str]
+    symbols: tuple[str, ...] = ("*",)
+
+    def wants(self, event: "Event") -> bool:
+        """Whether the event has something to say that was asked for."""
+        if self.on.isdisjoint(event.topics):
+            return False
+        if not event.models or "*" in self.symbols:
+            return True
+        return any(topic in self.on and is_chosen(symbol, self.symbols) for symbol, topic in event.models)
+
+
+def is_chosen(symbol: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the shell patterns fits the symbol; case counts."""
+    return any(fnmatchcase(symbol, pattern) for pattern in patterns)
 
 
 class Event(NamedTuple):
@@ -50,6 +68,7 @@ class Event(NamedTuple):
         topics: what it has to say; a route that asked for none of them is not owed it.
         run: the run's name, for RUN.
         payload: the message's text, for the other kinds.
+        models: symbol and class of each model of the run; () where no route chooses by symbol.
     """
 
     id: str
@@ -57,6 +76,7 @@ class Event(NamedTuple):
     topics: Collection[str]
     run: str | None
     payload: str | None
+    models: Sequence[tuple[str, str]] = ()
 
 
 class Owed(NamedTuple):
@@ -74,6 +94,7 @@ class Owed(NamedTuple):
         repeated: whether a send began whose end nobody saw.
         created_at: seconds since the epoch.
         deadline: seconds since the epoch; past it the message is dead.
+        stands_for: the destination that it was owed to first, where this one stands in for it.
     """
 
     id: int
@@ -87,10 +108,27 @@ class Owed(NamedTuple):
     repeated: bool
     created_at: float
     deadline: float
+    stands_for: str | None
+
+
+class Row(NamedTuple):
+    """A message as `modelwarden outbox` shows it; moments are seconds since the epoch."""
+
+    id: int
+    event: str
+    destination: str
+    kind: str
+    run: str | None
+    status: str
+    attempts: int
+    created_at: float
+    next_at: float
+    deadline: float
+    last_error: str | None
 
 
 class Outbox:
-    """The table `outbox`. The daemon adds rows, the courier alone changes them."""
+    """The tables `outbox` and `mutes`. The daemon adds rows, the courier changes them, and a person by a command."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -115,7 +153,7 @@ class Outbox:
             )
             for event in events
             for route in routes
-            if not route.on.isdisjoint(event.topics)
+            if route.wants(event)
         ]
         cursor = self._connection.executemany(
             "INSERT OR IGNORE INTO outbox (event, destination, kind, run, payload, status, created_at, next_at, "
@@ -132,23 +170,20 @@ class Outbox:
                 (Status.PENDING, Status.SENDING),
             ).rowcount
 
-    def due(self, now: float, destinations: Sequence[str]) -> list[Owed]:
-        """What is to be sent now to these destinations, oldest first."""
+    def due(self, now: float, destinations: Sequence[str], longest_pause: float = math.inf) -> list[Owed]:
+        """What is to be sent now to these destinations, oldest first.
+
+        What would have to wait longer than the longest pause was put off before the clock was stepped back: it is due.
+        """
         marks = ", ".join("?" * len(destinations))
         rows = self._connection.execute(
             "SELECT id, event, destination, kind, outbox.run, timestamp, payload, attempts, repeated, created_at, "
-            f"deadline FROM outbox LEFT JOIN runs USING (run) WHERE status = ? AND next_at <= ? "
+            "deadline, stands_for FROM outbox LEFT JOIN runs USING (run) WHERE status = ? "
+            f"AND (next_at <= ? OR next_at > ?) "
             f"AND destination IN ({marks}) ORDER BY id",
-            (Status.PENDING, now, *destinations),
+            (Status.PENDING, now, now + longest_pause, *destinations),
         )
         return [Owed._make(row)._replace(kind=Kind(row[3]), repeated=bool(row[8])) for row in rows]
-
-    def next_due(self) -> float | None:
-        """When the next pending message wants sending, seconds since the epoch; None where none is pending."""
-        (moment,) = self._connection.execute(
-            "SELECT min(next_at) FROM outbox WHERE status = ?", (Status.PENDING,)
-        ).fetchone()
-        return None if moment is None else float(moment)
 
     def sending(self, messages: Iterable[Owed]) -> None:
         """Commit that these sends begin."""
@@ -192,6 +227,67 @@ class Outbox:
                 "UPDATE outbox SET status = ?, last_error = ? WHERE id = ?",
                 [(Status.SUPPRESSED, reason, message.id) for message in messages],
             )
+
+    def hand_over(self, messages: Iterable[Owed], fallback: str, now: float) -> int:
+        """Owe these to another destination as well, which stands in; return how many it was not owed already."""
+        with self._database.transaction() as connection:
+            cursor = connection.executemany(
+                "INSERT OR IGNORE INTO outbox (event, destination, kind, run, payload, status, created_at, next_at, "
+                "deadline, repeated, stands_for) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        each.event,
+                        fallback,
+                        each.kind,
+                        each.run,
+                        each.payload,
+                        Status.PENDING,
+                        now,
+                        now,
+                        now + (each.deadline - each.created_at),
+                        each.repeated,
+                        each.stands_for or each.destination,
+                    )
+                    for each in messages
+                ],
+            )
+            return cursor.rowcount
+
+    def mute(self, destination: str, until: float) -> None:
+        """Leave a destination in peace until then (seconds since the epoch); a moment that is past ends it."""
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO mutes VALUES (?, ?)", (destination, until))
+
+    def muted_until(self, destination: str) -> float:
+        """When the last mute of a destination ends or ended, seconds since the epoch; 0 without one."""
+        row = self._connection.execute("SELECT until FROM mutes WHERE destination = ?", (destination,)).fetchone()
+        return 0.0 if row is None else float(row[0])
+
+    def rows(self, *statuses: Status) -> list[Row]:
+        """The messages that stand there, oldest first, for a person to look at."""
+        marks = ", ".join("?" * len(statuses))
+        rows = self._connection.execute(
+            "SELECT id, event, destination, kind, timestamp, status, attempts, created_at, next_at, deadline, "
+            f"last_error FROM outbox LEFT JOIN runs USING (run) WHERE status IN ({marks}) ORDER BY id",
+            statuses,
+        )
+        return [Row._make(row) for row in rows]
+
+    def retry(self, ids: Sequence[int], now: float, deadline_seconds: float) -> int:
+        """Try these again at once, with a new deadline: dead ones live again. Return how many that were."""
+        with self._database.transaction() as connection:
+            return connection.executemany(
+                "UPDATE outbox SET status = ?, next_at = ?, deadline = ? WHERE id = ? AND status IN (?, ?)",
+                [(Status.PENDING, now, now + deadline_seconds, each, Status.DEAD, Status.PENDING) for each in ids],
+            ).rowcount
+
+    def drop(self, ids: Sequence[int]) -> int:
+        """Give these up, unless they were delivered; return how many that were."""
+        with self._database.transaction() as connection:
+            return connection.executemany(
+                "UPDATE outbox SET status = ?, last_error = ? WHERE id = ? AND status IN (?, ?)",
+                [(Status.SUPPRESSED, "dropped by hand", each, Status.DEAD, Status.PENDING) for each in ids],
+            ).rowcount
 
     def counts(self) -> dict[Status, int]:
         """How many rows stand where; every status is present."""

@@ -1,0 +1,70 @@
+"""How fast a destination is written to, and how long one that fails is left in peace. Pure: time comes in.
+
+The rule: pacing only ever delays. What is owed stays owed.
+"""
+
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+RATE: Final = 1.0
+BURST: Final = 3
+"""Messages a second to one destination, and how many at once after a quiet time (Slack: one a second, short bursts)."""
+
+FIRST_PAUSE: Final = 5.0
+LONGEST_PAUSE: Final = 900.0
+"""Seconds between tries: full jitter over an exponential from 5 s to 15 min."""
+
+
+def pause_after(attempts: int) -> float:
+    """Seconds to wait after so many failed attempts: full jitter, so that many hosts don't try in step."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 30))
+    return random.uniform(0, longest)  # noqa: S311 - spreads load, keeps no secret
+
+
+@dataclass
+class TokenBucket:
+    """At most RATE messages a second, BURST at once."""
+
+    tokens: float = BURST
+    at: float = field(default=float("-inf"))
+
+    def take(self, now: float) -> bool:
+        """Whether a message may go now; it counts if so. A clock that was stepped back only delays."""
+        if now > self.at:
+            self.tokens = min(BURST, self.tokens + (now - self.at) * RATE)
+        self.at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+@dataclass
+class CircuitBreaker:
+    """Open after a failure: nothing goes to the destination until a pause is over, then one message tries it.
+
+    Attributes:
+        failures: sends that failed since the last success.
+        since: when the first of them failed; None without one.
+        opens_at: until when it stays open.
+    """
+
+    failures: int = 0
+    since: float | None = None
+    until: float = float("-inf")
+
+    def lets_through(self, now: float) -> bool:
+        """Whether a message may be tried now."""
+        return now >= self.until
+
+    def succeeded(self) -> None:
+        """The destination took a message."""
+        self.failures, self.since, self.until = 0, None, float("-inf")
+
+    def failed(self, now: float) -> float:
+        """A send failed; return when the next may be tried."""
+        self.failures += 1
+        self.since = now if self.since is None else self.since
+        self.until = now + pause_after(self.failures)
+        return self.until

@@ -1,0 +1,199 @@
+"""`outbox`, `mute` and `notify-test`: what a person sees and does about messages, with real servers behind them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from processes import Site, destination, drop, make_site, modelwarden, outbox_of, running_daemon
+from servers import HttpServer, http_server, unused_port
+from summaries import encoded, flat_summary
+
+SECRET = "c4nary-s3cret-t0ken"
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    """A server that takes everything."""
+    with http_server() as server:
+        yield server
+
+
+def owing(folder: Path, server: HttpServer, *more: str) -> Site:
+    """A site whose run is owed to `team` and was not sent yet."""
+    site = make_site(folder, destination("team", server.url(SECRET), "APPROVED", "REJECTED"), *more)
+    drop(encoded(flat_summary()), site.out)
+    assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
+    return site
+
+
+def test_outbox_lists_what_is_owed_since_when_and_why(tmp_path: Path, server: HttpServer) -> None:
+    """For a person a row a message, for a script JSON; and never the URL."""
+    server.answer = 500
+    site = owing(tmp_path, server)
+    modelwarden("courier", "--drain", "--config", site.config)
+
+    shown = modelwarden("outbox", "--config", site.config)
+    (row,) = json.loads(modelwarden("outbox", "--json", "--config", site.config).stdout)
+
+    assert shown.returncode == 0
+    assert "team" in shown.stdout
+    assert "20241224_153000" in shown.stdout
+    assert "500" in shown.stdout
+    assert SECRET not in shown.stdout + str(row)
+    assert (row["destination"], row["status"], row["attempts"]) == ("team", "pending", 1)
+
+
+def test_outbox_with_nothing_owed_says_so(tmp_path: Path, server: HttpServer) -> None:
+    """No empty table."""
+    site = make_site(tmp_path, destination("team", server.url(), "APPROVED"))
+
+    assert modelwarden("outbox", "--config", site.config).stdout == "nothing is owed\n"
+
+
+def test_dead_message_that_is_tried_again_arrives(tmp_path: Path, server: HttpServer) -> None:
+    """`retry` without an id revives all that are dead, with a new deadline."""
+    site = owing(tmp_path, server, "[notify]\ndeadline_hours = 0.0000001")
+    server.answer = 500
+    modelwarden("courier", "--drain", "--config", site.config)
+    assert [row["status"] for row in outbox_of(site.state)] == ["dead"]
+    server.answer = 200
+
+    retried = modelwarden("outbox", "retry", "--config", site.config)
+
+    assert (retried.returncode, retried.stdout) == (0, "1 message will be tried again\n")
+    assert modelwarden("courier", "--drain", "--config", site.config).returncode == 0
+    assert len(server.accepted) == 1
+
+
+def test_dropped_message_is_not_sent(tmp_path: Path, server: HttpServer) -> None:
+    """By its id, and once."""
+    site = owing(tmp_path, server)
+    (row,) = outbox_of(site.state)
+
+    dropped = modelwarden("outbox", "drop", str(row["id"]), "--config", site.config)
+
+    assert (dropped.returncode, dropped.stdout) == (0, "1 message dropped\n")
+    assert modelwarden("outbox", "drop", str(row["id"]), "--config", site.config).returncode == 1
+    modelwarden("courier", "--drain", "--config", site.config)
+    assert server.requests == []
+
+
+def test_mute_holds_messages_back_and_its_end_lets_them_go(tmp_path: Path, server: HttpServer) -> None:
+    """The night is quiet, and in the morning it is all there."""
+    site = owing(tmp_path, server)
+
+    muted = modelwarden("mute", "team", "--for", "2h", "--config", site.config)
+    assert muted.returncode == 0
+    assert "team is mute until" in muted.stdout
+    assert "team is mute until" in modelwarden("outbox", "--config", site.config).stdout
+    modelwarden("courier", "--drain", "--config", site.config)
+    assert server.requests == []
+
+    assert modelwarden("mute", "team", "--for", "0", "--config", site.config).stdout == "team hears all again\n"
+    modelwarden("courier", "--drain", "--config", site.config)
+    assert len(server.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("mute", "tea", "--for", "2h"), "no destination is called 'tea'"),
+        (("mute", "team", "--for", "soon"), "give a time"),
+    ],
+)
+def test_mute_of_what_is_not_there_or_for_no_time_is_refused(
+    tmp_path: Path, server: HttpServer, arguments: tuple[str, ...], what: str
+) -> None:
+    """With what would be right."""
+    site = make_site(tmp_path, destination("team", server.url(), "APPROVED"))
+
+    result = modelwarden(*arguments, "--config", site.config)
+
+    assert result.returncode == 2
+    assert what in result.stderr
+
+
+def test_notify_test_sends_a_marked_message_and_says_what_came_of_it(tmp_path: Path, server: HttpServer) -> None:
+    """Each destination its own line; the exit code is for scripts; the URL is never shown."""
+    broken = destination("broken", f"json://127.0.0.1:{unused_port()}/{SECRET}", "APPROVED")
+    site = make_site(tmp_path, destination("team", server.url(SECRET), "APPROVED"), broken)
+
+    both = modelwarden("notify-test", "--config", site.config)
+    one = modelwarden("notify-test", "team", "--config", site.config)
+
+    assert (both.returncode, one.returncode) == (1, 0)
+    assert "team: sent" in both.stdout
+    assert "broken: not sent" in both.stdout
+    assert one.stdout == "team: sent, and taken by the service\n"
+    assert [message.title for message in server.accepted] == ["TEST from modelwarden"] * 2
+    assert SECRET not in both.stdout + both.stderr
+
+
+def test_notify_test_without_a_destination_says_what_to_do(tmp_path: Path) -> None:
+    """Nothing to test is an answer, too."""
+    result = modelwarden("notify-test", "--config", make_site(tmp_path).config)
+
+    assert result.returncode == 2
+    assert "no destination to test" in result.stderr
+
+
+def test_url_comes_from_a_file_or_a_credential(tmp_path: Path, server: HttpServer) -> None:
+    """Kept apart from the settings, for who may not read both."""
+    (tmp_path / "hook.url").write_text(f"{server.url(SECRET)}\n")
+    tables = [
+        '[[notify.destination]]\nname = "file"\nurl_file = "hook.url"\n',
+        '[[notify.destination]]\nname = "credential"\nurl_credential = "hook.url"\n',
+    ]
+    site = make_site(tmp_path, *tables)
+
+    result = modelwarden("notify-test", "--config", site.config, env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(server.accepted) == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ('url_file = "missing.url"', "can't be read from"),
+        ('url_file = "empty.url"', "is empty"),
+        ('url_credential = "hook"', "there are none"),
+        (f'url = "nosuch://{SECRET}"', "not one that Apprise understands"),
+    ],
+)
+def test_url_that_cant_be_had_is_named_by_its_destination(tmp_path: Path, table: str, what: str) -> None:
+    """At `config check` and at the start alike; never the URL itself."""
+    (tmp_path / "empty.url").write_text("\n")
+    site = make_site(tmp_path, f'[[notify.destination]]\nname = "team"\n{table}\n')
+
+    checked = modelwarden("config", "check", site.config)
+    started = modelwarden("run", "--once", "--config", site.config)
+
+    for result in (checked, started):
+        assert result.returncode == 2
+        assert 'destination "team"' in result.stderr
+        assert what in result.stderr
+        assert SECRET not in result.stderr
+
+
+def test_silence_of_a_folder_is_announced_once_and_its_end_once(tmp_path: Path, server: HttpServer) -> None:
+    """A trainer that died leaves no file; over restarts it is still one message each."""
+    watch = '[[watch]]\npath = "out"\nexpect_every = "1s"\n'
+    site = make_site(tmp_path, destination("team", server.url(), "PROBLEM"), watch=watch)
+    for _ in range(2):
+        with running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
+            if not outbox_of(site.state):
+                daemon.wait_for("summaries_missing")
+            daemon.stop()
+    assert [row["event"].split(":")[1] for row in outbox_of(site.state)] == ["silence"]
+
+    with running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
+        drop(encoded(flat_summary()), site.out)
+        daemon.wait_for("summaries_again")
+        daemon.stop()
+
+    first, second = (row["payload"] for row in outbox_of(site.state)[:2])
+    assert first.startswith(f"no summary in {site.out} since")
+    assert second.startswith(f"summaries come again in {site.out}")

@@ -1,0 +1,301 @@
+"""Each destination has a lane: what one does to us, no other notices; a fallback stands in, a mute only delays."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelwarden.archive.publishing import Archive
+from modelwarden.courier.delivery import Courier
+from modelwarden.courier.destinations import Destination
+from modelwarden.gate.policy import Policy
+from modelwarden.pipeline import Archived, Found, Pipeline
+from modelwarden.state.database import Database
+from modelwarden.state.outbox import Event, Kind, Outbox, Route
+from processes import outbox_of, until
+from servers import Answer, HttpServer, http_server
+from summaries import BAD, GOOD, encoded, flat_summary
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's import
+
+ALL = ("APPROVED", "REVIEW", "DROP", "REJECTED", "PROBLEM")
+HOUR = 3600.0
+
+
+class Office:
+    """An archive with routes, and a courier on a clock that tests turn."""
+
+    def __init__(self, folder: Path, stack: ExitStack, *routes: Route) -> None:
+        self.state = folder / "state"
+        self.now = 1_000_000.0
+        self.stack = stack
+        database = stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
+        archive = stack.enter_context(closing(Archive(str(folder / "archive"), database.daemon_id)))
+        self.pipeline = Pipeline(
+            archive,
+            database,
+            Policy.from_config(),
+            routes,
+            owner=database.daemon_id,
+            host="trainer-7",
+            clock=lambda: self.now,
+            deadline_seconds=48 * HOUR,
+        )
+        stack.callback(self.pipeline.close)
+        self.pipeline.recover()
+        self.outbox = Outbox(database)
+
+    def archive(self, **fields: Any) -> None:
+        """Archive a summary."""
+        (outcome,) = self.pipeline.process([Found("", encoded(flat_summary(**fields)), None)])
+        assert isinstance(outcome, Archived)
+
+    def courier(self, *destinations: Destination, timeout: float = 10.0) -> Courier:
+        """A courier as it starts."""
+        database = self.stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
+        courier = Courier(
+            database,
+            destinations,
+            lambda run: f"/archive/{run}",
+            digest_above=5,
+            send_timeout=timeout,
+            clock=lambda: self.now,
+        )
+        courier.recover()
+        return courier
+
+    def standing(self) -> list[tuple[str, str]]:
+        """Destination and status of every row."""
+        return [(row["destination"], row["status"]) for row in outbox_of(self.state)]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is opened is closed with the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def server(stack: ExitStack) -> HttpServer:
+    """A server that takes everything."""
+    return stack.enter_context(http_server())
+
+
+@pytest.fixture
+def broken(stack: ExitStack) -> HttpServer:
+    """A server that refuses everything."""
+    broken = stack.enter_context(http_server())
+    broken.answer = 500
+    return broken
+
+
+@pytest.mark.parametrize("fault", [Answer.HANG, Answer.TRICKLE])
+def test_destination_that_hangs_holds_up_no_other(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer, fault: Answer
+) -> None:
+    """The healthy one is served while the other's send is still under way."""
+    office = Office(tmp_path, stack, Route("hung", frozenset(ALL)), Route("healthy", frozenset(ALL)))
+    office.archive()
+    broken.answer = fault
+    courier = office.courier(
+        Destination("hung", broken.url(), ALL), Destination("healthy", server.url(), ALL), timeout=20
+    )
+
+    until(lambda: courier.step() or server.accepted, "the healthy destination's message")
+
+    assert courier.is_sending(), "the other send has not ended"
+    assert ("hung", "sending") in office.standing()
+    broken.released.set()
+    until(lambda: courier.step() * 0 or not courier.is_sending(), "the send to end")
+
+
+def test_send_that_never_comes_back_is_given_up_and_ends_the_courier(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that ignores its own timeout is out-waited; the row is owed again, as a possible repeat."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    office.archive()
+    destination = Destination("team", server.url(), ALL)
+    released = threading.Event()
+    monkeypatch.setattr(destination, "send", lambda *_: released.wait())
+    monkeypatch.setattr("modelwarden.courier.delivery.OVERTIME", 0.0)
+    courier = office.courier(destination, timeout=0.2)
+
+    until(lambda: courier.step() * 0 or courier.hung, "the courier to see that it hangs")
+
+    assert not courier.is_sending()
+    (row,) = outbox_of(office.state)
+    assert (row["status"], row["repeated"]) == ("pending", 1)
+    released.set()
+
+
+def test_library_that_raises_is_a_send_that_failed(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text is redacted like any other error."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    office.archive()
+    destination = Destination("team", server.url("t0p-s3cret-path"), ALL)
+
+    def fail(*_: object) -> None:
+        raise ValueError("bad t0p-s3cret-path")
+
+    monkeypatch.setattr(destination, "send", fail)
+    office.courier(destination).deliver_due()
+
+    (row,) = outbox_of(office.state)
+    assert (row["status"], row["last_error"]) == ("pending", "ValueError: bad ***")
+
+
+def test_secret_of_one_destination_is_hidden_in_the_errors_of_another(server: HttpServer) -> None:
+    """A library's log lines know no bounds: what one lane says may be caught by another."""
+    server.answer = 404
+    first = Destination("first", server.url("f1rst-s3cret"), ALL)
+    second = Destination("second", server.url("s3cond-s3cret"), ALL, redactor=first.redact)
+
+    assert first.redact("f1rst-s3cret and s3cond-s3cret") == "*** and ***"
+    assert second.redact is first.redact
+
+
+def test_fallback_stands_in_when_the_first_has_failed_for_long_enough(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """Not before, once, with what the first would have said, although the fallback itself asked for nothing of it."""
+    office = Office(tmp_path, stack, Route("team", frozenset({"APPROVED"})), Route("mail", frozenset({"PROBLEM"})))
+    office.archive()
+    team = Destination("team", broken.url(), ("APPROVED",), fallback="mail", fallback_after=HOUR)
+    courier = office.courier(team, Destination("mail", server.url(), ("PROBLEM",)))
+
+    courier.deliver_due()
+    assert office.standing() == [("team", "pending")]
+    assert server.accepted == []
+
+    office.now += HOUR
+    courier.deliver_due()
+    courier.deliver_due()
+
+    assert office.standing() == [("team", "pending"), ("mail", "delivered")]
+    (message,) = server.accepted
+    assert "GOOD" in message.text
+    office.now += HOUR
+    courier.deliver_due()
+    assert len(server.accepted) == 1
+
+
+def test_fallback_stands_in_for_a_message_that_died(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """Given up by one, it is not lost."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    office.archive()
+    team = Destination("team", broken.url(), ALL, fallback="mail", fallback_after=1000 * HOUR)
+    courier = office.courier(team, Destination("mail", server.url(), ALL))
+    office.now += 49 * HOUR
+
+    courier.deliver_due()
+    courier.deliver_due()
+
+    assert office.standing() == [("team", "dead"), ("mail", "delivered")]
+
+
+def test_muted_destination_is_sent_all_of_it_afterwards(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:
+    """A mute delays and never drops, however long it lasts."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    office.archive()
+    office.outbox.mute("team", office.now + 100 * HOUR)
+    courier = office.courier(Destination("team", server.url(), ALL))
+
+    assert courier.deliver_due() == 0
+    office.now += 99 * HOUR
+    assert courier.deliver_due() == 0
+
+    office.now += 2 * HOUR
+    server.answer = 500
+    courier.deliver_due()
+    assert office.standing() == [("team", "pending")], "the first try after a long mute must not be the last"
+    server.answer = 200
+    office.now += HOUR
+    assert courier.deliver_due() == 1
+
+
+def test_mute_of_one_leaves_the_others_alone(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:
+    """It has a name."""
+    office = Office(tmp_path, stack, Route("a", frozenset(ALL)), Route("b", frozenset(ALL)))
+    office.archive()
+    office.outbox.mute("a", office.now + HOUR)
+
+    office.courier(*(Destination(name, server.url(name), ALL) for name in "ab")).deliver_due()
+
+    assert office.standing() == [("a", "pending"), ("b", "delivered")]
+
+
+def test_destination_hears_only_of_the_symbols_that_it_asked_for(
+    tmp_path: Path, stack: ExitStack, server: HttpServer
+) -> None:
+    """Rows and texts alike: what others hear of is not even counted."""
+    office = Office(
+        tmp_path,
+        stack,
+        Route("btc", frozenset({"APPROVED"}), ("BTC*",)),
+        Route("eth", frozenset({"APPROVED"}), ("ETH*",)),
+    )
+    data = encoded(flat_summary({"BTCUSD": GOOD, "ETHUSD": BAD, "XRPUSD": GOOD}))
+    office.pipeline.process([Found("", data, None)])
+    assert office.standing() == [("btc", "pending")], "an ETH model that was dropped is no news of APPROVED"
+
+    office.courier(Destination("btc", server.url(), ("APPROVED",), ("BTC*",))).deliver_due()
+
+    (message,) = server.accepted
+    assert message.title.startswith("APPROVED 1 · REVIEW 0 · DROP 0")
+    assert "BTCUSD" in message.text
+    assert "XRPUSD" not in message.text
+
+
+def test_problem_arrives_with_its_text(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:
+    """Where it was asked for, and nowhere else."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)), Route("runs", frozenset({"APPROVED"})))
+    office.pipeline.announce(Event("problem:x:1", Kind.PROBLEM, (Kind.PROBLEM,), None, "the disk is full\nmake room"))
+
+    office.courier(
+        Destination("team", server.url(), ALL), Destination("runs", server.url(), ("APPROVED",))
+    ).deliver_due()
+
+    (message,) = server.accepted
+    assert message.title.startswith("PROBLEM: the disk is full")
+    assert "make room" in message.text
+
+
+def test_open_breaker_tries_the_destination_once_a_pause(tmp_path: Path, stack: ExitStack, broken: HttpServer) -> None:
+    """New messages wait behind the one that failed; no flood of tries."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    courier = office.courier(Destination("team", broken.url(), ALL))
+    for run in range(4):
+        office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
+        courier.deliver_due()
+
+    assert 1 <= len(broken.requests) <= 4
+    before = len(broken.requests)
+    for _ in range(20):
+        courier.deliver_due()
+    assert len(broken.requests) <= before + 1
+
+
+def test_stop_waits_for_no_send_longer_than_it_is_told(tmp_path: Path, stack: ExitStack, broken: HttpServer) -> None:
+    """Whatever hangs: the row stands as being sent, and the next courier repeats it."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    office.archive()
+    broken.answer = Answer.HANG
+    courier = office.courier(Destination("team", broken.url(), ALL), timeout=30)
+    courier.step()
+    began = time.monotonic()
+
+    courier.finish(0.2)
+
+    assert time.monotonic() - began < 20  # far below the send's own time
+    assert courier.is_sending()
+    assert office.standing() == [("team", "sending")]
