@@ -175,12 +175,9 @@ def rename_new(source: str, target: str) -> None:
         RetryLater: the disk refused.
     """
     with _storage_errors("rename", target):
-        identity = _identity(source)
         code = _renameat2(source, target, _RENAME_NOREPLACE)
         if code == 0:
             return
-        if identity is not None and _identity(target) == identity:
-            return  # a network's answer was lost, or the question came twice: what is there counts
         if code == errno.EEXIST:
             raise FileExistsError(code, os.strerror(code), target)
         if code not in _NO_RENAMEAT2:
@@ -190,8 +187,6 @@ def rename_new(source: str, target: str) -> None:
         try:
             os.rename(source, target)  # of a folder onto a folder that is not empty: fails, replaces nothing
         except OSError as error:
-            if identity is not None and _identity(target) == identity:
-                return
             if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
             raise
@@ -204,14 +199,6 @@ def remove_if_there(path: str) -> None:
             os.unlink(path)
         except FileNotFoundError:
             return
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _fsync(descriptor: int, path: str) -> None:

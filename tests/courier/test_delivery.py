@@ -77,6 +77,7 @@ class Desk:
             digest_above=digest_above,
             send_timeout=timeout,
             clock=lambda: self.now,
+            pace_clock=lambda: self.now,
         )
         courier.recover()
         return courier

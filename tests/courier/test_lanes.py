@@ -64,6 +64,7 @@ class Office:
             digest_above=5,
             send_timeout=timeout,
             clock=lambda: self.now,
+            pace_clock=lambda: self.now,
         )
         courier.recover()
         return courier

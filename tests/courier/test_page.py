@@ -3,6 +3,7 @@
 The rule: the HTML is read with a parser as a mail client would, and turned back into the text.
 """
 
+import math
 import string
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -257,6 +258,13 @@ def test_table_names_each_figure_where_its_models_have_different_ones() -> None:
     assert cells[:2] == ["profit factor 1.10 < 1.30", "fitness 0.10 < 0.50"]
 
 
+def test_table_says_in_words_what_is_no_figure() -> None:
+    """A sentence has no place in a narrow column, and needs its metric's name."""
+    summary = flat_summary({"A": GOOD | {"final_pf": None}, "B": GOOD | {"final_pf": math.nan}})
+    cells = [text for tag, _, text in Reader(run_message(news_of(summary), ALL).html).pieces if tag == "td"]
+    assert cells == ["profit factor is missing", "profit factor is not a number (NaN)"]
+
+
 def test_html_is_one_document_that_fetches_nothing() -> None:
     """Inline styles alone, light and dark, and no wider than a mail is read."""
     html = run_message(news_of(flat_summary()), ALL).html
@@ -268,19 +276,28 @@ def test_html_is_one_document_that_fetches_nothing() -> None:
     assert "<title>APPROVED 1 · REVIEW 1 · DROP 1: run 20241224_153000 (trainer-7)</title>" in html
 
 
-@pytest.mark.parametrize("rows", [1, 20])
-def test_longest_list_is_cut_first_and_the_best_class_last(rows: int) -> None:
-    """Long names leave room for few: what is left out is counted, and each class keeps some."""
-    lists = {
-        heading: Section(heading, 25, tuple(Row(f"{heading}{index}{'x' * 100}", ()) for index in range(rows)))
-        for heading in ALL
-    }
-    page = Page(("X",), "y", sections=tuple(lists.values()))
+def names(heading: str, count: int) -> Section:
+    """A list of so many rows with long names, of 25."""
+    return Section(heading, 25, tuple(Row(f"{heading}{index}{'x' * 100}", ()) for index in range(count)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [([20, 20, 20], [16, 5, 5]), ([1, 20, 3], [1, 20, 3]), ([1, 3, 30], [1, 3, 22])]
+)
+def test_longest_list_is_cut_first_and_the_best_class_last(before: list[int], after: list[int]) -> None:
+    """Long names leave room for few: the first of each list stay, and what is left out is counted."""
+    page = Page(("X",), "y", sections=tuple(map(names, ALL, before)))
+    for section, whole, count in zip(fitted(page).sections, page.sections, after, strict=True):
+        assert section.rows == whole.rows[:count]
+        for text in (render_text(page), render_html(page)):
+            assert f"… and {25 - count} more" in text
+
+
+def test_last_of_equally_long_lists_is_cut_first() -> None:
+    """Of REVIEW and DROP it is DROP that a person can best do without."""
+    page = Page(("X",), "y", sections=(names("APPROVED", 1), names("REVIEW", 15), names("DROP", 15)))
     kept = [len(section.rows) for section in fitted(page).sections]
-    assert kept == ([1, 1, 1] if rows == 1 else [16, 5, 5])
-    for count in kept:
-        assert f"… and {25 - count} more" in render_text(page)
-        assert f"… and {25 - count} more" in render_html(page)
+    assert kept == [1, 13, 12]
 
 
 def test_texts_are_cut_with_a_count_and_a_single_one_by_its_end() -> None:
@@ -310,6 +327,12 @@ def test_title_of_any_subject_and_host_fits_a_header_and_the_mark_changes_nothin
     assert size(again) <= LONGEST_TITLE
     assert title.startswith("APPROVED 3 · REVIEW 5 · DROP 42: ")
     assert title.endswith(")")
+
+
+def test_limits_are_those_of_slack_counted_with_entities() -> None:
+    """A header of 150 and a section of 3,000 characters, in which `<` is `&lt;`."""
+    assert (LONGEST_TITLE, LONGEST_TEXT) == (150, 3000)
+    assert size("a<b>&'\"") == len("a&lt;b&gt;&amp;'\"")
 
 
 @pure

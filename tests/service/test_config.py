@@ -273,7 +273,9 @@ def test_settings_do_not_show_a_url(tmp_path: Path) -> None:
     text = f"[[notify.destination]]\nname = 'a'\nurl = '{SECRET}'"
     settings, _ = load_settings(written(tmp_path / "config.toml", text))
     assert "T0KEN" not in repr(settings) + str(settings) + settings.model_dump_json()
-    assert settings.notify.destination[0].url.get_secret_value() == SECRET
+    url = settings.notify.destination[0].url
+    assert url is not None
+    assert url.get_secret_value() == SECRET
 
 
 def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:

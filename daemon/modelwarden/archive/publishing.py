@@ -190,11 +190,21 @@ class Archive:
         self._forget_gone(staged.run)
         try:
             self.tree.publish(staged.folder, staged.run.timestamp)
-        except FileExistsError:
-            return NameTaken(staged.run)
-        except RetryLater as error:
-            return NotPublished(error)
+        except (FileExistsError, RetryLater) as error:
+            if self._arrived(staged):
+                return Published(staged.run)
+            return NotPublished(error) if isinstance(error, RetryLater) else NameTaken(staged.run)
         return Published(staged.run)
+
+    def _arrived(self, staged: Staged) -> bool:
+        """Whether the rename that was reported to have failed was done: a network's answer may be lost."""
+        if os.path.lexists(staged.folder):
+            return False
+        try:
+            there, _ = self.read(staged.run.timestamp)
+        except (UnknownRun, RetryLater, ValueError):
+            return False
+        return (there.sha256, there.archived_at) == (staged.run.sha256, staged.run.archived_at)
 
     def _forget_gone(self, run: RunRecord) -> None:
         """Take out of the index what was deleted by hand and would hide the run: its bytes' or its name's old owner."""

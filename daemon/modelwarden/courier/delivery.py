@@ -53,6 +53,7 @@ class Courier:
         digest_above: more messages than this owed to one destination at once become one.
         send_timeout: seconds for one send.
         clock: seconds since the epoch.
+        pace_clock: seconds that only ever grow: a stepped clock must not keep a breaker open.
 
     Attributes:
         hung: whether a send still runs past its deadline: let what else is under way end, then end the process.
@@ -67,6 +68,7 @@ class Courier:
         digest_above: int,
         send_timeout: float,
         clock: Callable[[], float] = time.time,
+        pace_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = Outbox(database)
         self._catalog = Catalog(database)
@@ -75,6 +77,7 @@ class Courier:
         self._digest_above = digest_above
         self._send_timeout = send_timeout
         self._clock = clock
+        self._pace_clock = pace_clock
         self._ended: SimpleQueue[tuple[_Lane, Delivery]] = SimpleQueue()
         self.hung = False
 
@@ -151,7 +154,7 @@ class Courier:
     def _sendable(self, lane: _Lane) -> list[Owed]:
         """What the lane's destination is owed and may be tried now, oldest first."""
         now = self._clock()
-        if not lane.breaker.lets_through(now) or now < self._outbox.muted_until(lane.destination.name):
+        if not lane.breaker.lets_through(self._pace_clock()) or now < self._outbox.muted_until(lane.destination.name):
             return []
         due = self._outbox.due(now, [lane.destination.name], LONGEST_PAUSE)
         return [row for row in due if not self._is_moot(row)]
@@ -159,7 +162,7 @@ class Courier:
     def _begin_next(self, lane: _Lane) -> None:
         """Begin to send what the lane's destination is owed next, where it may be written to now."""
         due = self._sendable(lane)
-        if not due or not lane.bucket.take(self._clock()):
+        if not due or not lane.bucket.take(self._pace_clock()):
             return
         stands_for_all = len(due) > self._digest_above
         rows = [row for row in due if row.kind is due[0].kind] if stands_for_all else due[:1]
@@ -198,7 +201,7 @@ class Courier:
                 timed_out = isinstance(outcome, TimedOut)
                 self.hung = self.hung or timed_out
                 now = self._clock()
-                next_at = lane.breaker.failed(now)
+                next_at = now + lane.breaker.failed(self._pace_clock())
                 # What its owner muted in the meantime had no chance: it gets its time again.
                 muted_until = self._outbox.muted_until(name)
                 rows = [row._replace(deadline=max(row.deadline, _extended(row, muted_until))) for row in rows]

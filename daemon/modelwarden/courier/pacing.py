@@ -46,12 +46,10 @@ class CircuitBreaker:
 
     Attributes:
         failures: sends that failed since the last success.
-        since: when the first of them failed; None without one.
-        opens_at: until when it stays open.
+        until: how long it stays open.
     """
 
     failures: int = 0
-    since: float | None = None
     until: float = float("-inf")
 
     def lets_through(self, now: float) -> bool:
@@ -60,11 +58,11 @@ class CircuitBreaker:
 
     def succeeded(self) -> None:
         """The destination took a message."""
-        self.failures, self.since, self.until = 0, None, float("-inf")
+        self.failures, self.until = 0, float("-inf")
 
     def failed(self, now: float) -> float:
-        """A send failed; return when the next may be tried."""
+        """A send failed; return the seconds until the next may be tried."""
         self.failures += 1
-        self.since = now if self.since is None else self.since
-        self.until = now + pause_after(self.failures)
-        return self.until
+        pause = pause_after(self.failures)
+        self.until = now + pause
+        return pause

@@ -1,0 +1,116 @@
+"""Cases 52 to 55 of watching: locks that others hold, daemons that share an archive, answers that are lost.
+
+The rule: an archive belongs to nobody. Who shares it waits for the lock, adds what it has, and believes what is there
+rather than what a call reported.
+"""
+
+import errno
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from invariants import assert_archive_whole, sha256
+from processes import drop, index_of, until
+from rigs.mounts import private_mounts
+from rigs.refusing_filesystem import ANSWER_LOST, refusing_filesystem
+from rigs.watched import Watched, assert_once_among, lock_held
+
+pytestmark = pytest.mark.cases
+
+
+@pytest.mark.parametrize("when", ["at_the_start", "amid_work"])
+def test_case_52_lock_held_for_long_is_waited_for_and_said(tmp_path: Path, when: str) -> None:
+    """A daemon that waits in vain says for what, and begins again as often as it takes; then it does what it owes."""
+    watched = Watched(tmp_path)
+    with watched.daemon():
+        watched.caught_up()
+    before = list(watched.expected)
+    starting = when == "at_the_start"
+    said = "waiting_to_start" if starting else "postponed"
+    with ExitStack() as waiting:
+        if starting:
+            waiting.enter_context(lock_held(watched.site.archive))
+        with watched.daemon(ready=None if starting else "ready") as daemon:
+            if not starting:
+                waiting.enter_context(lock_held(watched.site.archive))
+            data = watched.summary()
+            watched.drop(data)
+            for event in daemon.wait_for(said, 1 if starting else 2, seconds=60):
+                assert "held by another process" in event["reason"]
+                assert str(watched.site.archive / ".index.lock") in event["reason"]
+            assert_archive_whole(watched.site.archive, before)
+            waiting.close()
+            watched.archived(data)
+    watched.assert_once()
+
+
+def sharing(folder: Path, out: Path | None = None) -> Sequence[Watched]:
+    """Two that archive to one place, each with a state of its own, over one folder or one each."""
+    return [
+        Watched(folder / name, out=out, archive=folder / "archive", state_beside=True, reject_after=1)
+        for name in ("one", "other")
+    ]
+
+
+def test_case_53_two_daemons_with_folders_of_their_own_index_the_runs_of_both(tmp_path: Path) -> None:
+    """Both write the one index, and it has everything; names that collide are told apart."""
+    one, other = sharing(tmp_path)
+    with one.daemon(), other.daemon():
+        for number in range(60):
+            for each in (one, other):  # their timestamps are the same
+                each.drop(each.summary(by=each.site.folder.name), f"{number}.json")
+        everything = one.expected + other.expected
+        until(lambda: len(index_of(tmp_path / "archive")) == len(everything), "all runs in the index")
+    assert_once_among(one, other)
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        pytest.param(0, id="summaries"),
+        pytest.param(1, id="malformed"),
+    ],
+)
+def test_case_54_two_daemons_of_one_folder_archive_and_announce_once(tmp_path: Path, malformed: int) -> None:
+    """Both see every file; one of them archives it, the other finds it archived, and one message is owed."""
+    shared = tmp_path / "out"
+    shared.mkdir()
+    one, other = sharing(tmp_path, shared)
+    with one.daemon(), other.daemon():
+        for number in range(60):
+            drop(one.summary(), shared, f"{number}.json")
+        bad = [drop(one.rubbish(b'{"models": ['), shared, f"bad-{number}.json") for number in range(malformed)]
+        one.archived(*one.expected)
+        for each in (one, other):
+            until(lambda each=each: len(each.known_paths()) == 60 + malformed, "both to know every file")  # type: ignore[misc]
+            assert all(len(each.logged("summary_rejected", path)) == 1 for path in bad)
+    assert_once_among(one, other)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOENT], ids=["EIO", "ENOENT"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("/20240101_000000", id="run"),
+        pytest.param("/index.json", id="index"),
+    ],
+)
+def test_case_55_rename_that_reports_failure_though_it_succeeded_is_taken_as_done(
+    tmp_path: Path, target: str, error: int
+) -> None:
+    """A network file system may lose its answer, or send it twice: what is there counts, and it is there once."""
+    (tmp_path / "archive").mkdir()
+    with private_mounts() as mounts, refusing_filesystem(mounts, tmp_path / "archive") as disk:
+        watched = Watched(tmp_path, mounts=mounts, state_beside=True)
+        with watched.daemon() as daemon:
+            data = watched.summary(timestamp="20240101_000000")
+            disk.refuse((ANSWER_LOST, target, error))
+            watched.drop(data)
+            until(lambda: daemon.events("postponed") or daemon.events("run_archived"), "the rename to be answered")
+            disk.relent()
+            (entry,) = watched.archived(data)
+            assert entry["timestamp"] == "20240101_000000"
+            assert entry["sha256"] == sha256(data)
+        watched.assert_once()

@@ -1,0 +1,95 @@
+"""Two daemons on one archive, one of them stopped after every call of its walk, and killed there, or let go on.
+
+The rule: what `rigs.two_daemons` holds them to, at every call and however the two come together.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from invariants import sha256
+from processes import DEADLINE, index_of, running_daemon, until
+from rigs.crash_scenes import file
+from rigs.lives import Subjects
+from rigs.system_calls import Point, killing, traced
+from rigs.two_daemons import End, goes_on, killed, pair
+
+pytestmark = pytest.mark.crash
+
+Tried = Callable[[str, int], None]
+
+
+class Meeting(NamedTuple):
+    """How the two come together.
+
+    Attributes:
+        root: the neighbour's folder: the victim's is "out".
+        starts: whether the neighbour starts while the victim stands still.
+        end: what becomes of the victim.
+        step: every which point is tried.
+        shards: into how many tests the points are dealt.
+    """
+
+    root: str
+    starts: bool
+    end: End
+    step: int
+    shards: int
+
+
+MEETINGS: Final = {
+    "folders_of_their_own": Meeting("other", False, killed, 1, 2),
+    "one_folder": Meeting("out", False, killed, 2, 1),
+    "one_folder_and_the_first_goes_on": Meeting("out", False, goes_on, 1, 2),
+    "one_folder_and_the_other_starts": Meeting("out", True, killed, 3, 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("meeting", "shard"), [(name, shard) for name, meeting in MEETINGS.items() for shard in range(meeting.shards)]
+)
+def test_two_daemons_and_one_stopped_after_any_call_lead_to_one_whole_archive(
+    lives: Subjects, tried: Tried, meeting: str, shard: int
+) -> None:
+    """No duplicate, no lock that stays, nothing half made by the living one; the dead one's next start clears up."""
+    root, starts, end, step, shards = MEETINGS[meeting]
+    with pair(lives, root=root) as both:
+        points = [call.point for call in both.calls()][shard * step :: shards * step]
+        for point in points:
+            both.place.put_back()
+            both.play(point, end, starts=starts)
+        tried("two daemons", len(points))
+
+
+def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(
+    lives: Subjects, tried: Tried, tmp_path: Path
+) -> None:
+    """Two processes over one folder: the one goes on over the other's death, and that one's next start is clean."""
+    with pair(lives, root="out") as both:
+        place = both.place
+        with ExitStack() as stack:
+            victim, neighbour = (
+                stack.enter_context(
+                    running_daemon("--no-courier", "--config", host.site.config, log=tmp_path / f"log-{number}")
+                )
+                for number, host in enumerate(place.hosts)
+            )
+            point = Point("renameat2", 2)  # the index, after a run got its name
+            stack.enter_context(traced(victim.process.pid, place.report, inject=killing(point)))
+            victim.process.wait(DEADLINE)
+            neighbour.wait_for("run_archived")
+            assert neighbour.events("postponed") == []
+
+            def all_are_listed() -> bool:
+                return {each["sha256"] for each in index_of(place.archive)} == {
+                    sha256(file(n)) for n in both.victim.files
+                }
+
+            until(all_are_listed, "the neighbour to archive all of it")
+            assert neighbour.stop() == 0
+        place.assert_index_is_true()
+        place.assert_recovers()
+        tried("two daemons", 1)

@@ -1,0 +1,200 @@
+"""The process whose power is cut: it archives step by step as the daemon does, and notes when it claimed what.
+
+The rule: what is claimed is noted when the product's call has returned, with how much of the disk's log was written by
+then; it must survive every power cut behind that place.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from modelwarden import pipeline as walk
+from modelwarden.archive.publishing import Archive, Changes, Outcome, Published, Staged
+from modelwarden.crew import WORTHWHILE
+from modelwarden.intake.scan import figures_of
+from modelwarden.pipeline import Archived, Found, Pipeline, Rejected
+from modelwarden.service.config import load_settings
+from modelwarden.service.wiring import open_pipeline
+from processes import until
+from summaries import encoded, random_summary
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch.
+
+    Attributes:
+        count: summaries in it.
+        models: in each of them; many make files of many blocks, few make such as btrfs keeps beside their names.
+        rejected: whether it is one file that is no summary instead.
+        starts: whether the service is started anew before it.
+    """
+
+    count: int
+    models: int = 3
+    rejected: bool = False
+    starts: bool = False
+
+    def sources(self, number: int) -> list[bytes]:
+        """The files that a trainer left for it, each unlike all others."""
+        if self.rejected:
+            return [encoded({"models": [], "note": number})]
+        return [
+            encoded(random_summary(1000 * number + place, models=self.models, points=4)) for place in range(self.count)
+        ]
+
+
+WORKLOADS: Final[Mapping[str, Sequence[Step]]] = {
+    # Each commit behind the second writes the tail of the index's spare and swaps it in.
+    "alone": [
+        Step(1),
+        Step(1, models=60),
+        Step(1),
+        Step(1, rejected=True),
+        Step(3, models=30),
+        Step(1, starts=True),
+        Step(1, models=60),
+        Step(1),
+    ],
+    # Groups staged by workers, each with a commit of its own; an index of several blocks.
+    "backlog": [Step(40), Step(1), Step(3, models=30), Step(1), Step(1, rejected=True), Step(1, starts=True), Step(1)],
+}
+
+SMALL_GROUP: Final = 12
+"""Summaries in a group here, so that a batch that is quick to check is a backlog."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What the subject knew at a moment.
+
+    Attributes:
+        at: how long the disk's log was.
+        step: the number of the step under way.
+        there: the runs that the archive has from here on, sha256 by name; none where the step is about to begin.
+        listed: those that are in index.json from here on.
+        rejected: the identities of what was rejected.
+        index: the inode of index.json once the step is done, else 0.
+    """
+
+    at: int
+    step: int
+    there: Mapping[str, str]
+    listed: Mapping[str, str]
+    rejected: Sequence[str]
+    index: int
+
+
+def notes_of(path: Path) -> list[Note]:
+    """What the subject noted, in order."""
+    return [Note(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def source(folder: Path, step: int, place: int) -> Path:
+    """Where a trainer left a summary."""
+    return folder / f"{step:02d}-{place:02d}.json"
+
+
+def found(path: Path) -> Found:
+    """A source as the daemon reads it."""
+    return Found(str(path), path.read_bytes(), figures_of(path.stat()))
+
+
+class _Notes:
+    """Where the subject writes what it claims.
+
+    Args:
+        path: the file; not on the disk whose power is cut.
+        log: the disk's.
+    """
+
+    def __init__(self, path: Path, log: Path) -> None:
+        self._path = path
+        self._log = log
+        self.step = 0
+
+    def add(
+        self,
+        there: Mapping[str, str],
+        listed: Mapping[str, str] | None = None,
+        rejected: Sequence[str] = (),
+        index: int = 0,
+    ) -> None:
+        """Note a claim, as of now."""
+        note = Note(self._log.stat().st_size, self.step, there, listed or {}, rejected, index)
+        with self._path.open("a") as stream:
+            stream.write(json.dumps(asdict(note)) + "\n")
+
+
+def _note_commits(archive: Archive, notes: _Notes) -> None:
+    """Have noted what a commit claims: runs are there once the archive was synced, in the index once it returns."""
+    commit, sync = archive.commit, archive.tree.sync
+    under_way: dict[str, str] = {}
+
+    def noted_sync() -> None:
+        sync()
+        if under_way:
+            there = {name: digest for name, digest in under_way.items() if os.path.isdir(archive.tree.path_of(name))}
+            notes.add(there)
+
+    def noted_commit(batch: Sequence[Staged]) -> tuple[list[Outcome], Changes]:
+        under_way.update((staged.run.timestamp, staged.run.sha256) for staged in batch)
+        outcomes, changes = commit(batch)
+        under_way.clear()
+        runs = {each.run.timestamp: each.run.sha256 for each in outcomes if isinstance(each, Published)}
+        notes.add(runs, runs)
+        return outcomes, changes
+
+    archive.commit = noted_commit  # type: ignore[method-assign]
+    archive.tree.sync = noted_sync  # type: ignore[method-assign]
+
+
+def _call_workers(pipeline: Pipeline, steps: Sequence[tuple[int, Step]]) -> None:
+    """Have the workers ready where a step is a backlog: the product would be done before they had started."""
+    crew = pipeline._crew
+    if crew._size >= WORTHWHILE and any(step.count >= 2 * SMALL_GROUP for _, step in steps):
+        pipeline.archive.tree.enter_staging()
+        crew.call()
+        until(crew.is_ready, "the workers to be ready")
+
+
+def _take(pipeline: Pipeline, step: Step, folder: Path, notes: _Notes) -> None:
+    notes.add({})
+    runs: dict[str, str] = {}
+    rejected: list[str] = []
+    batch = [found(source(folder, notes.step, place)) for place in range(step.count)]
+    for each, outcome in zip(batch, pipeline.process(batch, final=True), strict=True):
+        match outcome:
+            case Archived(run):
+                runs[run.timestamp] = run.sha256
+            case Rejected():
+                rejected.append(hashlib.sha256(each.data).hexdigest()[:16])
+            case _:
+                raise AssertionError(f"step {notes.step}: {outcome}")
+    notes.add(runs, runs, rejected, os.stat(os.path.join(pipeline.archive.root, "index.json")).st_ino)
+
+
+def main(config: str, workload: str, folder: Path, notes: _Notes) -> None:
+    """Take all steps of a workload."""
+    setattr(walk, "GROUP", SMALL_GROUP)  # noqa: B010 - it is a constant to everybody else
+    setattr(walk, "BACKLOG", 2 * SMALL_GROUP)  # noqa: B010
+    settings, _ = load_settings(config)
+    steps = list(enumerate(WORKLOADS[workload]))
+    starts = [number for number, step in steps if number == 0 or step.starts]
+    for begin, end in zip(starts, [*starts[1:], len(steps)], strict=True):
+        with open_pipeline(settings, announces=True) as pipeline:
+            _note_commits(pipeline.archive, notes)
+            pipeline.recover()
+            _call_workers(pipeline, steps[begin:end])
+            for number, step in steps[begin:end]:
+                notes.step = number
+                _take(pipeline, step, folder, notes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), _Notes(Path(sys.argv[5]), Path(sys.argv[4])))

@@ -1,0 +1,120 @@
+"""Two daemons on one archive, one of which stands still after a call of its walk, and what must become of both.
+
+The rule: the other is held up only as long as the lock is really held; it completes what the dead one began; neither
+archives a summary twice; and once the dead one is started again nothing is left of the halves.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final, NamedTuple
+
+from rigs.crash_scenes import ALONE, EARLIER, WARM, Host, Place, scratch
+from rigs.crash_subject import Orders
+from rigs.lives import Life, Subjects
+from rigs.system_calls import Point, Seen
+
+OTHERS: Final = ("other-warm.json", "other-1.json", "other-2.json")
+
+
+class Pair(NamedTuple):
+    """The daemon that is stopped, and its neighbour.
+
+    Attributes:
+        place: of both.
+        victim: the first.
+        neighbour: the second.
+        first: what the neighbour archives while the victim stands still; the last of it is the victim's file too, where
+            they share a folder.
+    """
+
+    place: Place
+    victim: Host
+    neighbour: Host
+    first: str
+
+    def walk(self) -> Orders:
+        """The victim's: one file, with its spare of the index at hand."""
+        return self.victim.orders(WARM, ALONE, stops=["1"])
+
+    def calls(self) -> Sequence[Seen]:
+        """The victim's walk."""
+        return self.place.calls_of(self.walk())
+
+    def play(self, point: Point, end: "End", *, starts: bool) -> None:
+        """Let the neighbour archive while the victim stands still; then the victim comes to its end, then the other.
+
+        Args:
+            point: after which the victim stands still.
+            end: what then becomes of it.
+            starts: whether the neighbour starts only now; else it lives already, with its spare of the index at hand.
+        """
+        orders = self.neighbour.orders(OTHERS[:1], [self.first], OTHERS[2:], stops=["2"] if starts else ["1", "2"])
+        with ExitStack() as stack:
+            neighbour = None if starts else stack.enter_context(self.place.lives.life(orders))
+            if neighbour is not None:
+                neighbour.stopped_at("1")
+            with self.place.halted(self.walk(), point) as victim:
+                must_wait = self._is_locked()  # it is as good as dead with the lock in its hand
+                if neighbour is None:
+                    neighbour = stack.enter_context(self.place.lives.life(orders))
+                else:
+                    neighbour.go_on()
+                if not must_wait:
+                    neighbour.stopped_at("2")
+                end(self, victim)
+            if must_wait:
+                neighbour.stopped_at("2")
+            neighbour.go_on()
+            report = neighbour.end()
+        assert report is not None, "the neighbour was killed"
+        assert len(report.dealt) == len(OTHERS), f"the neighbour was held up: {report}"
+        assert {event["event"] for event in report.told()} <= {"commit_finished_for_another"}, report
+        self.place.assert_index_is_true()
+        self.place.assert_as_left()
+        self.place.assert_recovers()
+
+    def _is_locked(self) -> bool:
+        try:
+            descriptor = os.open(self.place.archive / ".index.lock", os.O_RDWR)
+        except FileNotFoundError:  # nobody ever wanted it
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+
+End = Callable[[Pair, Life], None]
+
+
+def killed(_: Pair, victim: Life) -> None:
+    """It dies where it stands."""
+    victim.kill()
+
+
+def goes_on(both: Pair, victim: Life) -> None:
+    """It was only slow, and ends its walk."""
+    victim.let_run()
+    both.place.assert_dealt(both.walk(), victim.end())
+
+
+@contextmanager
+def pair(lives: Subjects, *, root: str) -> Iterator[Pair]:
+    """Two daemons, each with a state of its own, that watch the same folder or not; both have been here before."""
+    with scratch() as folder:
+        place = Place(folder, lives)
+        own = [*EARLIER, *WARM, *ALONE]
+        shared = root == "out"
+        others = [OTHERS[0], ALONE[0], OTHERS[2]] if shared else list(OTHERS)
+        victim_files = [*own, *others[::2]] if shared else own
+        victim = place.host("victim", victim_files, state="state-1")
+        neighbour = place.host("neighbour", victim_files if shared else others, root=root, state="state-2")
+        place.live(victim.orders(EARLIER))
+        place.live(neighbour.orders(EARLIER if shared else []))
+        place.keep()
+        yield Pair(place, victim, neighbour, others[1])
