@@ -64,7 +64,7 @@ def test_python_example_runs(
 
 
 @pytest.mark.parametrize(
-    "command", sorted(set(re.findall(r"^\| `modelwarden ([a-z]+(?: check)?)", README, re.MULTILINE)))
+    "command", sorted(set(re.findall(r"^\| `modelwarden ([a-z-]+(?: check)?)", README, re.MULTILINE)))
 )
 def test_command_in_readme_exists(command: str) -> None:
     """Every command of the table answers --help."""

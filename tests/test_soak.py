@@ -206,7 +206,6 @@ def test_index_that_a_hand_replaces_during_a_commit_is_never_built_on(
             assert len(json.loads(index.read_bytes())["runs"]) == number + 1
 
 
-@pytest.mark.xfail(strict=True, reason="the ctime before and after the read is not compared")
 def test_rewrite_during_the_read_that_restores_size_and_mtime_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +251,6 @@ def turned(service: Service) -> None:
     until(is_done, "all to be dealt with")
 
 
-@pytest.mark.xfail(strict=True, reason="RetryLater of the state file leaves the scan and ends the daemon")
 def test_state_file_that_refuses_to_forget_a_file_ends_no_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,7 +273,6 @@ def test_state_file_that_refuses_to_forget_a_file_ends_no_daemon(
         service._stop()
 
 
-@pytest.mark.xfail(strict=True, reason="every file of the batch doubles the pause")
 def test_disk_that_refuses_a_batch_is_asked_again_after_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +285,6 @@ def test_disk_that_refuses_a_batch_is_asked_again_after_a_second(
         assert service._trouble_pause == 1.0
 
 
-@pytest.mark.xfail(strict=True, reason="all suspects are worked on, one by one, before the loop looks at the signal")
 def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,7 +306,6 @@ def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
         assert batches == [1]
 
 
-@pytest.mark.xfail(strict=True, reason="a daemon that is told to stop while it waits to start goes on to say ready")
 def test_stop_while_the_start_waits_is_never_called_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a daemon that has reconciled says that it is ready."""
     site = make_site(tmp_path)
@@ -327,7 +322,6 @@ def test_stop_while_the_start_waits_is_never_called_ready(tmp_path: Path, monkey
     assert said == []
 
 
-@pytest.mark.xfail(strict=True, reason="`-m modelwarden.crew`: the package has imported that module already")
 def test_worker_that_starts_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every line of the daemon's log is an event: its workers add none of their own."""
     with closing(Archive(str(tmp_path), "0a1b2c3d")) as archive:

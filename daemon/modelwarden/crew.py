@@ -121,7 +121,7 @@ class _Worker:
     def __init__(self, orders: Orders) -> None:
         # -P: a folder called modelwarden where the daemon was started is not the package.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "modelwarden.crew"],
+            [sys.executable, "-P", "-c", "from modelwarden.crew import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONUTF8": "1"},
@@ -187,7 +187,8 @@ def work(questions: IO[bytes], answers: IO[bytes]) -> None:
     stager.close()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """A worker process."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when its workers end
         signal.signal(number, signal.SIG_IGN)
     try:

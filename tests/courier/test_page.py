@@ -109,6 +109,10 @@ class Reader(HTMLParser):
     def handle_comment(self, data: str) -> None:
         raise AssertionError(data)
 
+    def cells(self) -> list[str]:
+        """The texts of all cells of all tables."""
+        return [text for tag, _, text in self.pieces if tag in {"th", "td"}]
+
     def models(self) -> list[str]:
         """The names of the rows of all tables."""
         return [text for tag, attributes, text in self.pieces if tag == "th" and attributes["scope"] == "row"]
@@ -240,8 +244,7 @@ def test_character_that_would_break_a_line_or_turn_it_is_shown_as_an_escape(unsh
 def test_table_has_a_column_a_metric_where_all_its_models_have_the_same() -> None:
     """Figures stand under one another, the metric's name above them."""
     summary = flat_summary({"AAPL": GOOD, "MSFT": GOOD | {"fitness_history": [0.5, 0.99, 0.91]}})
-    pieces = Reader(run_message(news_of(summary), ALL).html).pieces
-    table = [text for tag, _, text in pieces if tag in {"th", "td"}]
+    table = Reader(run_message(news_of(summary), ALL).html).cells()
     figures = ["0.91 >= 0.70", "2.40 >= 1.80", "0.90 >= 0.85", "0.04 <= 0.08"]
     assert table == [
         *("model", "fitness", "profit factor", "consistency", "max drawdown"),
@@ -254,15 +257,34 @@ def test_table_has_a_column_a_metric_where_all_its_models_have_the_same() -> Non
 def test_table_names_each_figure_where_its_models_have_different_ones() -> None:
     """No cell is empty: a mail's plain part is made of the cells, and a figure without its name says nothing."""
     summary = flat_summary({"A": GOOD | {"final_pf": 1.1}, "B": GOOD | {"final_fitness": 0.1}, "C": BAD})
-    cells = [text for tag, _, text in Reader(run_message(news_of(summary), ALL).html).pieces if tag == "td"]
-    assert cells[:2] == ["profit factor 1.10 < 1.30", "fitness 0.10 < 0.50"]
+    cells = Reader(run_message(news_of(summary), ALL).html).cells()
+    assert cells[:6] == ["model", "what decided", "A", "profit factor 1.10 < 1.30", "B", "fitness 0.10 < 0.50"]
 
 
-def test_table_says_in_words_what_is_no_figure() -> None:
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        (None, "is missing"),
+        (math.nan, "is not a number (NaN)"),
+        (math.inf, "is infinite (no losing trade): a person looks"),
+    ],
+)
+def test_table_says_in_words_what_is_no_figure(figure: float | None, said: str) -> None:
     """A sentence has no place in a narrow column, and needs its metric's name."""
-    summary = flat_summary({"A": GOOD | {"final_pf": None}, "B": GOOD | {"final_pf": math.nan}})
-    cells = [text for tag, _, text in Reader(run_message(news_of(summary), ALL).html).pieces if tag == "td"]
-    assert cells == ["profit factor is missing", "profit factor is not a number (NaN)"]
+    summary = flat_summary({"A": GOOD | {"final_pf": figure}})
+    assert Reader(run_message(news_of(summary), ALL).html).cells() == [
+        "model",
+        "what decided",
+        "A",
+        f"profit factor {said}",
+    ]
+
+
+def test_table_of_runs_has_a_column_a_class() -> None:
+    """Behind the models of all runs: how each run went."""
+    news = news_of(flat_summary())
+    cells = Reader(many_runs_message([news], ()).html).cells()
+    assert cells == ["run", *ALL, "20241224_153000", "1", "1", "1"]
 
 
 def test_html_is_one_document_that_fetches_nothing() -> None:

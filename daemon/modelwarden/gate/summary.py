@@ -138,13 +138,14 @@ def _why_not_json(data: bytes, message: str) -> RejectSummary:
 
 def _which_key_twice(data: bytes, message: str) -> RejectSummary:
     """The place of a key that an object has twice. A slow second reading, for files that are refused anyway."""
+    place = message[message.rfind(" at line ") :]  # the key before it may be as long as the file
     try:
         document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_object_of)
     except (ValueError, RecursionError):
-        return NotJson(f"not JSON, and an object has a key twice: {message}")
+        return NotJson(f"not JSON, and an object has a key twice{place}")
     found = _find_twice(document, "")
     if found is None:
-        return NotJson(f"an object has a key twice: {message}")
+        return NotJson(f"an object has a key twice{place}")
     place, key = found
     if place in MODEL_CONTAINERS:
         return _symbol_twice(key)

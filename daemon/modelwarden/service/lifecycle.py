@@ -159,6 +159,8 @@ class Service:
 
     def _start(self) -> None:
         self._recover()
+        if self._stopping:  # told to stop while it waited: it never was ready
+            return
         self._watch.start()
         self._notifier.ready(self._status())
         log.info("ready", runs=len(self._pipeline.archive), folders=[root.path for root in self._roots])
@@ -285,7 +287,10 @@ class Service:
         ledger = self._pipeline.ledger
         gone = [path for path in ledger.paths() if path not in seen and ledger.device(path) in devices]
         if gone:
-            self._pipeline.forget(gone)
+            try:
+                self._pipeline.forget(gone)
+            except RetryLater as error:  # the next scan tries again
+                log.warning("not_forgotten", files=len(gone), reason=str(error))
 
     def _work(self, paths: Sequence[str]) -> None:
         """Read what is due and walk it down the pipeline."""
@@ -301,6 +306,8 @@ class Service:
                 size += len(found.data)
         suspects = [found for found in batch if self._deaths(found) is not None]
         for found in suspects:
+            if self._stopping:
+                return
             self._walk_alone(found)
         if rest := [found for found in batch if found not in suspects]:
             self._walk(rest)
@@ -333,6 +340,8 @@ class Service:
                 return
             outcomes = [Postponed(RetryLater("an error of modelwarden's own; see the log"))]
         self._attempts.end(_files(batch))
+        if any(isinstance(outcome, Postponed) for outcome in outcomes):
+            self._trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self._trouble_pause * 2))
         for found, outcome in zip(batch, outcomes, strict=True):
             self._conclude(found, outcome)
 
@@ -356,7 +365,6 @@ class Service:
             case Unfinished(reason):
                 log.debug("not_ready", path=show_path(path), reason=reason)
             case Postponed(error):
-                self._trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self._trouble_pause * 2))
                 self._say_postponed(path, error)
                 if isinstance(error, StorageSuspect) or self._trouble_pause >= LASTING_TROUBLE:
                     self._problems.begin(

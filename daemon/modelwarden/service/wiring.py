@@ -136,11 +136,12 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             if table.create:
                 make_folder(table.path)
         wake = Wake()
+        watch = Watch(roots, wake.ring)
         has_destinations = bool(settings.notify.destination)
         service = Service(
             roots,
             [os.path.realpath(pipeline.archive.root), os.path.realpath(state_dir)],
-            Watch(roots, wake.ring),
+            watch,
             Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds),
             pipeline,
             Attempts(state_dir),
@@ -159,6 +160,7 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
         try:
             yield service
         finally:
+            watch.stop()
             wake.close()
 
 
