@@ -68,7 +68,8 @@ class Daemon:
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """The events so far, all or those of one name; lines that are no events are left out."""
-        events = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole = self.log.read_text().rpartition("\n")[0]  # the last line may be half written
+        events = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return events if name is None else [event for event in events if event["event"] == name]
 
     def wait_for(self, name: str, count: int = 1, seconds: float = DEADLINE) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from invariants import (
     assert_second_start_changes_nothing,
 )
 from processes import drop, index_of, make_site, running_daemon, until
-from rigs.crash_scenes import SCENES, TEAM, playing
+from rigs.crash_scenes import SCENES, TEAM, Violations, playing
 from rigs.lives import Subjects
 from rigs.refusals import TRIES, assert_survives, of_the_state
 from rigs.system_calls import Point, Seen, refusing, seen, traced
@@ -136,13 +136,11 @@ def test_any_call_refused_once_costs_no_run(lives: Subjects, tried: Tried, sweep
             for call in place.calls_of(scene.orders(place))
             if can_be_refused(call) and sweep.covers(call) and not is_parked(call)
         ]
-        bad = []
+        violations = Violations()
         for call in calls:
-            try:
+            with violations.at(call):
                 assert_survives(place, scene, call, error)
-            except AssertionError as e:
-                bad.append(f"{call.point} {call.arguments[:130]}: {str(e)[-400:]}")
-        assert not bad, chr(10).join(bad)
+        violations.assert_none()
         tried("errno sweep", len(calls))
 
 

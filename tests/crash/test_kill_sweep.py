@@ -4,7 +4,7 @@ The rule: whatever a killed daemon leaves shows nobody anything half made or cla
 to the same archive as if nothing had happened: nothing lost, nothing twice, every message owed once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,18 +12,31 @@ import pytest
 
 from invariants import assert_second_start_changes_nothing
 from processes import modelwarden
-from rigs.crash_scenes import SCENES, playing
+from rigs.crash_scenes import SCENES, Place, Violations, playing
+from rigs.crash_subject import Orders
 from rigs.lives import Subjects
-from rigs.system_calls import Point, killing, was_killed
+from rigs.system_calls import Point, Seen, killing, was_killed
 
 pytestmark = pytest.mark.crash
 
 Tried = Callable[[str, int], None]
 
-SHARDS: Final = {"a_file": 2, "three_files": 3, "no_summary": 2, "first_start_and_a_file": 3}
+SHARDS: Final = {"a_file": 2, "a_file_without_the_spare": 2, "three_files": 3, "no_summary": 2, "first_start_and_a_file": 3}
 """Into how many tests the points of a walk are dealt; each takes a few seconds."""
 
 STARTS: Final = [name for name in SCENES if name not in SHARDS]
+
+
+def assert_recovers_from_each(place: Place, orders: Orders, calls: Sequence[Seen]) -> None:
+    """Kill it before each of the calls; look at what that leaves; start it again."""
+    violations = Violations()
+    for call in calls:
+        with violations.at(call):
+            place.put_back()
+            place.kill(orders, call.point)
+            place.assert_as_left()
+            place.assert_recovers()
+    violations.assert_none()
 
 
 @pytest.mark.parametrize(
@@ -35,13 +48,9 @@ def test_daemon_killed_before_any_call_of_a_walk_leads_to_the_same_archive(
     """From the moment a file is ready to the end of the process, every call is one before which it may die."""
     with playing(SCENES[scene], lives) as place:
         orders = SCENES[scene].orders(place)
-        points = [call.point for call in place.calls_of(orders)][shard :: SHARDS[scene]]
-        for point in points:
-            place.put_back()
-            place.kill(orders, point)
-            place.assert_as_left()
-            place.assert_recovers()
-        tried("kill sweep, walks", len(points))
+        calls = place.calls_of(orders)[shard :: SHARDS[scene]]
+        assert_recovers_from_each(place, orders, calls)
+        tried("kill sweep, walks", len(calls))
 
 
 @pytest.mark.parametrize("scene", STARTS)
@@ -51,13 +60,9 @@ def test_daemon_killed_at_any_change_of_a_start_leads_to_the_same_archive(
     """A start that mends what an earlier crash left may itself be ended at any moment."""
     with playing(SCENES[scene], lives) as place:
         orders = SCENES[scene].orders(place)
-        points = [call.point for call in place.calls_of(orders) if call.changes_files]
-        for point in points:
-            place.put_back()
-            place.kill(orders, point)
-            place.assert_as_left()
-            place.assert_recovers()
-        tried("kill sweep, starts", len(points))
+        calls = [call for call in place.calls_of(orders) if call.changes_files]
+        assert_recovers_from_each(place, orders, calls)
+        tried("kill sweep, starts", len(calls))
 
 
 def test_daemon_killed_while_its_threads_sync_leads_to_the_same_archive(lives: Subjects, tried: Tried) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from invariants import sha256
 from processes import DEADLINE, index_of, running_daemon, until
-from rigs.crash_scenes import file
+from rigs.crash_scenes import Violations, file
 from rigs.lives import Subjects
 from rigs.system_calls import Point, killing, traced
 from rigs.two_daemons import End, goes_on, killed, pair
@@ -57,11 +57,14 @@ def test_two_daemons_and_one_stopped_after_any_call_lead_to_one_whole_archive(
     """No duplicate, no lock that stays, nothing half made by the living one; the dead one's next start clears up."""
     root, starts, end, step, shards = MEETINGS[meeting]
     with pair(lives, root=root) as both:
-        points = [call.point for call in both.calls()][shard * step :: shards * step]
-        for point in points:
-            both.place.put_back()
-            both.play(point, end, starts=starts)
-        tried("two daemons", len(points))
+        calls = both.calls()[shard * step :: shards * step]
+        violations = Violations()
+        for call in calls:
+            with violations.at(call):
+                both.place.put_back()
+                both.play(call.point, end, starts=starts)
+        violations.assert_none()
+        tried("two daemons", len(calls))
 
 
 def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(

@@ -429,6 +429,7 @@ def torn_index(place: Place) -> None:
 SCENES: Final[Mapping[str, Scene]] = {
     "a_file": Scene(in_order, [WARM, ALONE], "1"),
     "three_files": Scene(in_order, [WARM, THREE], "1"),
+    "a_file_without_the_spare": Scene(in_order, [ALONE], "0"),
     "no_summary": Scene(in_order, [WARM, NOT], "1"),
     "first_start_and_a_file": Scene(nothing, [EARLIER[:1]], "start"),
     "start": Scene(in_order, [], "start", ALONE),
@@ -439,11 +440,31 @@ SCENES: Final[Mapping[str, Scene]] = {
     "start_with_a_torn_index": Scene(torn_index, [], "start"),
     "start_without_state": Scene(lost(".state"), [], "start", ALONE, EARLIER),
 }
-"""The walk of a file, and of several, on a daemon that has its spare of the index; and starts after whatever came before.
+"""The walk of a file, and of several, on a daemon that has its spare of the index (once without: all of the index is
+written); and starts after whatever came before.
 
 After staging: three runs are complete and have no name, but the first. After the renames: all have, the index and the
 state lack them, the marker tells. After the index: only the state lacks them.
 """
+
+
+class Violations:
+    """What was wrong at which point: one that fails must not hide the others."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    @contextmanager
+    def at(self, point: object) -> Iterator[None]:
+        """Note what fails while entered."""
+        try:
+            yield
+        except AssertionError as error:
+            self._found.append(f"{point}: {error}")
+
+    def assert_none(self) -> None:
+        """Fail with all that was noted."""
+        assert not self._found, f"{len(self._found)} violations\n" + "\n".join(self._found)
 
 
 @contextmanager

@@ -58,6 +58,9 @@ class Seen(NamedTuple):
     error: str
     injected: bool
 
+    def __str__(self) -> str:
+        return f"{self.point} ({self.arguments})"
+
     @property
     def concerns_files(self) -> bool:
         """Whether it is about a file or a folder, not about a socket, a pipe or a standard stream."""
@@ -86,21 +89,11 @@ def traced(
         threads: whether all its threads are traced, each counted on its own; else its first one.
     """
     needs(commands=("strace",))
-    options = ["-e", f"trace={','.join(calls)}", *(("-e", f"inject={inject}") if inject else ())]
+    options = ["-y", "-s", "0", "-e", f"trace={','.join(calls)}"]  # open files by path, no contents
+    options += ["-f"] if threads else []
+    options += ["-e", f"inject={inject}"] if inject else []
     tracer = subprocess.Popen(
-        [
-            *DIES_WITH_US,
-            "strace",
-            "-p",
-            str(pid),
-            "-o",
-            report,
-            *("-f" for _ in range(threads)),
-            "-y",
-            "-s",
-            "0",
-            *options,
-        ],
+        [*DIES_WITH_US, "strace", "-p", str(pid), "-o", report, *options],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

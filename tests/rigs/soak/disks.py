@@ -20,7 +20,10 @@ from rigs.disk_images import FileSystem, make_image, mounted
 OWN_MOUNTS: Final = "SOAK_HAS_OWN_MOUNTS"
 """Set in the environment of a soak whose mounts nobody else sees."""
 
+SHARED_MEMORY: Final = "/dev/shm"
+
 _LEAST: Final = 512
+"""Bytes of the smallest piece of room that is taken."""
 
 
 class Disk(Protocol):
@@ -122,6 +125,8 @@ def disk_in(folder: Path, mebibytes: int) -> Iterator[Disk]:
     if not os.environ.get(OWN_MOUNTS):
         yield OrdinaryFolder(folder / "disk", what_is_missing_for_a_disk() or "no mounts of its own")
         return
+    # What libfaketime leaves there of every process that is killed goes with the mounts.
+    subprocess.run(["mount", "-t", "tmpfs", "none", SHARED_MEMORY], check=True)
     ext4 = FileSystem("ext4", mebibytes, ("mkfs.ext4", "-q", "-m", "0"), "loop")
     make_image(ext4, folder / "image")
     with mounted(ext4, folder / "image", folder / "disk") as mountpoint:

@@ -282,7 +282,7 @@ def _sleep_mended(folder: Path) -> Mapping[str, str]:
 def _settings(site: Place, roots: Sequence[Path], url: str) -> str:
     """The config file's text."""
     tables: dict[str, dict[str, Any]] = {
-        # A file whose writer is held up on a loaded machine is not given up within a second.
+        # Seconds, for writers are held up on a loaded machine; what is given up nevertheless is known by its beginning.
         "intake": {"settle_seconds": 0.3, "reject_after_seconds": 4, "scan_every_seconds": 3, "max_bytes": MAX_BYTES},
         # Clocks are stepped by days: the deadline is not what is tried here.
         "notify": {"send_timeout_seconds": SEND_SECONDS, "deadline_hours": 10_000},
