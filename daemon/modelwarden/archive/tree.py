@@ -189,6 +189,7 @@ class Tree:
         shelf = os.path.join(self.root, REJECTED)
         target = os.path.join(shelf, identity)
         if os.path.isdir(target):
+            durable.sync_folder(shelf)  # whoever made it may have failed, or died, before its own
             return target
         durable.make_folder(shelf)
         self.enter_staging()
