@@ -21,7 +21,13 @@ pytestmark = pytest.mark.crash
 
 Tried = Callable[[str, int], None]
 
-SHARDS: Final = {"a_file": 2, "a_file_without_the_spare": 2, "three_files": 3, "no_summary": 2, "first_start_and_a_file": 3}
+SHARDS: Final = {
+    "a_file": 2,
+    "a_file_without_the_spare": 2,
+    "three_files": 3,
+    "no_summary": 2,
+    "first_start_and_a_file": 3,
+}
 """Into how many tests the points of a walk are dealt; each takes a few seconds."""
 
 STARTS: Final = [name for name in SCENES if name not in SHARDS]
