@@ -180,7 +180,7 @@ def test_fsync_that_finds_the_disk_full_asks_for_room(
         (errno.ENOSPC, "make room on the disk"),
         (errno.EDQUOT, "make room in the quota"),
         (errno.EROFS, "the file system is read-only: remount it"),
-        (errno.EACCES, "give the service's user the right to write there"),
+        (errno.EACCES, "give the service's user the right to read and write there"),
         (errno.EMFILE, "raise LimitNOFILE"),
         (errno.EIO, "storage suspect: look at the kernel log and the disk's health"),
         (errno.ENODEV, ""),

@@ -346,6 +346,16 @@ def test_part_of_a_file_too_large_is_kept_with_the_given_reason(site: Site) -> N
     assert pipeline.ledger.is_dealt_with(found.path, found.figures)
 
 
+def test_two_files_too_large_that_begin_alike_are_rejected_as_two(site: Site) -> None:
+    """What differs may lie behind the part that is kept: each of another size is announced."""
+    pipeline = site.pipeline()
+    for name, length in (("a.json", 1000), ("b.json", 1001), ("again.json", 1000)):
+        found = site.found(b"{" + b" " * length, name)
+        pipeline.reject(found.path, found.data[:10], found.figures, RejectSummary("too many bytes"))
+
+    assert len(site.rejected()) == len(site.owed()) == 2
+
+
 @pytest.mark.parametrize(
     ("timestamp", "name", "mtime", "run"),
     [

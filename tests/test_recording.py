@@ -99,6 +99,51 @@ def test_run_that_appeared_is_owed_where_this_state_s_owner_archived_it(
     assert records.owed() == owed
 
 
+def test_run_that_the_disk_refuses_to_read_is_recorded_once_it_can_be_read(
+    records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the others nor it itself suffer: they are recorded now, it is asked for again, and told of once."""
+    records.run()
+    records.run(OTHER)
+    refused = {OTHER}
+
+    def read(name: str) -> tuple[RunRecord, Sequence[Assessment]]:
+        if name in refused:
+            raise RetryLater("can't read (Input/output error)")
+        return records.read(name)
+
+    recorder = Recorder(records.database, read, [SLACK], lambda: 1000.0, 3600.0)
+    recorder.expect(Changes(appeared=[NAME, OTHER]))
+    for _ in range(2):
+        recorder.catch_up()
+        assert recorder.catalog.names() == {NAME}
+    assert [record.message for record in caplog.records].count("run_unreadable") == 1
+
+    refused.clear()
+    recorder.catch_up()
+
+    assert recorder.catalog.names() == {NAME, OTHER}
+    assert records.owed() == ["slack", "slack"]
+
+
+def test_run_is_logged_as_archived_once_however_it_comes_to_be_recorded(
+    records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Published just now, or found after a failure between its rename and its record; another's never."""
+    caplog.set_level("INFO")
+    recorder = records.recorder(SLACK)
+    recorder.expect(Changes(), [records.run()])
+    recorder.record()
+    records.run(OTHER)
+    records.run(f"{OTHER}_2", foreign=True)
+    for _ in range(2):
+        recorder.expect(Changes(appeared=[OTHER, f"{OTHER}_2"]))
+        recorder.record()
+
+    archived = [vars(record)["run"] for record in caplog.records if record.message == "run_archived"]
+    assert archived == [NAME, OTHER]
+
+
 def test_what_a_busy_state_file_refused_is_recorded_by_the_next_transaction(records: Records) -> None:
     """A pause, and nothing lost: runs of every kind, those that vanished, and their messages once."""
     recorder = records.recorder(SLACK)

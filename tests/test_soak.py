@@ -177,7 +177,6 @@ def archive_one(archive: Archive, number: int) -> None:
     archive.commit([Staged(folder, run)])
 
 
-@pytest.mark.xfail(strict=True, reason="the file that was swapped out is taken for the index as it was read")
 @pytest.mark.parametrize("way", ["renamed", "truncated"])
 def test_index_that_a_hand_replaces_during_a_commit_is_never_built_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str

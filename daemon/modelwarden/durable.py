@@ -28,6 +28,23 @@ _AT_FDCWD: Final = -100
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
 
+_HINTS: Final = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room in the quota",
+    errno.EROFS: "the file system is read-only: remount it",
+    errno.EACCES: "give the service's user the right to read and write there",
+    errno.EMFILE: "raise LimitNOFILE",
+    errno.EIO: "storage suspect: look at the kernel log and the disk's health",
+}
+"""What an operator can do about a disk's refusal."""
+
+
+def refusal(action: str, path: str, error: OSError) -> RetryLater:
+    """The disk's refusal as an error that says what was refused, where, and what to do."""
+    what = f"can't {action} ({error.strerror or error})"
+    return RetryLater(what, where=show_path(path), hint=_HINTS.get(error.errno or 0, ""))
+
+
 def write_new_file(path: str, data: bytes) -> None:
     """Create the file with these bytes, on disk before this returns. The folder is the caller's to sync.
 
@@ -192,6 +209,16 @@ def rename_new(source: str, target: str) -> None:
             raise
 
 
+def leave_marker(path: str) -> None:
+    """Make an empty file where there is none; not synced, for a marker says something by being there.
+
+    Raises:
+        RetryLater: the disk refused.
+    """
+    with _storage_errors("write", path):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+
+
 def remove_if_there(path: str) -> None:
     """Remove the file; nothing where there is none. Raises RetryLater where the disk refuses."""
     with _storage_errors("remove", path):
@@ -222,15 +249,7 @@ def _storage_errors(action: str, path: str) -> Iterator[None]:
     except FileExistsError:
         raise
     except OSError as error:
-        hint = {
-            errno.ENOSPC: "make room on the disk",
-            errno.EDQUOT: "make room in the quota",
-            errno.EROFS: "the file system is read-only: remount it",
-            errno.EACCES: "give the service's user the right to write there",
-            errno.EMFILE: "raise LimitNOFILE",
-            errno.EIO: "storage suspect: look at the kernel log and the disk's health",
-        }.get(error.errno or 0, "")
-        raise RetryLater(f"can't {action} ({error.strerror})", where=show_path(path), hint=hint) from error
+        raise refusal(action, path, error) from error
 
 
 def _renameat2(source: str, target: str, flags: int) -> int:

@@ -204,6 +204,10 @@ class Pipeline:
         self._recorder.expect(changes)
         return changes, self._recorder.record()
 
+    def catch_up(self) -> None:
+        """Record what was refused before. Raises RetryLater where it still is."""
+        self._recorder.catch_up()
+
     def announce(self, event: Event) -> None:
         """Owe a problem's message. Raises RetryLater where the state file refuses."""
         self._recorder.announce(event)
@@ -246,12 +250,15 @@ class Pipeline:
         return [_certain(item.outcome) for item in items]
 
     def reject(self, path: str, data: bytes, figures: Figures | None, error: RejectSummary) -> Rejected:
-        """Keep a file that is not a summary, with its reason, once. `data` may be a part of a file too large.
+        """Keep a file that is not a summary, with its reason, once. `data` may be the beginning of a file too large.
 
         Raises:
             RetryLater: the disk or the state file refused.
         """
-        return self._reject(_Item(Found(path, data, figures), hashlib.sha256(data).hexdigest()), error)
+        digest = hashlib.sha256(data)
+        if figures is not None and figures[2] > len(data):  # two that begin alike are two
+            digest.update(b" and so on up to %d bytes" % figures[2])
+        return self._reject(_Item(Found(path, data, figures), digest.hexdigest()), error)
 
     def _is_archived(self, item: _Item) -> bool:
         """Whether the item's way ends here."""
@@ -372,14 +379,12 @@ class Pipeline:
         return None
 
     def _record(self, items: Sequence[_Item]) -> None:
-        """One transaction for what became of them; what was archived is put on record."""
+        """One transaction for what became of them."""
         if not items:
             return
         self._recorder.record([dealt for item in items for dealt in _dealt(item, self._clock())])
         for item in items:
             item.is_recorded = True
-            if isinstance(item.outcome, Archived):
-                _log_archived(item.outcome.run)
 
     def _clear_away(self, items: Sequence[_Item]) -> None:
         """Leave nothing half-made, however the batch ended: what is still staged was not published."""
@@ -401,8 +406,8 @@ class Pipeline:
             "hint": error.hint,
             "rejected_at": at,
             "daemon_id": self._owner,
-            "sha256": item.sha256,
-            "size": len(item.found.data),
+            "sha256": hashlib.sha256(item.found.data).hexdigest(),
+            "size": source.size,
         }
         folder = self.archive.tree.keep_rejected(
             identity, {"as_found": item.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
@@ -454,20 +459,10 @@ def _dealt(item: _Item, now: float) -> Sequence[Dealt]:
             return ()
 
 
-def _log_archived(run: RunRecord) -> None:
-    log.info(
-        "run_archived",
-        run=run.timestamp,
-        approved=run.approved_count,
-        review=run.review_count,
-        dropped=run.dropped_count,
-        source=run.source.path,
-    )
-
-
 def _source(found: Found) -> Source:
     mtime = None if found.figures is None else _iso(found.figures[3] / 1e9)
-    return Source(path_text(found.path), len(found.data), mtime)
+    size = len(found.data) if found.figures is None else found.figures[2]
+    return Source(path_text(found.path), size, mtime)
 
 
 def _iso(seconds: float) -> str:

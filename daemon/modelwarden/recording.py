@@ -58,6 +58,7 @@ class Recorder:
         self._deadline_seconds = deadline_seconds
         self._appeared: dict[str, Judged | None] = {}
         self._vanished: dict[str, None] = {}
+        self._refused: dict[str, None] = {}  # of what appeared, what the disk refused to read
 
     def expect(self, changes: Changes, live: Iterable[Judged] = ()) -> None:
         """Note what the next transaction must record: what appeared and vanished, and runs just published."""
@@ -78,17 +79,36 @@ class Recorder:
             RetryLater: the state file refused; all of it is still expected.
         """
         owed = 0
+        archived: list[CatalogRun] = []
+        refused: dict[str, None] = {}
         if dealt or self._appeared or self._vanished or (self._routes is not None and self.catalog.unannounced()):
             with self._database.transaction():
                 self.catalog.remove(self._vanished)
                 for name, judged in self._appeared.items():
-                    self._catalog(name, judged)
+                    try:
+                        archived += self._catalog(name, judged)
+                    except RetryLater as error:  # one bad folder must not hold up all others
+                        if name not in self._refused:
+                            log.warning("run_unreadable", run=name, reason=str(error))
+                        refused[name] = None
                 owed = self._announce()
                 self.ledger.record(dealt)
             self.ledger.remember(dealt)
-            self._appeared.clear()
+            self._appeared = dict.fromkeys(refused)
             self._vanished.clear()
+            self._refused = refused
+        for run in archived:
+            _log_archived(run)
         return owed
+
+    def catch_up(self) -> None:
+        """Record what is still expected, if anything is: what the disk or the state file refused before.
+
+        Raises:
+            RetryLater: the state file refused again.
+        """
+        if self._appeared or self._vanished:
+            self.record()
 
     def reject(
         self, identity: str, at: str, path: str, reason: str, text: str, dealt: Sequence[Dealt], *, ours: bool = True
@@ -126,14 +146,21 @@ class Recorder:
         with self._database.transaction():
             self.ledger.forget(paths)
 
-    def _catalog(self, name: str, live: Judged | None) -> None:
+    def _catalog(self, name: str, live: Judged | None) -> Sequence[CatalogRun]:
+        """Put a run into the catalog; return it where it is new and was archived in this state's name.
+
+        Raises:
+            RetryLater: the disk refused to read it.
+        """
         try:
             run, models = live if live is not None else self._rows_of(name)
-        except (ValueError, LookupError, RetryLater) as error:  # one bad folder must not hold up all others
+        except (ValueError, LookupError) as error:
             log.warning("run_unreadable", run=name, reason=str(error))
-            return
+            return ()
         announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name)
-        self.catalog.add(catalog_run(run), run.policy, models, announced=announced)
+        row = catalog_run(run)
+        self.catalog.add(row, run.policy, models, announced=announced)
+        return () if announced and live is None else (row,)
 
     def _rows_of(self, name: str) -> Judged:
         run, assessments = self._read(name)
@@ -171,6 +198,17 @@ def catalog_run(run: RunRecord) -> CatalogRun:
         approved_count=run.approved_count,
         review_count=run.review_count,
         dropped_count=run.dropped_count,
+    )
+
+
+def _log_archived(run: CatalogRun) -> None:
+    log.info(
+        "run_archived",
+        run=run.timestamp,
+        approved=run.approved_count,
+        review=run.review_count,
+        dropped=run.dropped_count,
+        source=run.source,
     )
 
 

@@ -151,13 +151,13 @@ def _verify_rejected(shelf: str) -> Iterator[Finding]:
         where = f"{REJECTED}/{name}"
         try:
             with open(os.path.join(shelf, name, "as_found"), "rb") as stream:
-                identity = hashlib.sha256(stream.read()).hexdigest()[:16]
+                sha256 = hashlib.sha256(stream.read()).hexdigest()
             with open(os.path.join(shelf, name, "reason.json"), "rb") as stream:
-                json.load(stream)
-        except (OSError, ValueError) as error:
+                recorded = json.load(stream)["sha256"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
             yield Finding(where, f"can't be read ({error})", "move it away: it is kept for people alone")
         else:
-            if identity != name:
+            if sha256 != recorded:
                 yield Finding(where, "as_found has other bytes than were rejected", "move it away")
 
 

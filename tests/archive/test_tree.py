@@ -441,6 +441,27 @@ def test_rejected_bytes_found_again_keep_what_is_there(tree: Tree) -> None:
     assert os.listdir(os.path.dirname(first)) == ["0123456789abcdef"]
 
 
+def test_rejected_bytes_whose_entry_could_not_be_synced_are_kept_anew(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry whose sync failed may not be on disk whatever a later sync says: the next try makes another."""
+    files = {"as_found": b"x"}
+    sync = os.fsync
+
+    def fails_on_the_shelf(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/rejected"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", fails_on_the_shelf)
+        with pytest.raises(StorageSuspect):
+            tree.keep_rejected("0123456789abcdef", files)
+    assert list(Path(tree.root).glob("rejected/*")) == []
+
+    assert Path(tree.keep_rejected("0123456789abcdef", files), "as_found").read_bytes() == b"x"
+
+
 def test_rejected_bytes_that_can_not_be_stored_leave_no_folder(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a reason is none: the disk refuses, so nothing is kept and the next try keeps all."""
 

@@ -1,7 +1,7 @@
 """Mutants that the crash rigs must catch: each is the product with one step left out or put in a wrong place.
 
-The rule: a mutant is tried at places where its fault shows, and must be caught by what the fault does, told by the words
-of the violation, not by failing where nobody disturbs it. One that survives means that its rig is blind.
+The rule: a mutant is tried at places where its fault shows, and must be caught by what the fault does, told by the
+words of the violation, not by failing where nobody disturbs it. One that survives means that its rig is blind.
 """
 
 from collections.abc import Callable
@@ -165,7 +165,7 @@ CASES: Final = (
         Mutant(
             "leaves_no_marker",
             "archive/publishing.py",
-            "        self._leave_marker()\n",
+            "        durable.leave_marker(self._marker)\n",
             "",
         ),
         killing_at("a_file", replaces_the_index),
@@ -176,7 +176,9 @@ CASES: Final = (
             "removes_the_marker_before_the_index_is_written",
             "archive/publishing.py",
             "                self.tree.sync()\n                self._index.write()\n",
-            "                self.tree.sync()\n                self._remove_marker()\n                self._index.write()\n",
+            "                self.tree.sync()\n"
+            "                self._remove_marker()\n"
+            "                self._index.write()\n",
         ),
         killing_at("a_file", replaces_the_index),
         "index.json lacks runs, and nothing tells so",
@@ -185,8 +187,8 @@ CASES: Final = (
         Mutant(
             "writes_the_index_before_the_rename",
             "archive/publishing.py",
-            "        self._leave_marker()\n",
-            "        self._leave_marker()\n"
+            "        durable.leave_marker(self._marker)\n",
+            "        durable.leave_marker(self._marker)\n"
             "        for staged in batch:\n"
             "            self._index.add(staged.run.timestamp, staged.run.sha256, encode_entry(staged.run))\n"
             "        self._index.write()\n"
@@ -254,7 +256,10 @@ CASES: Final = (
             "syncs_a_file_again_whose_sync_failed",
             "durable.py",
             "        os.fsync(descriptor)\n",
-            "        try:\n            os.fsync(descriptor)\n        except OSError:\n            os.fsync(descriptor)\n",
+            "        try:\n"
+            "            os.fsync(descriptor)\n"
+            "        except OSError:\n"
+            "            os.fsync(descriptor)\n",
         ),
         refusing_at("a_file", syncs_a_staged_file, "EIO"),
         "synced again",

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from invariants import sha256
-from processes import DEADLINE, index_of, running_daemon, until
+from processes import index_of, running_daemon, until
 from rigs.crash_scenes import Violations, file
 from rigs.lives import Subjects
 from rigs.system_calls import Point, killing, traced
@@ -82,7 +82,13 @@ def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(
             )
             point = Point("renameat2", 2)  # the index, after a run got its name
             stack.enter_context(traced(victim.process.pid, place.report, inject=killing(point)))
-            victim.process.wait(DEADLINE)
+
+            def leave_more() -> bool:
+                files = len(both.victim.files)
+                place.leave([f"burst-{files + number}.json" for number in range(3)])
+                return victim.process.poll() is not None
+
+            until(leave_more, "the first to be killed in a commit of its own")
             neighbour.wait_for("run_archived")
             assert neighbour.events("postponed") == []
 

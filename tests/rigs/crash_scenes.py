@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from invariants import _assert_run_whole, assert_archive_whole, assert_nothing_half_made, contents, sha256, snapshot
 from modelwarden.archive.publishing import MARKER_FILE
 from modelwarden.gate.timestamp import is_run_name
-from processes import DEADLINE, Site, destination, index_of, make_site
+from processes import DEADLINE, Site, destination, drop, index_of, make_site
 from rigs.crash_subject import Orders, Report
 from rigs.lives import Life, Subjects
 from rigs.system_calls import Point, Seen, killing, refusing, seen, stopping, traced, wait_until_stopped, was_killed
@@ -155,6 +155,15 @@ class Place:
         self.hosts.append(host)
         self._sources = {str(each.site.out): snapshot(each.site.out) for each in self.hosts}
         return host
+
+    def leave(self, names: Sequence[str]) -> None:
+        """Leave more files in the folders of all hosts, each in one step."""
+        for host in self.hosts:
+            host.files = [*host.files, *names]
+        for out in {host.site.out for host in self.hosts}:
+            for name in names:
+                drop(file(name), out, name)
+        self._sources = {str(each.site.out): snapshot(each.site.out) for each in self.hosts}
 
     def keep(self) -> None:
         """Remember how everything is."""
@@ -306,7 +315,8 @@ class Place:
         """A life did what it was ordered, without trouble."""
         assert report is not None, "an undisturbed life was killed"
         trouble = [event for event in report.told() if event["event"] not in HARMLESS]
-        assert not (trouble or report.ended or report.unforeseen), f"an undisturbed life had trouble: {report}"
+        had_trouble = bool(trouble or report.ended or report.unforeseen)
+        assert not had_trouble, f"an undisturbed life had trouble: {report}"
         assert report.dealt == [path for batch in orders.batches for path in batch]
 
     def _all(self) -> tuple[object, ...]:

@@ -154,6 +154,7 @@ class _Life:
             for number, paths in enumerate(self._orders.batches):
                 self._stop(str(number))
                 self._deal_with(service, paths)
+            service._catch_up()
 
     def _deal_with(self, service: Service, paths: Sequence[str]) -> None:
         """Let the service work on the files that it does not know, until it knows them."""

@@ -1,8 +1,8 @@
 """System calls of a running process: seen, refused, or the moment at which it is killed or stopped.
 
 The rule: this is the one place that knows how strace is told what to do and how it writes what it saw. The counting
-begins when the tracer has attached, so a subject waits until then at the place where a sweep is to begin; `when=` counts
-for each thread on its own, so a sweep's subject does everything on the thread that is traced.
+begins when the tracer has attached, so a subject waits until then at the place where a sweep is to begin; `when=`
+counts for each thread on its own, so a sweep's subject does everything on the thread that is traced.
 """
 
 import re
@@ -68,8 +68,9 @@ class Seen(NamedTuple):
 
     @property
     def changes_files(self) -> bool:
-        """Whether something on a disk is another after it. A kill before one that changes nothing leaves what a kill
-        before the next that does leaves.
+        """Whether something on a disk is another after it.
+
+        A kill before one that changes nothing leaves what a kill before the next that does leaves.
         """
         creates = self.point.call != "openat" or "O_CREAT" in self.arguments
         return creates and self.point.call in _CHANGING and not self.error

@@ -13,6 +13,7 @@ from typing import Final
 import jiter
 from filelock import FileLock, Timeout
 
+from modelwarden import durable
 from modelwarden.archive.document import SCHEMA_VERSION
 from modelwarden.archive.index_file import IndexFile
 from modelwarden.errors import RetryLater
@@ -58,7 +59,7 @@ class IndexLock:
                 hint="`fuser` names the process; nothing is lost meanwhile",
             ) from None
         except OSError as error:
-            raise RetryLater(f"can't be locked ({error.strerror})", where=self._path) from error
+            raise durable.refusal("lock", self._path, error) from error
         try:
             yield
         finally:

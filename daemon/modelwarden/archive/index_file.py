@@ -7,7 +7,6 @@ index.json this process holds a lease on it, which the kernel grants only where 
 is refused, or the file system knows no leases or no swap, the whole file is written anew, as any replaced file is.
 """
 
-import errno
 import fcntl
 import os
 import signal
@@ -38,6 +37,7 @@ class IndexFile:
         self._spare = spare
         self._takes_turns = takes_turns
         self._spare_lines: int | None = None  # how many of its first lines are still true; None: there is no spare
+        self._spare_signature: Signature | None = None  # of the spare as it was when it was index.json
         self._signature: Signature | None = None
 
     def is_current(self) -> bool:
@@ -58,7 +58,7 @@ class IndexFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RetryLater(f"can't be read ({error.strerror})", where=self.path) from error
+            raise durable.refusal("read", self.path, error) from error
         self._signature = status.st_ino, status.st_size, status.st_mtime_ns
         return data
 
@@ -73,10 +73,10 @@ class IndexFile:
             RetryLater: the disk refused; the old index stands.
             StorageSuspect: a sync failed; the old index or the new one stands.
         """
-        self._signature = None
+        replaced, self._signature = self._signature, None
         spare_lines, self._spare_lines = self._spare_lines, None
         try:
-            with _nobody_else(self._spare if spare_lines is not None else None) as spare:
+            with _nobody_else(self._spare if spare_lines is not None else None, self._spare_signature) as spare:
                 if spare is None or spare_lines is None:
                     durable.remove_if_there(self._spare)
                     durable.write_new_file(self._spare, content_from(0)[1])
@@ -88,6 +88,7 @@ class IndexFile:
             raise
         durable.sync_folder(os.path.dirname(self.path))
         self._spare_lines = true_lines if swapped and self._takes_turns else None
+        self._spare_signature = replaced
         self._signature = _signature(self.path)
 
     def drop_spare(self) -> None:
@@ -98,11 +99,12 @@ class IndexFile:
 
 
 @contextmanager
-def _nobody_else(path: str | None) -> Iterator[int | None]:
+def _nobody_else(path: str | None, signature: Signature | None) -> Iterator[int | None]:
     """While entered, an open file that nobody else has open or can open: the kernel makes them wait.
 
     None where somebody has, where another name leads to the file (a hard link kept as a backup), where there is none,
-    or where the file system grants no leases.
+    where it is not as it was left (somebody replaced or wrote to index.json just before the two swapped names), or
+    where the file system grants no leases.
     """
     if path is None:
         yield None
@@ -113,9 +115,13 @@ def _nobody_else(path: str | None) -> Iterator[int | None]:
         yield None
         return
     try:
-        yield descriptor if os.fstat(descriptor).st_nlink == 1 and _lease(descriptor) else None
+        yield descriptor if _lease(descriptor) and _is_alone(os.fstat(descriptor), signature) else None
     finally:
         os.close(descriptor)  # ends the lease; who waited opens what is whole by now
+
+
+def _is_alone(status: os.stat_result, signature: Signature | None) -> bool:
+    return status.st_nlink == 1 and (status.st_ino, status.st_size, status.st_mtime_ns) == signature
 
 
 def _lease(descriptor: int) -> bool:
@@ -123,9 +129,7 @@ def _lease(descriptor: int) -> bool:
         # Who opens the file meanwhile makes the kernel signal us: SIGURG is ignored by default, SIGIO would kill.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    except OSError as error:
-        if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EINVAL, errno.ENOLCK, errno.EPERM}:
-            raise
+    except OSError:  # somebody has it open, or there is no lease to be had: whatever the reason, not alone
         return False
     return True
 

@@ -165,7 +165,7 @@ class Archive:
     def _publish(self, batch: Sequence[Staged], outcomes: list[Outcome]) -> None:
         """Under the lock: rename each, sync, index. `outcomes` grows as the batch does, also where it fails."""
         self.tree.enter_staging()
-        self._leave_marker()
+        durable.leave_marker(self._marker)
         for staged in batch:
             outcome = self._rename(staged)
             outcomes.append(outcome)
@@ -286,12 +286,6 @@ class Archive:
             ValueError: its model_assessments.json is damaged.
         """
         return decode_assessments(self.tree.read(name))
-
-    def _leave_marker(self) -> None:
-        try:
-            os.close(os.open(self._marker, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
-        except OSError as error:
-            raise RetryLater(f"can't write ({error.strerror})", where=self._marker) from error
 
     def _remove_marker(self) -> None:
         with suppress(RetryLater):  # staying costs one comparison, no more

@@ -53,10 +53,13 @@ class Tree:
         """Remove what dead processes of this owner staged and never published; return how many runs that were.
 
         A process is dead when its lock can be had; age is never asked.
+
+        Raises:
+            RetryLater: the disk refused to say what is there.
         """
         swept = 0
         shelf = os.path.dirname(self._staging)
-        for name in os.listdir(shelf) if os.path.isdir(shelf) else ():
+        for name in _listed(shelf):
             folder = os.path.join(shelf, name)
             if not name.startswith(f"{self._owner}-") or folder == self._staging:
                 continue
@@ -85,8 +88,10 @@ class Tree:
             lock = _lock_of(self._staging)
             try:
                 lock.acquire(blocking=False)
-            except (Timeout, OSError) as error:
-                raise RetryLater(f"can't be locked ({error})", where=show_path(self._staging)) from error
+            except Timeout as error:
+                raise RetryLater("is locked by another process", where=show_path(self._staging)) from error
+            except OSError as error:
+                raise durable.refusal("lock", self._staging, error) from error
             self._staging_lock = lock
 
     def draft(self) -> "Draft":
@@ -152,11 +157,14 @@ class Tree:
         self._reserved.clear()
 
     def run_names(self) -> Iterator[str]:
-        """The names of all folders that may be runs, in no order."""
-        with os.scandir(self.root) as entries:
-            for entry in entries:
-                if is_run_name(entry.name) and entry.is_dir(follow_symlinks=False):
-                    yield entry.name
+        """The names of all folders that may be runs, in no order. Raises RetryLater where the disk refuses."""
+        try:
+            with os.scandir(self.root) as entries:
+                for entry in entries:
+                    if is_run_name(entry.name) and entry.is_dir(follow_symlinks=False):
+                        yield entry.name
+        except OSError as error:
+            raise durable.refusal("list", self.root, error) from error
 
     def is_complete(self, name: str) -> bool:
         """Whether the run's three files are there."""
@@ -177,14 +185,16 @@ class Tree:
         except (FileNotFoundError, NotADirectoryError):
             raise UnknownRun(f"no run {name}", where=self.root, hint="see `modelwarden runs`") from None
         except OSError as error:
-            where = show_path(os.path.join(self.path_of(name), file))
-            raise RetryLater(f"can't be read ({error.strerror})", where=where) from error
+            where = os.path.join(self.path_of(name), file)
+            raise durable.refusal("read", where, error) from error
 
     def keep_rejected(self, identity: str, files: Mapping[str, bytes]) -> str:
         """Keep a rejected file's bytes and reason under `rejected/`; return the folder.
 
-        The same identity again keeps what is there: see `read_rejected` for whose it is. Raises RetryLater where the
-        disk refuses.
+        The same identity again keeps what is there: see `read_rejected` for whose it is.
+
+        Raises:
+            RetryLater: the disk refused, or a sync failed; then nothing is kept.
         """
         shelf = os.path.join(self.root, REJECTED)
         target = os.path.join(shelf, identity)
@@ -198,7 +208,11 @@ class Tree:
             durable.rename_new(folder, target)
         except FileExistsError:
             self.discard(folder)
-        durable.sync_folder(shelf)
+        try:
+            durable.sync_folder(shelf)
+        except BaseException:  # the next try makes a new entry: one whose sync failed is never believed
+            self.discard(target)
+            raise
         return target
 
     def read_rejected(self, identity: str, file: str) -> bytes:
@@ -255,6 +269,16 @@ class Draft:
 def discard(folder: str) -> None:
     """Remove a staged folder. Best effort: what stays is swept at the next start."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listed(folder: str) -> list[str]:
+    """The names in a folder; none where it is not there."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise durable.refusal("list", folder, error) from error
 
 
 def _name(timestamp: str, suffix: int) -> str:

@@ -7,6 +7,7 @@ still from before the read to after it.
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from modelwarden.intake.scan import figures_of
@@ -65,7 +66,8 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
     except OSError as error:
         return Refused(error.strerror or str(error))
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # of a file that was only read: nothing can be lost any more
+            os.close(descriptor)
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         return Moving()
     # The time of change tells of a rewrite whose other times were put back; a file that lost its last name changes too.

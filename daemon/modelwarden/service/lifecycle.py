@@ -9,6 +9,7 @@ import signal
 import stat
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -197,6 +198,7 @@ class Service:
             self._watched = self._watch.supervise()
             self._notifier.status(self._status())
             self._look_for_problems(now)
+            self._catch_up()
             if not len(self._settling):
                 self._pipeline.rest()
             self._supervise_at = now + SUPERVISE_SECONDS
@@ -210,6 +212,11 @@ class Service:
         paths = self._settling.due(time.monotonic(), BATCH_FILES)
         if paths:
             self._work(paths)
+
+    def _catch_up(self) -> None:
+        """Record what the disk refused before; where it still does, whatever comes next tells so."""
+        with suppress(RetryLater):
+            self._pipeline.catch_up()
 
     def _look_for_problems(self, now: float) -> None:
         """What lasts is announced: a watch that was lost, a folder that fell silent."""
@@ -257,6 +264,8 @@ class Service:
         for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
             self._settling.seen(path, figures, hinted=False, now=time.monotonic())
         self._scanned = True
+        if len(problems) < self.unseen:
+            self._watch.folders_changed = True  # what could not be read can be watched now
         self.unseen = len(problems)
         for path, reason in problems:
             self._say_unreadable(path, reason)

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from filelock import FileLock
@@ -78,6 +78,12 @@ CREATE TABLE expectations (path BLOB PRIMARY KEY, seen_at REAL NOT NULL, is_over
 }
 
 
+LITTLE_ROOM: Final = 1 << 20
+"""Bytes. With less left, what SQLite calls an I/O error is taken for a disk that is full."""
+
+_MAKE_ROOM: Final = "make room on the disk"
+
+
 class Database:
     """An open state file. One thread uses it; other processes may have it open too.
 
@@ -105,11 +111,10 @@ class Database:
                 raise StopService(
                     f"no right to write there ({error})", where=state_dir, hint="run this as the service's user"
                 ) from error
-            raise StopService(
-                f"the state file can't be used ({error})",
-                where=self.path,
-                hint="where it is damaged, move it away: it is made again from the archive, nothing old is sent",
-            ) from error
+            hint = self._lack_of_room(error) or (
+                "where it is damaged, move it away: it is made again from the archive, nothing old is sent"
+            )
+            raise StopService(f"the state file can't be used ({error})", where=self.path, hint=hint) from error
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded in where nobody else has it open."""
@@ -132,13 +137,24 @@ class Database:
                 if connection.in_transaction:  # SQLite itself rolls back where the disk is full
                     connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname.startswith("SQLITE_IOERR"):
-                raise StorageSuspect(
-                    f"the state file refused ({error})",
-                    where=self.path,
-                    hint="storage suspect: look at the kernel log and the disk's health",
-                ) from error
-            raise RetryLater(f"the state file refused ({error})", where=self.path) from error
+            what = f"the state file refused ({error})"
+            if (hint := self._lack_of_room(error)) or not error.sqlite_errorname.startswith("SQLITE_IOERR"):
+                hint = hint or "give the service's user the right to write there; `fuser` names who else has it open"
+                raise RetryLater(what, where=self.path, hint=hint) from error
+            hint = "storage suspect: look at the kernel log and the disk's health"
+            raise StorageSuspect(what, where=self.path, hint=hint) from error
+
+    def _lack_of_room(self, error: Exception) -> str:
+        """What to do where a full disk is the reason, else "": SQLite calls some of what has no room an I/O error."""
+        name = getattr(error, "sqlite_errorname", "")
+        if name == "SQLITE_FULL":
+            return _MAKE_ROOM
+        if name.startswith("SQLITE_IOERR"):
+            with suppress(OSError):
+                status = os.statvfs(os.path.dirname(self.path))
+                if status.f_bavail * status.f_frsize < LITTLE_ROOM:
+                    return _MAKE_ROOM
+        return ""
 
     def _prepare(self, born_at: str) -> None:
         connection = self.connection
