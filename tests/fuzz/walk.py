@@ -174,7 +174,7 @@ class Walk:
         symbols = tuple(model["symbol"] for model in document["models"])
         assert each.symbols is None or symbols == each.symbols
         for symbol in symbols:
-            assert 1 <= len(symbol) <= 128
+            assert 1 <= len(symbol) <= 128, f"a symbol of {len(symbol)} characters was let through"
             assert not _controls(symbol), f"the symbol {symbol!r} holds control characters"
         report = (folder / "recommendations.md").read_bytes()
         if len(report) <= LONGEST_REPORT:
@@ -250,7 +250,8 @@ def assert_report_is_no_strangers(report: str, document: Mapping[str, Any]) -> N
     assert kinds == ["Run", "APPROVED", "REVIEW", "DROP", "Policy"], headings
     assert sum(token.type == "table_open" for token in tokens) == 1
     models = document["models"]
-    assert sum(_is_model(opening, inside) for opening, inside in pairwise(blocks)) == len(models)
+    lines = sum(_is_model(opening, inside) for opening, inside in pairwise(blocks))
+    assert lines == len(models), f"{len(models) - lines} models are not in a code span"
     spans = [token.content for token in tokens if token.type == "code_inline"]
     names = [model["symbol"] for model in models]
     if document["run_name"] is not None:

@@ -199,8 +199,8 @@ class Trainer:
         path = folder / self._new_name()
         self.left.counts[habit] += 1
         if habit == "bad":
-            data, kept = self._rubbish()
-            self.left.bad.setdefault(sha256(kept), set()).add(root)
+            data = self._rubbish()
+            self.left.bad.setdefault(_identity(data), set()).add(root)
             self.left.sources[path] = sha256(data)
             _rename_in(data, path)
             return
@@ -310,11 +310,11 @@ class Trainer:
                 pass
         return encoded(summary)
 
-    def _rubbish(self) -> tuple[bytes, bytes]:
-        """New bytes that are no summary, and what is to be kept of them."""
+    def _rubbish(self) -> bytes:
+        """New bytes that are no summary."""
         self._count += 1
         mark = f"{self._name}-{self._count}"
-        data = (
+        return (
             f"no JSON at all: {mark}".encode(),
             encoded({"models": [], "note": mark}),
             json.dumps([mark]).encode(),
@@ -326,10 +326,16 @@ class Trainer:
             b"[" * 50_000 + mark.encode(),
             mark.encode() + b" " * MAX_BYTES,
         )[self._chance.randrange(10)]
-        return data, data if len(data) <= MAX_BYTES else data[:_KEPT_OF_OVERSIZE]
 
     def _new_name(self) -> str:
         return f"{self._name}-{self._count}-{self._chance.randrange(10**6)}.json"
+
+
+def _identity(rubbish: bytes) -> str:
+    """The digest by which a rejected file is known: of a file beyond the cap its beginning and its size count."""
+    if len(rubbish) <= MAX_BYTES:
+        return sha256(rubbish)
+    return sha256(rubbish[:_KEPT_OF_OVERSIZE] + b" and so on up to %d bytes" % len(rubbish))
 
 
 class Works:

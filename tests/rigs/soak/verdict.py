@@ -93,9 +93,9 @@ def assert_all_rejected(archive: Path, left: Left) -> None:
     for name in kept.keys() - expected:
         assert any(each.startswith(kept[name]) for each in left.parts), f"rejected for no reason: {name}"
     for name, data in kept.items():
-        assert sha256(data)[:16] == name
-        reason = json.loads((archive / "rejected" / name / "reason.json").read_bytes())["reason"]
-        assert reason, name
+        recorded = json.loads((archive / "rejected" / name / "reason.json").read_bytes())
+        assert recorded["sha256"] == sha256(data), name
+        assert recorded["reason"], name
 
 
 def assert_sources_untouched(left: Left, roots: Sequence[Path]) -> None:
