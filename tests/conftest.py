@@ -1,6 +1,40 @@
-"""What holds for every test: Hypothesis without deadlines or a database in the checkout, and quiet library loggers."""
+"""What holds for every test: Hypothesis without deadlines or a database in the checkout, and the rigs' figures."""
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("modelwarden", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("modelwarden")
+
+Note = Callable[[str, float], None]
+"""Called with what a figure is of, and the figure."""
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> Note:
+    """Adds to a sum that is printed at the end of all tests: points, states, inputs."""
+    return lambda what, number: record_property("sum", (what, number))
+
+
+@pytest.fixture
+def peak(record_property: Callable[[str, object], None]) -> Note:
+    """Takes part in a maximum that is printed at the end of all tests: memory."""
+    return lambda what, number: record_property("max", (what, number))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the sums and the maxima that the tests noted."""
+    figures: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "call":
+                continue
+            for how, noted in report.user_properties:
+                if how in {"sum", "max"}:
+                    what, number = noted
+                    before = figures.get(what, 0)
+                    figures[what] = before + number if how == "sum" else max(before, number)
+    for what, number in sorted(figures.items()):
+        terminalreporter.write_line(f"{what}: {number:g}" if number < 1e5 else f"{what}: {number:.0f}")

@@ -92,7 +92,7 @@ def test_any_call_refused_once_costs_no_run(lives: Subjects, tried: Tried, sweep
             with violations.at(call):
                 assert_survives(place, scene, call, error)
         violations.assert_none()
-        tried("errno sweep", len(calls))
+        tried("errno sweep: points", len(calls))
 
 
 TOLD_WITH: Final = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES")
@@ -191,7 +191,7 @@ def test_running_daemon_outlives_one_refusal_after_the_other(tmp_path: Path, tri
             reasons = [event["reason"] for event in daemon.events("postponed")[told:]]
             assert bool(reasons) == bool(sample.told), reasons
             assert all(sample.told in reason for reason in reasons), reasons
-            tried("errno sweep, a running daemon", 1)
+            tried("errno sweep, a running daemon: points", 1)
         assert_archive_whole(site.archive, expected)
         assert_owed_once(site, "team", expected)
         assert daemon.events("batch_failed") == []

@@ -118,4 +118,4 @@ def test_wherever_the_room_ends_all_is_archived_once_when_there_is_room(
             disk.place.assert_recovers()
         assert outcomes[0], "a full disk was no trouble"
         assert not outcomes[-1], "the most room was not enough: not every place was tried"
-        tried("full disk", len(outcomes))
+        tried("full disk: points", len(outcomes))

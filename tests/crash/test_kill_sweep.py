@@ -56,7 +56,7 @@ def test_daemon_killed_before_any_call_of_a_walk_leads_to_the_same_archive(
         orders = SCENES[scene].orders(place)
         calls = place.calls_of(orders)[shard :: SHARDS[scene]]
         assert_recovers_from_each(place, orders, calls)
-        tried("kill sweep, walks", len(calls))
+        tried("kill sweep, walks: points", len(calls))
 
 
 @pytest.mark.parametrize("scene", STARTS)
@@ -68,7 +68,7 @@ def test_daemon_killed_at_any_change_of_a_start_leads_to_the_same_archive(
         orders = SCENES[scene].orders(place)
         calls = [call for call in place.calls_of(orders) if call.changes_files]
         assert_recovers_from_each(place, orders, calls)
-        tried("kill sweep, starts", len(calls))
+        tried("kill sweep, starts: points", len(calls))
 
 
 def test_daemon_killed_while_its_threads_sync_leads_to_the_same_archive(lives: Subjects, tried: Tried) -> None:
@@ -85,7 +85,7 @@ def test_daemon_killed_while_its_threads_sync_leads_to_the_same_archive(lives: S
             place.assert_as_left()
             place.assert_recovers()
         assert kills > 10, "nearly every one of these calls is made by some thread"
-        tried("kill sweep, threads", kills)
+        tried("kill sweep, threads: points", kills)
 
 
 @pytest.mark.parametrize("call", ["mkdir", "fsync", "renameat2", "pwrite64", "fdatasync", "unlink"])
@@ -102,4 +102,4 @@ def test_what_a_killed_daemon_left_is_dealt_with_by_the_command(lives: Subjects,
         assert result.returncode == 0, result.stderr
         place.assert_all_archived_once()
         assert_second_start_changes_nothing(host.site)
-        tried("kill sweep, the command", 1)
+        tried("kill sweep, the command: points", 1)

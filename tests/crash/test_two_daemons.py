@@ -64,7 +64,7 @@ def test_two_daemons_and_one_stopped_after_any_call_lead_to_one_whole_archive(
                 both.place.put_back()
                 both.play(call.point, end, starts=starts)
         violations.assert_none()
-        tried("two daemons", len(calls))
+        tried("two daemons: points", len(calls))
 
 
 def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(
@@ -101,4 +101,4 @@ def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(
             assert neighbour.stop() == 0
         place.assert_index_is_true()
         place.assert_recovers()
-        tried("two daemons", 1)
+        tried("two daemons: points", 1)

@@ -35,13 +35,12 @@ value takes some 28 times its bytes."""
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("group", GROUPS)
 def test_inputs_of_every_kind_are_archived_or_rejected_with_their_place(
-    group: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    group: str, tmp_path: Path, tried: Callable[[str, float], None]
 ) -> None:
     """No crash, nothing outside the archive, nothing twice, one message each, whatever the bytes and names are."""
     with walking(tmp_path, workers=2 if group in STAGED_BY_WORKERS else 0) as walk:
         walk.walk(GROUPS[group]())
-    record_property("inputs", walk.inputs)
-    print(f"{group}: {walk.inputs} different inputs")  # noqa: T201 - the figure that a run is asked for
+    tried("fuzz: different inputs", walk.inputs)
     assert walk.inputs >= LEAST_OF_GROUP[group]
 
 
@@ -49,7 +48,6 @@ def test_inputs_of_every_kind_are_archived_or_rejected_with_their_place(
 def test_inputs_of_all_groups_are_at_least_twenty_thousand() -> None:
     """The groups, each held to its own least number, make the number that is promised."""
     assert LEAST_OF_GROUP.keys() == GROUPS.keys()
-    print(f"all groups: at least {sum(LEAST_OF_GROUP.values())} different inputs")  # noqa: T201
     assert sum(LEAST_OF_GROUP.values()) >= LEAST
 
 
@@ -120,7 +118,7 @@ MEMORY: Final[Mapping[str, Callable[[], bytes]]] = {
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", MEMORY)
 def test_memory_of_one_input_is_bounded_by_its_size(
-    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    name: str, tmp_path: Path, peak: Callable[[str, float], None]
 ) -> None:
     """Measured in a process of its own: the peak grows by no more than a fixed sum and so many times the input."""
     data = MEMORY[name]()
@@ -129,8 +127,7 @@ def test_memory_of_one_input_is_bounded_by_its_size(
     result = _python("-m", "fuzz.walk", tmp_path / "walk", file)
     assert result.returncode == 0, result.stderr
     growth = int(result.stdout)
-    record_property("peak_growth_bytes", growth)
-    print(f"{name}: {len(data) / MEGABYTE:.1f} MiB, the peak grew by {growth / MEGABYTE:.1f} MiB")  # noqa: T201
+    peak(f"fuzz, {name}: MiB that {len(data) / MEGABYTE:.0f} MiB of input took at most", round(growth / MEGABYTE, 1))
     assert growth <= FIXED_MEMORY + TIMES_THE_INPUT * len(data), f"{growth} bytes, {growth / len(data):.0f} times"
 
 

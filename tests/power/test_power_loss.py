@@ -4,6 +4,7 @@ The rule: the states come from the record of a real process on a real file syste
 looks at them. A mutant that leaves a sync out proves that the states show it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,19 +90,20 @@ def cut(file_system: str, workload: str, folder: Path, product: Path, *options: 
 @pytest.mark.parametrize("options", [(), ("--neighbour",)], ids=["in_peace", "beside_a_neighbour"])
 @pytest.mark.parametrize("file_system", FILE_SYSTEMS)
 def test_run_that_was_acknowledged_survives_a_power_cut(
-    file_system: str, options: tuple[str, ...], tmp_path: Path
+    file_system: str, options: tuple[str, ...], tmp_path: Path, tried: Callable[[str, float], None]
 ) -> None:
     """Runs archived one by one, a few at once, and after a restart: none is lost, torn, doubled or announced twice."""
     result = cut(file_system, "alone", tmp_path / "lab", PACKAGE.parent, "--states", str(STATES), *options)
 
     assert result.violations == []
     assert sum(result.states.values()) == STATES
+    tried(f"power loss, {file_system}: states", STATES)
     assert result.turns > 0, "the index's spare was never swapped in"
 
 
 @pytest.mark.timeout(SECONDS + 10)
 @pytest.mark.parametrize("file_system", FILE_SYSTEMS)
-def test_backlog_survives_a_power_cut(file_system: str, tmp_path: Path) -> None:
+def test_backlog_survives_a_power_cut(file_system: str, tmp_path: Path, tried: Callable[[str, float], None]) -> None:
     """A backlog staged by workers and committed in groups, and runs behind it: what was committed stays, once."""
     result = cut(
         file_system, "backlog", tmp_path / "lab", PACKAGE.parent, "--states", str(BACKLOG_STATES), "--neighbour"
@@ -109,6 +111,7 @@ def test_backlog_survives_a_power_cut(file_system: str, tmp_path: Path) -> None:
 
     assert result.violations == []
     assert sum(result.states.values()) == BACKLOG_STATES
+    tried(f"power loss, {file_system}: states", BACKLOG_STATES)
     assert result.turns > 0, "the index's spare was never swapped in"
 
 
