@@ -51,7 +51,7 @@ UNWATCHED_SCAN_SECONDS: Final = 5.0
 SCAN_SHARE: Final = 100
 """A scan may take one part in so many of the time (1 % of a core)."""
 
-WATCHED_SCAN_SHARE: Final = 1000
+WATCHED_SCAN_SHARE: Final = 2000
 WATCHED_SCAN_SECONDS: Final = 300.0
 """While events arrive, one part in so many is enough, as long as that is not a longer pause than this."""
 
