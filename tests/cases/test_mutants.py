@@ -1,0 +1,284 @@
+"""Mutants that the watch cases must catch: each is the product with one precaution of the watching left out.
+
+The rule: a mutant names the case that is about its fault, and that case, run as it stands against the mutant, fails.
+One that survives means that the case is blind.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from processes import clean_environment
+from rigs.mutants import Mutant
+
+pytestmark = pytest.mark.cases
+
+PROJECT: Final = Path(__file__).parents[2]
+
+SHORT_DEADLINE: Final = "5"
+"""Seconds that a case waits for what a mutant never does."""
+
+FAILED: Final = 1
+"""What pytest exits with where tests ran and failed; a case that was not found is another number."""
+
+
+class Caught(NamedTuple):
+    """A mutant, and the part of a case's name that tells which one is to catch it."""
+
+    mutant: Mutant
+    case: str
+
+
+CASES: Final = (
+    Caught(
+        Mutant(
+            "gives_a_file_up_at_once",
+            "intake/settling.py",
+            "        if now >= given_up_at:",
+            "        if True:",
+        ),
+        "case_02",
+    ),
+    Caught(
+        Mutant(
+            "takes_the_names_that_a_writer_uses_before_the_final_one",
+            "intake/scan.py",
+            'TEMPORARY_ENDINGS: Final = (".tmp", ".part", "~")',
+            'TEMPORARY_ENDINGS: Final = ("?",)',
+        ),
+        "case_04",
+    ),
+    Caught(
+        Mutant(
+            "does_not_hear_of_renames",
+            "intake/watch.py",
+            "    FileMovedEvent,\n    FileClosedEvent,\n    FileDeletedEvent,\n",
+            "    FileClosedEvent,\n    FileDeletedEvent,\n",
+        ),
+        "case_06",
+    ),
+    Caught(
+        Mutant(
+            "does_not_hear_of_closes",
+            "intake/watch.py",
+            "    FileMovedEvent,\n    FileClosedEvent,\n    FileDeletedEvent,\n",
+            "    FileMovedEvent,\n    FileDeletedEvent,\n",
+        ),
+        "case_09",
+    ),
+    Caught(
+        Mutant(
+            "reads_files_of_any_size", "intake/reading.py", "    if len(data) > max_bytes:", "    if len(data) < 0:"
+        ),
+        "case_14",
+    ),
+    Caught(
+        Mutant(
+            "takes_names_for_text",
+            "intake/scan.py",
+            "yield entry.path, figures_of(status)",
+            "yield entry.path.encode().decode(), figures_of(status)",
+        ),
+        "case_15",
+    ),
+    Caught(
+        Mutant(
+            "takes_what_is_no_regular_file",
+            "intake/scan.py",
+            "                if stat.S_ISREG(status.st_mode):",
+            "                if True:",
+        ),
+        "case_16",
+    ),
+    Caught(
+        Mutant(
+            "announces_what_another_state_archived",
+            "recording.py",
+            "run.daemon_id != self._database.daemon_id or ",
+            "",
+        ),
+        "case_21",
+    ),
+    Caught(
+        Mutant(
+            "runs_twice_on_one_state",
+            "service/wiring.py",
+            "        lock.acquire(blocking=False)\n    except Timeout:",
+            "        pass\n    except Timeout:",
+        ),
+        "case_24",
+    ),
+    Caught(
+        Mutant(
+            "never_gives_a_poison_file_up",
+            "service/lifecycle.py",
+            "        if deaths is None or deaths < DEATHS_ALLOWED:",
+            "        if True:",
+        ),
+        "case_25",
+    ),
+    Caught(
+        Mutant(
+            "does_not_listen_for_lost_events",
+            "intake/watch.py",
+            "        self._watch.note_everything()\n        self._watch.scan_again = True",
+            "        pass",
+        ),
+        "case_28",
+    ),
+    Caught(
+        Mutant(
+            "takes_no_note_of_a_dead_observer",
+            "intake/watch.py",
+            "        if observer is None or not observer.is_alive():\n            return False",
+            "        if observer is not None:\n            return True",
+        ),
+        "case_29",
+    ),
+    Caught(
+        Mutant(
+            "takes_a_watch_over_a_part_for_one_over_all",
+            "intake/watch.py",
+            "            self._complete = armed is None or armed >= folders",
+            "            self._complete = True",
+        ),
+        "case_30",
+    ),
+    Caught(
+        Mutant(
+            "hears_its_own_reads",
+            "intake/watch.py",
+            ", event_filter=_EVENTS)",
+            ")",
+        ),
+        "case_35",
+    ),
+    Caught(
+        Mutant(
+            "believes_that_a_folder_of_the_same_name_is_the_same",
+            "intake/watch.py",
+            "identity == self._identity and self._is_alive()",
+            "self._is_alive()",
+        ),
+        "case_38",
+    ),
+    Caught(
+        Mutant(
+            "forgets_what_is_on_a_device_that_is_not_there",
+            "service/lifecycle.py",
+            "if path not in seen and ledger.device(path) in devices]",
+            "if path not in seen]",
+        ),
+        "case_41",
+    ),
+    Caught(
+        Mutant(
+            "follows_links_to_folders",
+            "intake/scan.py",
+            "entry.is_dir(follow_symlinks=False)",
+            "entry.is_dir()",
+        ),
+        "case_43",
+    ),
+    Caught(
+        Mutant(
+            "trusts_the_events_of_a_network",
+            "filesystems.py",
+            '    return kind if kind in _NETWORK or kind.startswith("fuse") else None',
+            "    return None",
+        ),
+        "case_44",
+    ),
+    Caught(
+        Mutant(
+            "concludes_from_a_walk_that_did_not_see_everything",
+            "service/lifecycle.py",
+            "        if not problems:\n",
+            "        if True:\n",
+        ),
+        "case_45",
+    ),
+    Caught(
+        Mutant(
+            "forgets_a_file_that_it_may_not_read",
+            "service/lifecycle.py",
+            "                self._settling.again(path, time.monotonic() + UNWATCHED_SCAN_SECONDS)",
+            "                self._settling.forget(path)",
+        ),
+        "case_46",
+    ),
+    Caught(
+        Mutant(
+            "tells_at_every_look_what_it_may_not_read",
+            "service/lifecycle.py",
+            "        if self._unreadable.get(path) != reason:",
+            "        if True:",
+        ),
+        "case_47",
+    ),
+    Caught(
+        Mutant(
+            "forgets_what_the_disk_refused",
+            "service/lifecycle.py",
+            "                self._settling.again(path, time.monotonic() + self._trouble_pause)",
+            "                self._settling.forget(path)",
+        ),
+        "case_49",
+    ),
+    Caught(
+        Mutant(
+            "waits_by_the_clock_on_the_wall",
+            "service/lifecycle.py",
+            "import time\n",
+            "import time as _time\nclass time:\n    monotonic = staticmethod(_time.time)\n",
+        ),
+        "case_50",
+    ),
+    Caught(
+        Mutant(
+            "ends_where_the_lock_is_held_at_its_start",
+            "service/lifecycle.py",
+            '            except RetryLater as error:\n                log.warning("waiting_to_start"',
+            '            except ZeroDivisionError as error:\n                log.warning("waiting_to_start"',
+        ),
+        "case_52",
+    ),
+    Caught(
+        Mutant(
+            "believes_an_index_that_somebody_replaced",
+            "archive/index_file.py",
+            "        return self._signature is not None and self._signature == _signature(self.path)",
+            "        return True",
+        ),
+        "case_53",
+    ),
+    Caught(
+        Mutant(
+            "archives_what_another_daemon_archived",
+            "archive/publishing.py",
+            "            return Duplicate(name)",
+            "            pass",
+        ),
+        "case_54",
+    ),
+)
+
+
+@pytest.mark.parametrize("caught", [pytest.param(each, id=each.mutant.name) for each in CASES])
+def test_mutant_fails_its_case(tmp_path: Path, caught: Caught) -> None:
+    """The case that is to notice this fault does."""
+    product = caught.mutant.make(tmp_path / "product")
+    extra = {"PYTHONPATH": str(product), "TEST_DEADLINE": SHORT_DEADLINE}
+    arguments = ["-q", "-x", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "cases", "-k", caught.case]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, f"--basetemp={tmp_path / 'case'}", PROJECT / "tests" / "cases"],
+        cwd=PROJECT,
+        env=clean_environment(extra) | {"PYTEST_ADDOPTS": "", "PYTEST_XDIST_WORKER": ""},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert result.returncode == FAILED, f"the mutant survived:\n{result.stdout}{result.stderr}"
