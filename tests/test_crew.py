@@ -1,11 +1,15 @@
 """Workers stage what they are given, and nothing is lost with one that dies."""
 
+import fcntl
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made
+from modelwarden import crew as crew_module
 from modelwarden.archive.document import Source
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.tree import Tree
@@ -131,6 +136,42 @@ def test_worker_killed_before_it_answers_is_reported_and_others_go_on(crew: Crew
 
     assert len(lost) == 1
     assert not crew.is_ready()
+
+
+def test_worker_that_stands_still_is_killed_and_reported(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody stopped it: the daemon does not wait for whoever did to let it go on."""
+    monkeypatch.setattr(crew_module, "SILENCE_SECONDS", 0.2)
+    for victim in pids(crew):
+        os.kill(victim, signal.SIGSTOP)
+
+    answer = crew.stage([candidate(encoded(flat_summary()))])
+
+    assert isinstance(answer.exception(30), WorkerLost)
+
+
+def test_answer_that_a_signal_interrupts_arrives_whole(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the environment asks for streams without buffers, as containers do."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    batch = [candidate(encoded(random_summary(seed, models=200, points=2)), f"run-{seed}") for seed in range(16)]
+    worker = crew_module._Worker(orders(tree))
+    with ThreadPoolExecutor(1) as pool:
+        worker.wait()
+        crew_module._write(worker._questions, batch)
+
+        def is_full() -> bool:
+            waiting = fcntl.ioctl(worker._answers, termios.FIONREAD, bytes(4))
+            return int.from_bytes(waiting, sys.byteorder) == fcntl.fcntl(worker._answers, fcntl.F_GETPIPE_SZ)
+
+        until(is_full, "the answer to fill the pipe")
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        os.kill(worker._process.pid, signal.SIGCONT)
+
+        reading = pool.submit(pickle.load, worker._answers)
+        try:
+            assert len(reading.result(30)) == len(batch)
+        finally:
+            worker._process.kill()  # ends the read, however the test does
+            worker.end()
 
 
 def test_crew_called_again_after_a_death_is_whole_again(crew: Crew) -> None:

@@ -1,7 +1,7 @@
 """Worker processes that stage a backlog: one interpreter does one summary at a time, however many cores there are.
 
 The rule: a worker only stages. It has no lock and no state, ends when its standard input does, and what it was given
-and did not answer is staged by whoever gave it. It is started when there is a backlog and stopped soon after.
+and did not answer in time is staged by whoever gave it. It is started when there is a backlog and stopped soon after.
 """
 
 import os
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Timer
 from typing import IO, Final, NamedTuple
 
 from modelwarden.archive.tree import Tree
@@ -23,6 +24,9 @@ WORTHWHILE: Final = 2
 
 STOP_SECONDS: Final = 5.0
 """How long a worker may take to end before it is killed."""
+
+SILENCE_SECONDS: Final = 120.0
+"""How long a worker may take for one question before it is killed: a few runs, on a disk that everybody writes to."""
 
 _READY: Final = b"\n"
 
@@ -46,7 +50,7 @@ class Orders(NamedTuple):
 
 
 class WorkerLost(Exception):
-    """A worker ended before it answered: killed, out of memory, or an error of ours. See its standard error."""
+    """A worker ended before it answered: killed, out of memory, silent, or an error of ours. See its standard error."""
 
 
 class Crew:
@@ -144,12 +148,18 @@ class _Worker:
         return self._process.poll() is None
 
     def ask(self, batch: Sequence[Candidate]) -> list[Staging]:
+        # One that stands still, whoever stopped it, must not hold up the daemon: dead, it ends the read below.
+        deadline = Timer(SILENCE_SECONDS, self._process.kill)
+        deadline.daemon = True
+        deadline.start()
         try:
             _write(self._questions, batch)
             answer: list[Staging] = pickle.load(self._answers)  # noqa: S301 - our own child, on a pipe of our own
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             self._process.kill()
             raise WorkerLost from error
+        finally:
+            deadline.cancel()
         return answer
 
     def end(self) -> None:
@@ -192,6 +202,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when its workers end
         signal.signal(number, signal.SIG_IGN)
     try:
-        work(sys.stdin.buffer, sys.stdout.buffer)
+        # Opened anew: where PYTHONUNBUFFERED is set, what sys.stdout can't write at once is dropped without a word.
+        with (
+            open(sys.stdin.fileno(), "rb", closefd=False) as questions,
+            open(sys.stdout.fileno(), "wb", closefd=False) as answers,
+        ):
+            work(questions, answers)
     except BrokenPipeError:  # the daemon was killed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
