@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -47,6 +47,7 @@ class HttpServer:
 
     Attributes:
         answer: what every request gets from now on.
+        refuses: which requests get a 413 instead.
         location: the Location header of a redirect.
         requests: everything that arrived, whatever was answered.
         accepted: what was answered with 200.
@@ -55,6 +56,7 @@ class HttpServer:
 
     def __init__(self) -> None:
         self.answer: int | Answer = 200
+        self.refuses: Callable[[Posted], bool] = lambda _: False
         self.location = "/elsewhere"
         self.requests: list[Posted] = []
         self.accepted: list[Posted] = []
@@ -87,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         outer = self.server.outer
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         posted = Posted(self.command, self.path, dict(self.headers), body)
-        answer = outer.answer
+        answer = 413 if outer.refuses(posted) else outer.answer
         if answer == 200:
             outer.accepted.append(posted)
         outer.requests.append(posted)

@@ -406,7 +406,9 @@ def test_mail_arrives_whole(desk: Desk) -> None:
         assert desk.courier(Destination("team", server.url("pass%20w0rd"), EVERYTHING)).deliver_due() == 1
         assert server.logins == [("warden", "pass w0rd")]
         (mail,) = server.mails
-    assert mail["Subject"] == "APPROVED 1 · REVIEW 0 · DROP 1: run 20241224_153000 (trainer-7)"
+    title, _, mark = mail["Subject"].rpartition(" ")
+    assert title == "APPROVED 1 · REVIEW 0 · DROP 1: run 20241224_153000 (trainer-7)"
+    assert mark == f"[{desk.archive.read('20241224_153000')[0].sha256[:8]}]", "the run's, as index.json has it"
     assert mail["To"] == "team@example.org"
     page, plain = part_of(mail, "html"), part_of(mail, "plain")
     assert "<table" in page

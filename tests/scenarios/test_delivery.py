@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newsroom]:
 
 def test_digest_arrives_whole_and_holds_what_was_asked_for(newsroom: Newsroom) -> None:
     """The team reads counts and run in the title, and the models of the classes it asked for, any character."""
-    models = {"ROCKET🚀": GOOD, "SOSO": MIDDLING, "ÄÖÜ": BAD}
+    models = {"ROCKET🚀": {**GOOD, "fitness_history": [0.5, 0.8, 0.91]}, "SOSO": MIDDLING, "ÄÖÜ": BAD}
     drop(encoded(flat_summary(models, timestamp="20240101_000001", run_name="Nachtlauf für Ömer")), newsroom.site.out)
     (message,) = until(
         lambda: [each for each in newsroom.team.accepted if "run 20240101_000001" in each.title], "the digest"
@@ -85,10 +86,12 @@ def test_digest_arrives_whole_and_holds_what_was_asked_for(newsroom: Newsroom) -
     models_told = [line.split(":")[0] for line in message.text.splitlines() if line.startswith("- ")]
     assert models_told == ["- ROCKET🚀", "- ÄÖÜ"]
     assert "run name: Nachtlauf für Ömer" in message.text
+    pictures = json.loads(message.body)["attachments"]
+    assert len(pictures) == (find_spec("matplotlib") is not None), "the plot, where the extra `plots` is installed"
     report = message.text.rpartition("report: ")[2].strip()
     assert "ROCKET🚀" in Path(report).read_text(encoding="utf-8")
     (mail,) = until(lambda: newsroom.mail.mails, "the mail")
-    assert mail["Subject"] == message.title
+    assert mail["Subject"].startswith(f"{message.title} [")
     page = mail.get_body(("html",))
     assert page is not None
     assert "SOSO" in page.get_content()

@@ -5,6 +5,7 @@ so) and never loses one. Each destination has a lane of its own: one that hangs 
 send hangs past its deadline ends itself: its parent starts another.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ from modelwarden.courier.digest import (
     run_message,
 )
 from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket
+from modelwarden.courier.picture import SHARE, Histories, Pictures
 from modelwarden.events import log
-from modelwarden.gate.assessment import count_by_classification
+from modelwarden.gate.assessment import Classification, count_by_classification
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Kind, Outbox, Owed, is_chosen
@@ -52,6 +54,7 @@ class Courier:
         report_path: from a run's name to the path of its report.
         digest_above: more messages than this owed to one destination at once become one.
         send_timeout: seconds for one send.
+        histories: from a run's name to what its picture shows; None for messages without pictures.
         clock: seconds since the epoch.
         pace_clock: seconds that only ever grow: a stepped clock must not keep a breaker open.
 
@@ -67,6 +70,7 @@ class Courier:
         *,
         digest_above: int,
         send_timeout: float,
+        histories: Histories | None = None,
         clock: Callable[[], float] = time.time,
         pace_clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +80,7 @@ class Courier:
         self._report_path = report_path
         self._digest_above = digest_above
         self._send_timeout = send_timeout
+        self._pictures = None if histories is None else Pictures(histories)
         self._clock = clock
         self._pace_clock = pace_clock
         self._ended: SimpleQueue[tuple[_Lane, Delivery]] = SimpleQueue()
@@ -166,16 +171,19 @@ class Courier:
             return
         stands_for_all = len(due) > self._digest_above
         rows = [row for row in due if row.kind is due[0].kind] if stands_for_all else due[:1]
-        message = self._compose(lane.destination, rows)
+        message, pictured = self._compose(lane.destination, rows)
         self._outbox.sending(rows)
         lane.rows, lane.overdue_at = rows, time.monotonic() + self._send_timeout + OVERTIME
         # A thread of its own and no pool: one that hangs must not hold up another, nor the process's end.
-        Thread(target=self._send, args=(lane, message), name="send", daemon=True).start()
+        Thread(target=self._send, args=(lane, message, pictured), name="send", daemon=True).start()
 
-    def _send(self, lane: _Lane, message: Message) -> None:
-        """On the lane's thread: nothing but the send."""
+    def _send(self, lane: _Lane, message: Message, pictured: RunNews | None) -> None:
+        """On the lane's thread: nothing but the picture and the send, both within the time of one send."""
+        end = time.monotonic() + self._send_timeout
         try:
-            outcome = lane.destination.send(message, self._send_timeout)
+            if pictured is not None and self._pictures is not None:
+                message = message._replace(picture=self._pictures.of(pictured, SHARE * self._send_timeout))
+            outcome = lane.destination.send(message, end - time.monotonic())
         except Exception as error:  # noqa: BLE001 - a library's fault in one send must not end its lane
             outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"))
         self._ended.put((lane, outcome))
@@ -199,13 +207,14 @@ class Courier:
                 return len(rows)
             case NotSent(error) | TimedOut(error):
                 timed_out = isinstance(outcome, TimedOut)
+                perhaps_sent = timed_out or (isinstance(outcome, NotSent) and outcome.perhaps_sent)
                 self.hung = self.hung or timed_out
                 now = self._clock()
                 next_at = now + lane.breaker.failed(self._pace_clock())
                 # What its owner muted in the meantime had no chance: it gets its time again.
                 muted_until = self._outbox.muted_until(name)
                 rows = [row._replace(deadline=max(row.deadline, _extended(row, muted_until))) for row in rows]
-                self._outbox.failed(rows, error, next_at, perhaps_sent=timed_out)
+                self._outbox.failed(rows, error, next_at, perhaps_sent=perhaps_sent)
                 attempts = max(row.attempts for row in rows) + 1
                 log.warning("message_not_delivered", destination=name, events=events, attempts=attempts, error=error)
                 if dead := [row.event for row in rows if next_at > row.deadline]:
@@ -224,22 +233,28 @@ class Courier:
         if late and self._outbox.hand_over(late, fallback, now):
             log.warning("fallback_used", destination=lane.destination.name, fallback=fallback, count=len(late))
 
-    def _compose(self, destination: Destination, rows: list[Owed]) -> Message:
+    def _compose(self, destination: Destination, rows: list[Owed]) -> tuple[Message, RunNews | None]:
+        """The message that stands for these, and the run of which it wants a picture."""
         repeated = any(row.repeated for row in rows)
+        texts = [row.payload or "" for row in rows]
+        mark = _mark(rows[0])
         match rows[0].kind:
             case Kind.REJECTED:
-                return rejected_message([row.payload or "" for row in rows], repeated=repeated)
+                return rejected_message(texts, repeated=repeated)._replace(mark=mark), None
             case Kind.PROBLEM:
-                return problem_message([row.payload or "" for row in rows], repeated=repeated)
+                return problem_message(texts, repeated=repeated)._replace(mark=mark), None
             case Kind.RUN:
                 # Who stands in says what the other would have said.
                 meant = [self._lanes[each].destination for row in rows if (each := row.stands_for) in self._lanes]
                 on = destination.on.union(*(each.on for each in meant))
                 symbols = {*destination.symbols, *(pattern for each in meant for pattern in each.symbols)}
                 news = [self._news(row, symbols) for row in rows]
-                if len(news) == 1:
-                    return run_message(news[0], on, repeated=repeated)
-                return many_runs_message(news, on, repeated=repeated)
+                if len(news) > 1:
+                    return many_runs_message(news, on, repeated=repeated)._replace(mark=mark), None
+                # Every other try goes without a picture: it may be what the service refuses.
+                pictured = Classification.APPROVED in on and destination.takes_pictures and rows[0].attempts % 2 == 0
+                message = run_message(news[0], on, repeated=repeated)._replace(mark=mark)
+                return message, news[0] if pictured else None
 
     def _news(self, row: Owed, symbols: set[str]) -> RunNews:
         """What the catalog has of the run that a row is about, of the models whose symbols were asked for."""
@@ -266,3 +281,10 @@ class Courier:
 def _extended(row: Owed, muted_until: float) -> float:
     """The deadline of a message that a mute held back: as long from the mute's end as it had from its beginning."""
     return muted_until + (row.deadline - row.created_at) if muted_until > row.created_at else row.deadline
+
+
+def _mark(row: Owed) -> str:
+    """Eight hex digits that say which event it is: the first of the summary's sha256 where it is about a summary."""
+    if row.kind is Kind.PROBLEM:
+        return hashlib.sha256(row.event.encode()).hexdigest()[:8]
+    return row.event.partition(":")[2][:8]

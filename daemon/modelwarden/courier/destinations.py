@@ -4,20 +4,27 @@ The rule: a URL is a secret. It is refused at start by the destination's name, a
 redacted before anybody else sees it.
 """
 
+import json
 import logging
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
-from urllib.parse import unquote
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from html import escape
+from ipaddress import ip_address
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import apprise
+from apprise.attachment.memory import AttachMemory
 from apprise.common import NotifyFormat, NotifyType
+from apprise.utils.parse import parse_emails
 
 from modelwarden.courier.digest import Message
 from modelwarden.errors import StopService
 
-_TALKATIVE: Final = ("apprise", "urllib3", "requests")
+_TALKATIVE: Final = ("apprise", "urllib3", "requests", "matplotlib")
 _SHORTEST_SECRET: Final = 6
+_SHORTEST_PASSWORD: Final = 3
 _MAIL: Final = frozenset({"mailto", "mailtos"})
 _MASK: Final = "***"
 
@@ -27,9 +34,15 @@ class Sent(NamedTuple):
 
 
 class NotSent(NamedTuple):
-    """The service refused it, or could not be reached; the error is redacted."""
+    """The service refused it, or could not be reached.
+
+    Attributes:
+        error: what it said, redacted.
+        perhaps_sent: whether the text may have arrived: some services take a picture after it, and refused that.
+    """
 
     error: str
+    perhaps_sent: bool = False
 
 
 class TimedOut(NamedTuple):
@@ -53,8 +66,12 @@ class Destination:
         fallback_after: seconds that a message may be owed until then.
         redactor: hides what may be secret; one for all destinations, since a library's log lines know no bounds.
 
+    Attributes:
+        takes_pictures: whether the service takes attachments.
+
     Raises:
-        StopService: Apprise does not understand the URL; the message has the name and never the URL.
+        StopService: Apprise does not understand the URL, or it names several recipients, of which a message could
+            reach half; the message has the name and never the URL.
     """
 
     def __init__(
@@ -74,26 +91,67 @@ class Destination:
         self.fallback_after = fallback_after
         self.redact = redactor or Redactor()
         self.redact.hide(url)
-        self._service = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
-        if not self._service.add(url):
+        self._apprise = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
+        if not self._adds(url) or len(self._apprise) != 1:
             raise StopService(
                 "its URL is not one that Apprise understands",
                 where=f'destination "{name}"',
-                hint="see Apprise's list of services for how a URL is written",
+                hint="see Apprise's list of services for how it is written, and for what some need (mqtt: paho-mqtt)",
             )
+        self._service: Any = next(iter(self._apprise))
+        self._service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
+        # Apprise imports a plugin when it is asked for; its attributes say what it is.
+        scheme = url.partition("://")[0].lower()
+        self._is_mail = scheme in _MAIL
+        self._insist_on_one_recipient(url)
+        is_webhook = (
+            scheme == "slack" and getattr(self._service, "mode", "") != "bot"
+        )  # says that it does, and does not
+        self.takes_pictures = bool(self._service.attachment_support) and not is_webhook
 
-        self._is_mail = url.partition("://")[0].lower() in _MAIL
-        for service in self._service:
-            service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
+    def goes_unencrypted(self) -> bool:
+        """Whether mail to it, and the password for it, crosses a network as plain text."""
+        return self._is_mail and self._service.secure_mode == "insecure" and not _is_this_host(self._service.smtp_host)
+
+    def _adds(self, url: str) -> bool:
+        try:
+            return bool(self._apprise.add(url))
+        except Exception:  # noqa: BLE001 - whatever a plugin makes of it; what it raises quotes the URL
+            return False
+
+    def _insist_on_one_recipient(self, url: str) -> None:
+        count = len(self._service)
+        if self._is_mail:
+            said = self._service.parse_url(url)
+            named = (said.get("targets"), said.get("cc"), said.get("bcc"))
+            count = len(parse_emails(*named))  # type: ignore[no-untyped-call]
+            if count == 1 and not self._service.targets:
+                raise StopService(
+                    "its URL names a recipient that is no mail address",
+                    where=f'destination "{self.name}"',
+                    hint="write it as mailtos://user:password@host?to=name@example.com",
+                )
+        if count > 1:
+            raise StopService(
+                "its URL names several recipients, and a message may reach some of them and not the others",
+                where=f'destination "{self.name}"',
+                hint="give each recipient a destination of its own",
+            )
 
     def send(self, message: Message, timeout: float) -> Delivery:
         """Hand the message to the service: as a page where it is mail, else as plain text declared as such."""
         as_page = bool(message.html) and self._is_mail
-        result = self._service.notify(
-            title=message.title,
+        picture = None
+        if message.picture and self.takes_pictures:
+            picture = AttachMemory(  # type: ignore[no-untyped-call]
+                message.picture, name="fitness.png", mimetype="image/png"
+            )
+        result = self._apprise.notify(
+            title=f"{message.title} [{message.mark}]" if message.mark and self._is_mail else message.title,
             body=message.html if as_page else message.body,
             notify_type=NotifyType.INFO,
             body_format=NotifyFormat.HTML if as_page else NotifyFormat.TEXT,
+            attach=picture,
             interpret_escapes=False,
             timeout=timeout,
         )
@@ -102,26 +160,28 @@ class Destination:
             case apprise.AppriseResultStatus.SUCCESS:
                 return Sent()
             case apprise.AppriseResultStatus.TIMEOUT:
-                return TimedOut(f"no answer within {timeout:g} s")
+                return TimedOut(f"no answer within {timeout:.3g} s")
             case status:
-                return NotSent(self.redact(said) or status.name.lower())
+                perhaps_sent = picture is not None and not self._is_mail
+                return NotSent(self.redact(said) or status.name.lower(), perhaps_sent)
 
 
 class Redactor:
-    """Hides every part of the URLs that it was told of."""
+    """Hides every part of the URLs that it was told of, however it is encoded."""
 
     def __init__(self) -> None:
-        self._secrets: list[str] = []
+        self._secrets: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
 
     def hide(self, url: str) -> None:
         """From now on nothing of this URL comes through."""
-        self._secrets = sorted({*self._secrets, *_secrets_of(url)}, key=len, reverse=True)
+        self._secrets |= set(_secrets_of(url))
+        longest_first = sorted(self._secrets, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
 
     def __call__(self, text: str) -> str:
         """The text without secrets, and no longer than a log line may be."""
-        for secret in self._secrets:
-            text = text.replace(secret, _MASK)
-        return text[:_LONGEST_ERROR]
+        return (self._pattern.sub(_MASK, text) if self._pattern else text)[:_LONGEST_ERROR]
 
 
 _LONGEST_ERROR: Final = 500
@@ -136,7 +196,26 @@ def quiet_libraries() -> None:
         logger.propagate = False
 
 
-def _secrets_of(url: str) -> list[str]:
-    """The parts of a URL that may be secret: every piece of some length, as written and decoded, longest first."""
-    pieces = {piece for part in (url, unquote(url)) for piece in re.split(r"[/:@?&=#]+", part)}
-    return sorted((each for each in pieces if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)
+def _is_this_host(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _secrets_of(url: str) -> Iterator[str]:
+    """What of a URL may be secret: its pieces of some length, and the login, each in every form a library may give it.
+
+    As written it is cut at what separates; decoded it is not, for a password may hold any of that.
+    """
+    login = re.match(r"[^:/]+://([^/?#]*)@", url)
+    user, _, password = login[1].partition(":") if login else ("", "", "")
+    if password:
+        pair = f"{unquote(user)}:{unquote(password)}"
+        yield b64encode(pair.encode()).decode()  # as HTTP's Authorization has it
+        yield b64encode(f"\0{unquote(user)}\0{unquote(password)}".encode()).decode()  # and SMTP's AUTH PLAIN
+    pieces = {piece for piece in re.split(r"[/:@?&=#,]+", url) if len(piece) >= _SHORTEST_SECRET}
+    for piece in pieces | ({password} if len(password) >= _SHORTEST_PASSWORD else set()):
+        for plain in {piece, unquote(piece), unquote_plus(piece)}:
+            forms = (plain, quote(plain, safe=""), quote(plain), quote_plus(plain), escape(plain))
+            yield from (*forms, b64encode(plain.encode()).decode(), json.dumps(plain)[1:-1], repr(plain)[1:-1])

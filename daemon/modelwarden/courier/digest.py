@@ -40,11 +40,15 @@ class Message(NamedTuple):
         title: at most 150 characters.
         body: plain text, at most 3,000 characters.
         html: the same as a document, for services that show one; "" where there is none.
+        picture: a PNG for services that take attachments; b"" where there is none.
+        mark: short and the same in every repeat; "" where it can't be repeated.
     """
 
     title: str
     body: str
     html: str = ""
+    picture: bytes = b""
+    mark: str = ""
 
 
 class RunNews(NamedTuple):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from filelock import FileLock, Timeout
 
 from modelwarden.archive.document import REPORT_FILE
+from modelwarden.archive.histories import read_histories
 from modelwarden.archive.publishing import Archive
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
@@ -258,6 +259,7 @@ def open_courier(settings: Settings) -> "Iterator[Courier]":
             lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
             digest_above=settings.notify.digest_above,
             send_timeout=settings.notify.send_timeout_seconds,
+            histories=lambda run: read_histories(settings.archive_dir, run),
         )
     finally:
         database.close()

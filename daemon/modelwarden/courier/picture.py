@@ -1,0 +1,78 @@
+"""The picture that goes with a message: whether there is one, and how long a message may wait for it.
+
+The rule: a picture never costs a message. Whatever goes wrong with it (no matplotlib, the run gone, a disk that hangs,
+no time left), the message goes without; one is drawn at a time, for matplotlib knows no threads.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Final
+
+from modelwarden.courier.digest import RunNews
+from modelwarden.courier.plot import fitness_plot
+from modelwarden.events import log
+from modelwarden.gate.assessment import Classification
+
+Histories = Callable[[str], Mapping[str, Sequence[float]]]
+"""From a run's name to fitness over the validation points, by symbol. May raise anything, and may hang."""
+
+SHARE: Final = 1 / 3
+"""Of a send's time that may go by until its picture is there."""
+
+
+class Pictures:
+    """Draws the plots of runs.
+
+    Args:
+        histories: what the catalog does not hold.
+    """
+
+    def __init__(self, histories: Histories) -> None:
+        self._histories = histories
+        self._turn = Lock()
+        self._is_late = False  # whether who draws now is waited for no more
+        self._was_missed = False
+
+    def of(self, news: RunNews, seconds: float) -> bytes:
+        """The PNG of a run's approved models, within so many seconds; b"" where there is none. Never raises."""
+        if not any(model.classification is Classification.APPROVED for model in news.assessments):
+            return b""
+        if find_spec("matplotlib") is None:
+            if not self._was_missed:
+                self._was_missed = True
+                log.info("no_pictures", reason="matplotlib is not installed", hint="pip install 'modelwarden[plots]'")
+            return b""
+        end = time.monotonic() + seconds
+        if not self._turn.acquire(timeout=0 if self._is_late else seconds):
+            _say_left_out(news, "another is being drawn")
+            return b""
+        # A thread of its own: a file system that hangs, or a first look at all fonts, must not use up a send's time.
+        drawn: SimpleQueue[bytes] = SimpleQueue()
+        Thread(target=self._draw, args=(news, drawn), name="draw", daemon=True).start()
+        try:
+            return drawn.get(timeout=max(0.0, end - time.monotonic()))
+        except Empty:
+            self._is_late = True
+            _say_left_out(news, "it took too long")
+            return b""
+
+    def _draw(self, news: RunNews, drawn: "SimpleQueue[bytes]") -> None:
+        """On a thread of its own, which holds the turn."""
+        picture = None
+        try:
+            histories = self._histories(news.timestamp)
+            models = [model._replace(history=histories.get(model.symbol, ())) for model in news.assessments]
+            picture = fitness_plot(news._replace(assessments=models))
+        except Exception as error:  # noqa: BLE001 - a run that is gone or strange, a library's fault: no picture
+            _say_left_out(news, f"{type(error).__name__}: {error}")
+        finally:
+            self._is_late = False
+            self._turn.release()
+            drawn.put(picture or b"")
+
+
+def _say_left_out(news: RunNews, reason: str) -> None:
+    log.info("picture_left_out", run=news.timestamp, reason=reason)

@@ -1,0 +1,406 @@
+"""A picture goes with a message where somebody can see it, and never costs the message."""
+
+import base64
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelwarden.archive import histories
+from modelwarden.archive.histories import read_histories
+from modelwarden.archive.publishing import Archive
+from modelwarden.courier import picture
+from modelwarden.courier.delivery import Courier
+from modelwarden.courier.destinations import Destination
+from modelwarden.courier.digest import RunNews
+from modelwarden.courier.picture import Histories, Pictures
+from modelwarden.errors import RejectSummary, UnknownRun
+from modelwarden.gate.policy import Policy
+from modelwarden.pipeline import Archived, Found, Pipeline
+from modelwarden.state.database import Database
+from modelwarden.state.outbox import Route
+from processes import outbox_of, until
+from servers import HttpServer, Posted, http_server, smtp_server
+from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, judged_run
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's import
+
+PNG = b"\x89PNG\r\n\x1a\n"
+RISING = [0.5, 0.7, 0.8, 0.9, 0.91]
+RUN = "20241224_153000"
+ALL = ("APPROVED", "REVIEW", "DROP")
+
+
+def summary_of(figures: Mapping[str, float] = GOOD, *symbols: str, **fields: Any) -> dict[str, Any]:
+    """A run of models with those figures and a history each."""
+    return flat_summary({each: {**figures, "fitness_history": RISING} for each in symbols or ("ABC",)}, **fields)
+
+
+def news() -> RunNews:
+    """What the courier knows of such a run: everything but the histories."""
+    run, models = judged_run(summary_of())
+    bare = [model._replace(history=()) for model in models]
+    return RunNews(RUN, None, "trainer-7", "/report", run.counts, run.policy, bare)
+
+
+def told(_run: str) -> Mapping[str, Sequence[float]]:
+    """Histories as the archive has them."""
+    return {"ABC": RISING}
+
+
+class Office:
+    """An archive, a destination called `team` that wants all classes, and the courier to it."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.state = folder / "state"
+        self.folder = folder / "archive"
+        self.now = 1_000_000.0
+        self._stack = stack
+        database = stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
+        archive = stack.enter_context(closing(Archive(str(self.folder), database.daemon_id)))
+        self._pipeline = Pipeline(
+            archive,
+            database,
+            Policy.from_config(),
+            [Route("team", frozenset(ALL))],
+            owner=database.daemon_id,
+            host="trainer-7",
+            clock=lambda: self.now,
+            deadline_seconds=48 * 3600,
+        )
+        stack.callback(self._pipeline.close)
+        self._pipeline.recover()
+
+    def archive(self, *summaries: dict[str, Any]) -> None:
+        """Archive summaries."""
+        batch = [Found("", encoded(each), None) for each in summaries]
+        assert all(isinstance(outcome, Archived) for outcome in self._pipeline.process(batch))
+
+    def courier(
+        self, url: str, *on: str, read: Histories | None = None, timeout: float = 30.0, digest_above: int = 5
+    ) -> Courier:
+        """A courier as it starts."""
+        database = self._stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
+        return Courier(
+            database,
+            [Destination("team", url, on or ALL)],
+            lambda run: f"/archive/{run}",
+            digest_above=digest_above,
+            send_timeout=timeout,
+            histories=read or (lambda run: read_histories(str(self.folder), run)),
+            clock=lambda: self.now,
+            pace_clock=lambda: self.now,
+        )
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is opened is closed with the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def office(tmp_path: Path, stack: ExitStack) -> Office:
+    """An empty archive."""
+    return Office(tmp_path, stack)
+
+
+@pytest.fixture
+def server(stack: ExitStack) -> HttpServer:
+    """A server that takes everything."""
+    return stack.enter_context(http_server())
+
+
+@pytest.fixture
+def matplotlib() -> None:
+    """Skips what draws where matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        reason = "not run, for want of matplotlib (the extra `plots`)"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}: CI has it", pytrace=False)
+        pytest.skip(reason)
+
+
+def attached(posted: Posted) -> list[bytes]:
+    """What came with a message to a `json://` server."""
+    return [base64.b64decode(each["base64"]) for each in json.loads(posted.body)["attachments"]]
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_digest_of_a_run_with_approved_models_brings_their_plot(office: Office, server: HttpServer) -> None:
+    """Read from the archived summary, drawn, attached as a PNG."""
+    office.archive(summary_of())
+
+    assert office.courier(server.url()).deliver_due() == 1
+
+    (message,) = server.accepted
+    (picture,) = attached(message)
+    assert picture.startswith(PNG)
+    assert "ABC" in message.text
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_mail_has_the_plot_beside_the_page(office: Office) -> None:
+    """An attachment of its own, named and typed so that a client shows it."""
+    office.archive(summary_of())
+    with smtp_server() as mail:
+        assert office.courier(mail.url("passw0rd")).deliver_due() == 1
+        (arrived,) = mail.mails
+
+    (picture,) = arrived.iter_attachments()
+    assert (picture.get_filename(), picture.get_content_type()) == ("fitness.png", "image/png")
+    assert picture.get_content().startswith(PNG)
+    page = arrived.get_body(("html",))
+    assert page is not None
+    assert "ABC" in page.get_content()
+
+
+@pytest.mark.parametrize(
+    ("on", "summaries"),
+    [
+        (("DROP", "REVIEW"), [flat_summary({"ABC": {**GOOD, "fitness_history": RISING}, "XYZ": BAD})]),
+        (ALL, [summary_of(BAD)]),
+        (ALL, [summary_of(MIDDLING)]),
+        (ALL, [flat_summary({"ABC": GOOD})]),
+        (ALL, [summary_of(timestamp=f"2024010{day}_000000") for day in (1, 2)]),
+    ],
+    ids=["not asked for", "all dropped", "all in review", "no history", "many runs at once"],
+)
+def test_message_with_no_approved_model_to_show_has_no_plot(
+    office: Office, server: HttpServer, on: tuple[str, ...], summaries: list[dict[str, Any]]
+) -> None:
+    """It is otherwise the same message."""
+    office.archive(*summaries)
+
+    assert office.courier(server.url(), *on, digest_above=1).deliver_due() == len(summaries)
+
+    (message,) = server.accepted
+    assert attached(message) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "takes"),
+    [
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7/#models", False),
+        ("slack://xoxb-123456789012-abcdefghijklmnopqrstuvwx/#models", True),
+        ("gotify://127.0.0.1/abcdefghijklmno", False),
+        ("mailtos://warden:passw0rd@example.org", True),
+    ],
+)
+def test_picture_goes_where_the_service_takes_one(url: str, takes: bool) -> None:
+    """Slack's webhooks say that they do, and leave it out with a warning: they don't."""
+    assert Destination("team", url, ALL).takes_pictures is takes
+
+
+def remove(run: Path) -> None:
+    (run / "summary.json").unlink()
+
+
+def empty(run: Path) -> None:
+    (run / "summary.json").write_bytes(b"")
+
+
+def another(run: Path) -> None:
+    (run / "summary.json").write_bytes(encoded(summary_of(GOOD, "OTHER")))
+
+
+def make_folder(run: Path) -> None:
+    (run / "summary.json").unlink()
+    (run / "summary.json").mkdir()
+
+
+@pytest.mark.usefixtures("matplotlib")
+@pytest.mark.parametrize("harm", [remove, empty, another, make_folder])
+def test_message_of_a_run_that_was_harmed_goes_without_a_plot(office: Office, server: HttpServer, harm: Any) -> None:
+    """The catalog has all that the text says."""
+    office.archive(summary_of())
+    harm(office.folder / RUN)
+
+    assert office.courier(server.url()).deliver_due() == 1
+
+    (message,) = server.accepted
+    assert attached(message) == []
+    assert "ABC" in message.text
+    assert [row["status"] for row in outbox_of(office.state)] == ["delivered"]
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_archive_that_hangs_costs_the_plot_and_not_the_message(office: Office, server: HttpServer) -> None:
+    """As a network file system does whose server is gone; the second message does not even wait for the plot."""
+    office.archive(summary_of(timestamp="20240101_000000"), summary_of(timestamp="20240102_000000"))
+    released, asked = threading.Event(), []
+
+    def hang(run: str) -> Mapping[str, Sequence[float]]:
+        asked.append(run)
+        released.wait()
+        return {}
+
+    courier = office.courier(server.url(), read=hang, timeout=3.0)
+    assert courier.deliver_due() == 2
+
+    assert not courier.hung
+    assert [attached(message) for message in server.accepted] == [[], []]
+    assert asked == ["20240101_000000"]
+    released.set()
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_picture_that_is_late_keeps_none_waiting_and_later_ones_are_drawn_again() -> None:
+    """While it hangs the others go without, at once; once it is through they wait their turn as before."""
+    asked: list[str] = []
+    gates = [threading.Event(), threading.Event()]
+    drawn: list[bytes] = []
+
+    def histories_of(run: str) -> Mapping[str, Sequence[float]]:
+        asked.append(run)
+        if len(asked) <= 2:
+            gates[len(asked) - 1].wait()
+        return told(run)
+
+    pictures = Pictures(histories_of)
+
+    def draw() -> None:
+        threading.Thread(target=lambda: drawn.append(pictures.of(news(), 1000)), daemon=True).start()
+
+    assert pictures.of(news(), 0.01) == b""
+    draw()
+    until(lambda: drawn == [b""], "the one that does not wait")
+
+    gates[0].set()
+    until(lambda: pictures._turn.acquire(blocking=False), "the late one to be through")
+    pictures._turn.release()
+    draw()
+    until(lambda: len(asked) == 2, "the next to be under way")
+    draw()
+    gates[1].set()
+    until(lambda: len(drawn) == 3, "both")
+    assert all(each.startswith(PNG) for each in drawn[1:])
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_pictures_are_drawn_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lanes that want one at once both get it: the second waits for its turn."""
+    inside, most = [], []
+
+    def count(_news: RunNews) -> bytes:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return PNG
+
+    monkeypatch.setattr(picture, "fitness_plot", count)
+    pictures = Pictures(told)
+    drawn: list[bytes] = []
+    threads = [threading.Thread(target=lambda: drawn.append(pictures.of(news(), 30))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert drawn == [PNG] * 4
+    assert max(most) == 1
+
+
+def test_no_matplotlib_is_said_once_and_nothing_is_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is an extra: an operator who wants pictures reads how, and nobody else is bothered."""
+    monkeypatch.setattr(picture, "find_spec", lambda _: None)
+    caplog.set_level(logging.DEBUG, "modelwarden")
+    read: list[str] = []
+
+    def read_from(run: str) -> Mapping[str, Sequence[float]]:
+        read.append(run)
+        return told(run)
+
+    pictures = Pictures(read_from)
+
+    assert [pictures.of(news(), 30) for _ in range(3)] == [b""] * 3
+
+    assert read == []
+    (record,) = caplog.records
+    assert (record.getMessage(), record.levelno) == ("no_pictures", logging.INFO)
+    assert "plots" in record.__dict__["hint"]
+
+
+def test_matplotlib_that_is_broken_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found, and not to be imported, as after half an upgrade."""
+    monkeypatch.setattr(picture, "find_spec", lambda _: object())
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert Pictures(told).of(news(), 30) == b""
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_service_that_refuses_the_plot_gets_the_message_without(office: Office, server: HttpServer) -> None:
+    """Every other try goes without it, marked as a possible repeat: the text may have come before the picture."""
+    office.archive(summary_of())
+    server.refuses = lambda posted: bool(attached(posted))
+    courier = office.courier(server.url())
+
+    assert courier.deliver_due() == 0
+    office.now += 5
+    assert courier.deliver_due() == 1
+
+    assert [bool(attached(request)) for request in server.requests] == [True, False]
+    assert server.accepted[0].title.startswith("(possible repeat) APPROVED 1")
+    assert [(row["status"], row["attempts"]) for row in outbox_of(office.state)] == [("delivered", 2)]
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_plot_is_there_again_after_an_outage(office: Office, server: HttpServer) -> None:
+    """A server that was down for two tries gets it with the third."""
+    office.archive(summary_of())
+    courier = office.courier(server.url())
+    server.answer = 500
+    for _ in range(2):
+        courier.deliver_due()
+        office.now += 10
+    server.answer = 200
+
+    assert courier.deliver_due() == 1
+
+    assert [bool(attached(request)) for request in server.requests] == [True, False, True]
+
+
+def test_histories_are_those_of_the_summary(office: Office) -> None:
+    """By symbol, point for point."""
+    office.archive(flat_summary({"A": {**GOOD, "fitness_history": RISING}, "B": BAD}))
+    found = read_histories(str(office.folder), RUN)
+    assert {symbol: list(history) for symbol, history in found.items()} == {"A": RISING, "B": []}
+
+
+@pytest.mark.parametrize(("limit", "read"), [(0, True), (1, False)])
+def test_summary_that_is_too_large_for_a_picture_is_not_parsed(
+    office: Office, monkeypatch: pytest.MonkeyPatch, limit: int, read: bool
+) -> None:
+    """The courier's memory is bounded by the bound on a summary's bytes."""
+    office.archive(summary_of())
+    size = (office.folder / RUN / "summary.json").stat().st_size
+    monkeypatch.setattr(histories, "MOST_BYTES", size - limit)
+    assert bool(read_histories(str(office.folder), RUN)) is read
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc", "", ".staging", "20241224"])
+def test_name_that_is_no_run_s_reads_nothing(office: Office, name: str) -> None:
+    """Nothing but a run's own folder is ever opened."""
+    with pytest.raises(UnknownRun):
+        read_histories(str(office.folder), name)
+
+
+def test_summary_that_somebody_spoiled_is_an_error_and_no_histories(office: Office) -> None:
+    """For the caller to leave the picture out."""
+    office.archive(summary_of())
+    empty(office.folder / RUN)
+    with pytest.raises(RejectSummary):
+        read_histories(str(office.folder), RUN)
