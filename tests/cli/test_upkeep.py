@@ -10,6 +10,7 @@ import pytest
 
 from commands import command
 from modelwarden import TrainingArchiveManager
+from modelwarden.service.config import load_settings
 from processes import modelwarden
 from summaries import GOOD, flat_summary
 
@@ -144,3 +145,114 @@ def test_config_check_shows_destinations_without_their_urls(tmp_path: Path) -> N
     assert "team: REVIEW" in result.stdout
     assert "T0KEN" not in result.stdout + result.stderr
     assert "everybody can read it" in result.stderr
+
+
+MAIL = "mailto://warden:T0KENA@mail.example.com?to=a@example.org"
+
+
+@pytest.mark.parametrize("url", [f"{MAIL},b@example.org", f"{MAIL}&cc=b@example.org", f"{MAIL}&bcc=b@example.org"])
+def test_config_check_refuses_a_mail_to_several(tmp_path: Path, url: str) -> None:
+    """By the destination's name, with what to do, and without the URL; `run` refuses it alike."""
+    path = written(tmp_path / "c.toml", f'[[notify.destination]]\nname = "the desk"\nurl = "{url}"\n')
+    for words in (("config", "check", path), ("run", "--once", "--config", path)):
+        result = modelwarden(*words, cwd=tmp_path)
+        assert result.returncode == 2
+        assert 'destination "the desk": its URL names several recipients' in result.stderr
+        assert "give each recipient a destination of its own" in result.stderr
+        assert "T0KEN" not in result.stdout + result.stderr
+        assert "example" not in result.stdout + result.stderr
+
+
+def test_config_check_remarks_on_mail_that_goes_unencrypted(tmp_path: Path) -> None:
+    """It works, so it is right; but who set it up should know. The courier says so at its start."""
+    path = written(tmp_path / "c.toml", f'archive_dir = "a"\n[[notify.destination]]\nname = "desk"\nurl = "{MAIL}"\n')
+    path.chmod(0o600)
+    checked = modelwarden("config", "check", path)
+    assert checked.returncode == 0
+    assert checked.stderr.startswith('modelwarden: destination "desk": its mail and its password cross the network')
+    assert "mailtos://" in checked.stderr
+    started = modelwarden("courier", "--drain", "--config", path)
+    warned = [json.loads(line) for line in started.stderr.splitlines() if "mail_not_encrypted" in line]
+    assert [(each["level"], each["destination"]) for each in warned] == [("warning", "desk")]
+    assert "T0KEN" not in checked.stderr + started.stderr
+
+
+def test_config_show_prints_settings_that_mean_the_same(tmp_path: Path) -> None:
+    """TOML that loads again to the same settings, defaults named, any character."""
+    text = """
+        archive_dir = "a \\"quoted\\" \\\\ ünï \\u007f"
+        [[watch]]
+        path = "out"
+        expect_every = "26h"
+        [[watch]]
+        path = "other"
+        [gate]
+        approved_min_pf = 1.9
+        [[notify.destination]]
+        name = "team"
+        url_file = "team.url"
+        symbols = ["BTC*"]
+    """
+    path = written(tmp_path / "c.toml", text)
+    done = command("config", "show", "--config", path)
+    assert (done.code, done.err) == (0, "")
+    again = written(tmp_path / "again.toml", done.out)
+    assert load_settings(str(again))[0].model_dump() == load_settings(str(path))[0].model_dump()
+    assert "settle_seconds = 2.0" in done.lines
+    assert json.loads(command("config", "show", "--json", "--config", path).out)["gate"]["approved_min_pf"] == 1.9
+
+
+def test_config_show_masks_urls_wherever_they_come_from(tmp_path: Path) -> None:
+    """From the file and from the environment; a file's and a credential's are not even read."""
+    tables = [
+        f'[[notify.destination]]\nname = "a"\nurl = "{SECRET}"\n',
+        '[[notify.destination]]\nname = "b"\nurl_file = "secret.url"\n',
+        '[[notify.destination]]\nname = "c"\nurl_credential = "secret.url"\n',
+    ]
+    written(tmp_path / "secret.url", SECRET)
+    path = written(tmp_path / "c.toml", "".join(tables))
+    own = json.dumps([{"name": "d", "url": SECRET}])
+    for env in ({"CREDENTIALS_DIRECTORY": str(tmp_path)}, {"MODELWARDEN_NOTIFY__DESTINATION": own}):
+        for form in ((), ("--json",)):
+            shown = modelwarden("config", "show", "--config", path, *form, env=env)
+            assert shown.returncode == 0
+            assert "T0KEN" not in shown.stdout + shown.stderr
+            assert "***" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("mode", "source", "said"),
+    [
+        (0o644, "file", True),
+        (0o604, "file", True),
+        (0o640, "file", False),
+        (0o600, "file", False),
+        (0o644, "environment", False),
+        (0o644, "url_file", True),
+        (0o640, "url_file", False),
+    ],
+)
+def test_file_with_a_url_that_everybody_may_read_is_remarked_on(
+    tmp_path: Path, mode: int, source: str, said: bool
+) -> None:
+    """The config file where it holds the URL, or the URL's own; not one that holds none. At the start as well."""
+    hook = "json://127.0.0.1:9/T0KENA-T0KENB"
+    table = '[[notify.destination]]\nname = "team"\n'
+    path = written(tmp_path / "c.toml", 'archive_dir = "a"\n[[watch]]\npath = "out"\ncreate = true\n')
+    other = written(tmp_path / "team.url", hook)
+    env = {}
+    if source == "environment":
+        env["MODELWARDEN_NOTIFY__DESTINATION"] = json.dumps([{"name": "team", "url": hook}])
+        path.chmod(mode)
+    elif source == "file":
+        path.write_text(f'{path.read_text()}{table}url = "{hook}"\n')
+        path.chmod(mode)
+    else:
+        path.write_text(f'{path.read_text()}{table}url_file = "team.url"\n')
+        other.chmod(mode)
+    checked = modelwarden("config", "check", path, env=env)
+    started = modelwarden("run", "--once", "--config", path, env=env)
+    assert (checked.returncode, started.returncode) == (0, 0)
+    assert ("everybody can read it" in checked.stderr) is said
+    assert ("url_readable_by_others" in started.stderr) is said
+    assert "T0KEN" not in checked.stdout + checked.stderr + started.stderr

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -77,7 +77,8 @@ def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newsroom]:
 
 def test_digest_arrives_whole_and_holds_what_was_asked_for(newsroom: Newsroom) -> None:
     """The team reads counts and run in the title, and the models of the classes it asked for, any character."""
-    models = {"ROCKET🚀": {**GOOD, "fitness_history": [0.5, 0.8, 0.91]}, "SOSO": MIDDLING, "ÄÖÜ": BAD}
+    rocket: dict[str, Any] = {**GOOD, "fitness_history": [0.5, 0.8, 0.91]}
+    models = {"ROCKET🚀": rocket, "SOSO": MIDDLING, "ÄÖÜ": BAD}
     drop(encoded(flat_summary(models, timestamp="20240101_000001", run_name="Nachtlauf für Ömer")), newsroom.site.out)
     (message,) = until(
         lambda: [each for each in newsroom.team.accepted if "run 20240101_000001" in each.title], "the digest"

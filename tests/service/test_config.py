@@ -355,3 +355,11 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.archive_dir = "elsewhere"
     assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize("key", ["url_file", "url_credential"])
+def test_url_in_the_wrong_place_is_refused_without_being_shown(tmp_path: Path, key: str) -> None:
+    """A path or a name would be quoted in messages: a URL is neither."""
+    message = refusal(tmp_path / "c.toml", f'[[notify.destination]]\nname = "team"\n{key} = "{SECRET}"\n')
+    assert f"notify.destination[0].{key}: " in message
+    assert "T0KEN" not in message

@@ -11,10 +11,11 @@ import typer
 
 from modelwarden.cli.options import Archive, Config
 from modelwarden.events import log
-from modelwarden.service.config import Settings, load_settings, others_can_read
+from modelwarden.filesystems import show_path
+from modelwarden.service.config import Settings, exposed, load_settings
 from modelwarden.service.courier_process import check_destinations, drain_outbox
 from modelwarden.service.logs import configure_logs
-from modelwarden.service.wiring import destinations_of, only_courier, open_courier, open_service
+from modelwarden.service.wiring import UNENCRYPTED_HINT, destinations_of, only_courier, open_courier, open_service
 
 POLL_SECONDS: Final = 1.0
 """How often the courier looks for what is owed; the look is one indexed query."""
@@ -50,8 +51,8 @@ def run(
     """Watch, judge, archive and announce, until told to stop."""
     settings, path = load_settings(config, watch=watch, archive=archive)
     configure_logs(settings.log.level, settings.log.format)
-    if others_can_read(path, settings):
-        log.warning("config_readable_by_others", path=path, hint="it holds a URL: chmod 640")
+    for file in exposed(path, settings):
+        log.warning("url_readable_by_others", path=show_path(file), hint="it holds a destination's URL: chmod 640")
     arguments = _courier_arguments(path, settings)
     if courier and settings.notify.destination and (refused := check_destinations(arguments)) != 0:
         raise typer.Exit(refused)
@@ -81,6 +82,8 @@ def courier(
         return
     stop = _Stop(attached=attached)
     with only_courier(settings), open_courier(settings) as deliveries:
+        for name in deliveries.unencrypted():
+            log.warning("mail_not_encrypted", destination=name, hint=UNENCRYPTED_HINT)
         deliveries.recover()
         log.info("courier_ready", destinations=[each.name for each in settings.notify.destination])
         while True:

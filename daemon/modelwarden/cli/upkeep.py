@@ -1,13 +1,16 @@
-"""`verify`, `reindex` and `config check`: seeing whether things are right, and putting them right."""
+"""`verify`, `reindex` and `config`: seeing whether things are right, and putting them right."""
 
-from typing import Annotated
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import print_json, print_table
-from modelwarden.service.config import load_settings, others_can_read
-from modelwarden.service.wiring import destinations_of, open_pipeline, policy_of, state_dir_of
+from modelwarden.filesystems import show_path
+from modelwarden.service.config import exposed, load_settings
+from modelwarden.service.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policy_of, state_dir_of
 from modelwarden.verification import verify as verify_archive
 
 NOT_RIGHT = 1
@@ -47,10 +50,13 @@ def config_check(
 ) -> None:
     """Say whether the settings are right, and what they come to. Exit code 2 where they are wrong."""
     settings, path = load_settings(file or config)
-    destinations_of(settings)
+    destinations = destinations_of(settings)
     policy = policy_of(settings)
-    if others_can_read(path, settings):
-        typer.echo(f"modelwarden: {path}: holds a URL and everybody can read it: chmod 640", err=True)
+    for each in exposed(path, settings):
+        typer.echo(f"modelwarden: {show_path(each)}: holds a URL and everybody can read it: chmod 640", err=True)
+    for destination in destinations:
+        if destination.goes_unencrypted():
+            typer.echo(f'modelwarden: destination "{destination.name}": {UNENCRYPTED_HINT}', err=True)
     typer.echo(f"{path or 'no file: defaults and environment'}: right")
     print_table(
         ("setting", "value"),
@@ -62,3 +68,33 @@ def config_check(
             *(("destination", f"{each.name}: {', '.join(each.on)}") for each in settings.notify.destination),
         ],
     )
+
+
+@config_commands.command("show")
+def config_show(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
+    """Print all settings as they count, defaults and environment included, as TOML; URLs are masked."""
+    settings, path = load_settings(config, archive=archive)
+    document = settings.model_dump(mode="json")  # a secret's dump is its mask
+    if as_json:
+        print_json(document)
+        return
+    typer.echo(f"# {show_path(path)}, the environment and defaults" if path else "# the environment and defaults")
+    for line in _toml(document):
+        typer.echo(line)
+
+
+def _toml(table: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """A table as lines of TOML: its own values first, as TOML wants it. What is not set is left out."""
+    tables: list[tuple[str, str, Any]] = []
+    for key, value in table.items():
+        path = f"{name}.{key}" if name else key
+        if isinstance(value, dict):
+            tables.append((path, f"[{path}]", value))
+        elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+            tables += [(path, f"[[{path}]]", each) for each in value]
+        elif value is not None:
+            # JSON's texts, numbers and lists are TOML's too, but for one character.
+            yield f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+    for path, heading, inner in tables:
+        yield f"\n{heading}"
+        yield from _toml(inner, path)

@@ -86,6 +86,10 @@ class Courier:
         self._ended: SimpleQueue[tuple[_Lane, Delivery]] = SimpleQueue()
         self.hung = False
 
+    def unencrypted(self) -> list[str]:
+        """The destinations to which mail goes as plain text."""
+        return [name for name, lane in self._lanes.items() if lane.destination.goes_unencrypted()]
+
     def recover(self) -> None:
         """Put back what an earlier courier was sending when it died."""
         count = self._outbox.recover()

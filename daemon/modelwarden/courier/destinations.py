@@ -217,5 +217,6 @@ def _secrets_of(url: str) -> Iterator[str]:
     pieces = {piece for piece in re.split(r"[/:@?&=#,]+", url) if len(piece) >= _SHORTEST_SECRET}
     for piece in pieces | ({password} if len(password) >= _SHORTEST_PASSWORD else set()):
         for plain in {piece, unquote(piece), unquote_plus(piece)}:
-            forms = (plain, quote(plain, safe=""), quote(plain), quote_plus(plain), escape(plain))
-            yield from (*forms, b64encode(plain.encode()).decode(), json.dumps(plain)[1:-1], repr(plain)[1:-1])
+            yield from (plain, quote(plain, safe=""), quote(plain), quote_plus(plain), escape(plain), repr(plain)[1:-1])
+            yield from (json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
+            yield b64encode(plain.encode()).decode()

@@ -7,6 +7,7 @@ with its path and value; a destination's URL is a secret and is never part of a 
 import math
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -127,6 +128,13 @@ class DestinationTable(_Table):
     symbols: tuple[str, ...] = Field(default=("*",), min_length=1)
     fallback: str | None = None
     fallback_after: Duration = 3600.0
+
+    @field_validator("url_file")
+    @classmethod
+    def _is_a_file(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:  # whatever is done with a path, this would show a secret
+            raise ValueError("this is a URL: call it url, or name the file that holds it")
+        return value
 
     @model_validator(mode="after")
     def _one_url(self) -> "DestinationTable":
@@ -258,6 +266,8 @@ def _make_absolute(document: dict[str, Any], base: Path) -> None:
 
     def resolve(table: Any, name: str) -> None:
         if isinstance(table, dict) and isinstance(table.get(name), str) and table[name][:1] not in {"", "~"}:
+            if name == "url_file" and "://" in table[name]:
+                return
             table[name] = str(base / table[name])
 
     notify = document.get("notify")
@@ -287,10 +297,27 @@ def _absolute(settings: Settings, path: str | None) -> Settings:
     return settings.model_copy(update={"archive_dir": archive, "state_dir": state, "watch": watch})
 
 
-def others_can_read(path: str | None, settings: Settings) -> bool:
-    """Whether the file holds a destination's URL, a secret, and everybody on the host may read it."""
-    holds_url = any(each.url is not None for each in settings.notify.destination)
-    return bool(path and holds_url and os.stat(path).st_mode & 0o004)
+def exposed(path: str | None, settings: Settings) -> list[str]:
+    """The files that hold a destination's URL, a secret, and that everybody on the host may read."""
+    destinations = settings.notify.destination
+    urls = [each.url.get_secret_value() for each in destinations if each.url is not None]
+    files = [each.url_file for each in destinations if each.url_file is not None]
+    if path is not None and urls and any(url in _text_of(path) for url in urls):  # else they are the environment's
+        files.insert(0, path)
+    return [file for file in dict.fromkeys(files) if _everybody_reads(file)]
+
+
+def _everybody_reads(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and bool(mode & 0o004)
+
+
+def _text_of(path: str) -> str:
+    with open(path, encoding="utf-8") as stream:
+        return stream.read()
 
 
 def _read_toml(path: str) -> dict[str, Any]:

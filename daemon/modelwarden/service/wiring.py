@@ -43,6 +43,8 @@ DEFAULT_STATE: Final = ".state"
 DAEMON_LOCK: Final = "daemon.lock"
 COURIER_LOCK: Final = "courier.lock"
 
+UNENCRYPTED_HINT: Final = "its mail and its password cross the network as plain text: write mailtos:// for mailto://"
+
 MOST_WORKERS: Final = 4
 """Most processes that stage a backlog: the host is there to train."""
 

@@ -1,0 +1,145 @@
+"""A destination is one recipient, and nothing of its URL comes through in any form that a library may give it."""
+
+import html
+import json
+from base64 import b64encode
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelwarden.courier.destinations import Destination, Redactor, Sent
+from modelwarden.courier.digest import Message
+from modelwarden.errors import StopService
+from servers import http_server, smtp_server
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's import
+
+MAIL = "mailtos://warden:c4naryPassw0rd@mail.example.com"
+SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{MAIL}/one@example.org/two@example.org",
+        f"{MAIL}?to=one@example.org,two@example.org",
+        f"{MAIL}?to=one@example.org%2C%20two@example.org",
+        f"{MAIL}?to=one@example.org, two@example.org",
+        f"{MAIL}?to=one@example.org&cc=two@example.org",
+        f"{MAIL}?to=one@example.org&bcc=two@example.org",
+        f"{MAIL}/one@example.org?to=two@example.org",
+        f"{SLACK}/#one/#two",
+        "tgram://123456789:alphanumericabcdefghijklmnopqrstuv/1/2",
+    ],
+)
+def test_url_of_several_recipients_is_refused_by_name(url: str) -> None:
+    """A message could reach one and not the other, and be repeated to the first; the URL is not shown."""
+    with pytest.raises(StopService) as caught:
+        Destination("the team", url, ["DROP"])
+
+    assert caught.value.where == 'destination "the team"'
+    assert "several recipients" in caught.value.what
+    assert "destination of its own" in caught.value.hint
+    assert not any(part in str(caught.value) for part in ("c4nary", "example", "T1JJ", "alphanumeric"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        MAIL,
+        f"{MAIL}/one@example.org",
+        f"{MAIL}?to=one@example.org",
+        f"{MAIL}?to=One%20Person%20%3Cone@example.org%3E",
+        f"{MAIL}?bcc=",
+        SLACK,
+        f"{SLACK}/#one",
+        "json://127.0.0.1/a/b,c",
+    ],
+)
+def test_url_of_one_recipient_is_taken(url: str) -> None:
+    """However it is written."""
+    Destination("team", url, ["DROP"])
+
+
+def test_two_urls_in_one_are_refused() -> None:
+    """Apprise would take them for two services."""
+    with pytest.raises(StopService, match="not one that Apprise understands"):
+        Destination("team", "json://127.0.0.1/a, json://127.0.0.1/b", ["DROP"])
+
+
+def test_recipient_that_is_no_address_is_refused_at_start() -> None:
+    """Apprise leaves it out, and every mail would fail."""
+    with pytest.raises(StopService, match="no mail address"):
+        Destination("team", f"{MAIL}?to=not-an-address", ["DROP"])
+
+
+@pytest.mark.parametrize(
+    ("url", "unencrypted"),
+    [
+        ("mailto://warden:passw0rd@mail.example.com", True),
+        ("mailto://warden:passw0rd@192.0.2.1?from=a@example.org", True),
+        ("mailtos://warden:passw0rd@mail.example.com?mode=insecure", True),
+        ("mailtos://warden:passw0rd@mail.example.com", False),
+        ("mailto://warden:passw0rd@mail.example.com?mode=starttls", False),
+        ("mailto://warden:passw0rd@gmail.com", False),
+        ("mailto://warden:passw0rd@127.0.0.1?from=a@example.org", False),
+        ("mailto://warden:passw0rd@localhost?from=a@example.org", False),
+        ("json://127.0.0.1", False),
+    ],
+)
+def test_mail_that_goes_unencrypted_is_known(url: str, unencrypted: bool) -> None:
+    """By what Apprise will do, not by how the URL begins; a mail server of the same host is no network."""
+    assert Destination("team", url, ["DROP"]).goes_unencrypted() is unencrypted
+
+
+def test_event_s_mark_is_in_a_mail_s_subject_and_in_no_other_title() -> None:
+    """In a mail box repeats are found by it; a chat's line is for people."""
+    message = Message("DROP 1: run X", "text", "<p>text</p>", mark="a1b2c3d4")
+    with smtp_server() as mail, http_server() as chat:
+        assert Destination("mail", mail.url("passw0rd"), ["DROP"]).send(message, 30) == Sent()
+        assert Destination("chat", chat.url(), ["DROP"]).send(message, 30) == Sent()
+
+    assert [each["Subject"] for each in mail.mails] == ["DROP 1: run X [a1b2c3d4]"]
+    assert chat.titles() == ["DROP 1: run X"]
+
+
+passwords = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=6, max_size=20)
+
+
+@given(passwords.filter(lambda text: not set(text) <= set("*")))
+def test_password_comes_through_in_no_form(password: str) -> None:
+    """As written, decoded, encoded anew, as JSON, HTML or Python would show it, and in an Authorization header."""
+    redact = Redactor()
+    redact.hide(f"json://warden:{quote(password, safe='')}@127.0.0.1/hook")
+    forms = [
+        quote(password, safe=""),
+        quote(password, safe="").lower(),
+        quote(password),
+        quote_plus(password),
+        password,
+        html.escape(password),
+        json.dumps(password)[1:-1],
+        json.dumps(password, ensure_ascii=False)[1:-1],
+        repr(password)[1:-1],
+        b64encode(password.encode()).decode(),
+        b64encode(f"warden:{password}".encode()).decode(),
+        b64encode(f"\0warden\0{password}".encode()).decode(),
+    ]
+    for form in forms:
+        assert redact(f"[{form}]") == "[***]"
+
+
+def test_short_password_is_hidden_too_and_words_are_left() -> None:
+    """Three characters are a password; the text around it stays of use."""
+    redact = Redactor()
+    redact.hide("mailtos://warden:pw3@mail.example.com")
+    assert redact("535 pw3: authentication of the user failed") == "535 ***: authentication of the user failed"
+
+
+def test_error_is_cut_after_it_was_redacted() -> None:
+    """A secret that the cut goes through is no secret half told."""
+    redact = Redactor()
+    redact.hide("json://127.0.0.1/c4nary-s3cret-t0ken")
+    assert "c4nary" not in redact("." * 490 + "c4nary-s3cret-t0ken")
