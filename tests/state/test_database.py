@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from modelwarden.errors import RetryLater, StopService
-from modelwarden.state.database import STATE_FILE, Database
+from modelwarden.state.database import SCHEMA, STATE_FILE, Database
+from modelwarden.state.outbox import Outbox
 
 BORN = "2024-12-24T15:30:00Z"
 
@@ -25,6 +26,53 @@ sys.stdin.readline()
 print(Database(sys.argv[1], "2024-12-24T15:30:00Z").daemon_id)
 """
 
+SCHEMA_1 = """
+CREATE TABLE identity (daemon_id TEXT NOT NULL, born_at TEXT NOT NULL);
+CREATE TABLE files (
+    path BLOB PRIMARY KEY, figures TEXT NOT NULL, sha256 TEXT NOT NULL, run TEXT, reason TEXT
+) WITHOUT ROWID;
+CREATE TABLE rejections (identity TEXT PRIMARY KEY, at TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL)
+WITHOUT ROWID;
+CREATE TABLE policies (id TEXT PRIMARY KEY, thresholds TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, timestamp TEXT NOT NULL, run_name TEXT, archived_at TEXT NOT NULL,
+    archived_by TEXT NOT NULL, daemon_id TEXT NOT NULL, source TEXT NOT NULL, source_size INTEGER NOT NULL,
+    source_mtime TEXT, sha256 TEXT NOT NULL, reward_scale REAL, policy TEXT NOT NULL,
+    approved_count INTEGER NOT NULL, review_count INTEGER NOT NULL, dropped_count INTEGER NOT NULL,
+    announced INTEGER NOT NULL
+);
+CREATE INDEX runs_unannounced ON runs (run) WHERE NOT announced;
+CREATE TABLE assessments (
+    run INTEGER NOT NULL, position INTEGER NOT NULL, symbol TEXT NOT NULL,
+    classification INTEGER NOT NULL, flags INTEGER NOT NULL, best_idx INTEGER, checkpoint_update,
+    peak REAL, decline REAL, largest_fall REAL, fell_from REAL,
+    fitness REAL, profit_factor REAL, consistency REAL, max_drawdown REAL,
+    PRIMARY KEY (run, position)
+) WITHOUT ROWID;
+CREATE INDEX assessments_by_symbol ON assessments (symbol, run);
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY, event TEXT NOT NULL, destination TEXT NOT NULL,
+    kind TEXT NOT NULL, run INTEGER, payload TEXT,
+    status TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, repeated INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL, next_at REAL NOT NULL, deadline REAL NOT NULL, last_error TEXT,
+    UNIQUE (event, destination)
+);
+CREATE INDEX outbox_due ON outbox (status, next_at);
+INSERT INTO identity VALUES ('0f1e2d3c', '2024-01-02T03:04:05Z');
+INSERT INTO files VALUES (x'2f6f75742fff2e6a736f6e', '1:2:3:4:5', 'ab', '20241224_153000', NULL);
+INSERT INTO rejections VALUES ('cd', '2024-12-24T15:30:05Z', '/out/bad.json', 'models: missing');
+INSERT INTO policies VALUES ('24e76465', '{"approved_min_fitness": 0.7}');
+INSERT INTO runs VALUES (20241224153000, '20241224_153000', 'Nachtlauf', '2024-12-24T15:30:05Z', 'trainer-7',
+    '0f1e2d3c', '/out/a.json', 1, NULL, 'ab', 1.5, '24e76465', 1, 0, 0, 1);
+INSERT INTO assessments VALUES (20241224153000, 0, 'ROCKET🚀', 0, 3, 4, 250, .9, .01, .02, .9, .91, 'inf', .9, .04);
+INSERT INTO outbox VALUES
+    (7, 'run:ab', 'team', 'RUN', 20241224153000, NULL, 'pending', 3, 1, 1.5, 2.5, 3.5, 'no answer within 30 s'),
+    (9, 'run:ab', 'mail', 'RUN', 20241224153000, NULL, 'delivered', 1, 0, 1.5, 1.5, 3.5, NULL),
+    (12, 'rejected:cd', 'team', 'REJECTED', NULL, '/out/bad.json', 'dead', 9, 0, 1.5, 2.5, 3.5, 'refused');
+PRAGMA user_version = 1;
+"""
+"""A state file as the first version made it, with something in every table."""
+
 WRITING_PROCESS = """
 import os, signal, sys
 from modelwarden.state.database import Database
@@ -35,6 +83,20 @@ for number in range(3):
 with database.transaction() as connection:
     connection.execute("INSERT INTO rejections VALUES ('begun', '', '', '')")
     os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+DYING_PROCESS = """
+import os, signal, sys
+from modelwarden.state import database
+changes = database._CHANGES[1] + "; SELECT die()"
+database._CHANGES = {1: changes}
+connect = database.sqlite3.connect
+def connect_dying(*arguments, **named):
+    connection = connect(*arguments, **named)
+    connection.create_function("die", 0, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    return connection
+database.sqlite3.connect = connect_dying
+database.Database(sys.argv[1], "2024-12-24T15:30:00Z")
 """
 
 
@@ -163,11 +225,11 @@ def test_process_killed_in_a_transaction_leaves_what_was_committed_before(tmp_pa
         assert noted(database) == ["committed 0", "committed 1", "committed 2"]
 
 
-def test_processes_that_make_the_file_at_once_agree_on_one(tmp_path: Path) -> None:
-    """A daemon, its courier and commands may all start on a new machine in the same instant."""
+def opened_at_once(folder: Path) -> list[tuple[str, str]]:
+    """What four processes say that open the same state file at the same moment: identity and errors."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-P", "-c", OPENING_PROCESS, tmp_path / "state"],
+            [sys.executable, "-P", "-c", OPENING_PROCESS, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -182,10 +244,105 @@ def test_processes_that_make_the_file_at_once_agree_on_one(tmp_path: Path) -> No
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate() for process in processes]
+    return [process.communicate() for process in processes]
+
+
+def test_processes_that_make_the_file_at_once_agree_on_one(tmp_path: Path) -> None:
+    """A daemon, its courier and commands may all start on a new machine in the same instant."""
+    answers = opened_at_once(tmp_path / "state")
 
     assert [errors for _, errors in answers if errors] == []
     assert len({identity for identity, _ in answers}) == 1
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A state directory with a file of schema 1, left by a process that had it in write-ahead mode."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / STATE_FILE, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(SCHEMA_1)
+    return folder
+
+
+def content_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of all tables."""
+    with closing(sqlite3.connect(file)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for name in tables}
+
+
+def layout_of(file: Path) -> dict[str, object]:
+    """What there is besides rows: tables with their columns, indices, the schema's number."""
+    with closing(sqlite3.connect(file)) as connection:
+        named = connection.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        columns = {
+            name: connection.execute(f"PRAGMA table_xinfo({name})").fetchall()
+            for kind, name in named
+            if kind == "table"
+        }
+        return {
+            "named": sorted(named),
+            "columns": columns,
+            "schema": connection.execute("PRAGMA user_version").fetchone(),
+        }
+
+
+def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:
+    """Row for row; what is new is empty, and the file knows of itself that it is of this version now."""
+    before = content_of(old / STATE_FILE)
+    assert all(before.values()), "every table has a row, so that none can be lost unseen"
+
+    with closing(Database(str(old), BORN)) as database:
+        assert (database.daemon_id, database.born_at) == ("0f1e2d3c", "2024-01-02T03:04:05Z")
+        assert database.connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+        team = Outbox(database).due(10.0, ["team"])
+        assert [(row.id, row.attempts, row.repeated, row.stands_for) for row in team] == [(7, 3, True, None)]
+
+    after = content_of(old / STATE_FILE)
+    assert {name: rows for name, rows in after.items() if name not in {"outbox", "mutes", "expectations"}} == {
+        name: rows for name, rows in before.items() if name != "outbox"
+    }
+    assert after["outbox"] == [(*row, None) for row in before["outbox"]]
+    assert after["mutes"] == after["expectations"] == []
+
+
+def test_state_file_that_was_brought_up_is_laid_out_as_a_new_one(old: Path, tmp_path: Path) -> None:
+    """Whoever comes from the first version has what who starts with this one has."""
+    with closing(Database(str(old), BORN)), closing(Database(str(tmp_path / "new"), BORN)):
+        pass
+    assert layout_of(old / STATE_FILE) == layout_of(tmp_path / "new" / STATE_FILE)
+
+
+def test_state_file_that_was_brought_up_is_changed_by_no_second_opening(old: Path) -> None:
+    """Byte for byte."""
+    with closing(Database(str(old), BORN)):
+        pass
+    before = (old / STATE_FILE).read_bytes()
+    with closing(Database(str(old), BORN)):
+        pass
+    assert (old / STATE_FILE).read_bytes() == before
+
+
+def test_processes_that_open_an_old_state_file_at_once_bring_it_up_once(old: Path) -> None:
+    """After an upgrade the daemon and its courier start in the same instant."""
+    before = content_of(old / STATE_FILE)
+    answers = opened_at_once(old)
+    assert [errors for _, errors in answers if errors] == []
+    assert {identity for identity, _ in answers} == {"0f1e2d3c\n"}
+    assert [row[:-1] for row in content_of(old / STATE_FILE)["outbox"]] == before["outbox"]
+
+
+def test_process_that_dies_while_it_brings_a_state_file_up_leaves_it_as_it_was(old: Path) -> None:
+    """All or nothing; the next one does it."""
+    before = content_of(old / STATE_FILE)
+    process = subprocess.run([sys.executable, "-P", "-c", DYING_PROCESS, old], check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert content_of(old / STATE_FILE) == before
+
+    with closing(Database(str(old), BORN)) as database:
+        assert Outbox(database).muted_until("team") == 0.0
 
 
 def garbage(path: Path) -> None:

@@ -92,7 +92,7 @@ class Destination:
         self.redact = redactor or Redactor()
         self.redact.hide(url)
         self._apprise = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
-        if not self._adds(url) or len(self._apprise) != 1:
+        if not self._apprise.add(url) or len(self._apprise) != 1:
             raise StopService(
                 "its URL is not one that Apprise understands",
                 where=f'destination "{name}"',
@@ -112,12 +112,6 @@ class Destination:
     def goes_unencrypted(self) -> bool:
         """Whether mail to it, and the password for it, crosses a network as plain text."""
         return self._is_mail and self._service.secure_mode == "insecure" and not _is_this_host(self._service.smtp_host)
-
-    def _adds(self, url: str) -> bool:
-        try:
-            return bool(self._apprise.add(url))
-        except Exception:  # noqa: BLE001 - whatever a plugin makes of it; what it raises quotes the URL
-            return False
 
     def _insist_on_one_recipient(self, url: str) -> None:
         count = len(self._service)
