@@ -32,6 +32,14 @@ def test_report_in_readme_is_what_the_reporter_writes_of_the_shipped_summary(tmp
     assert [line for line in sample if line not in report] == []
 
 
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^]]+]\(([^)]+)\)", README))
+def test_picture_in_readme_is_there_and_small(picture: str) -> None:
+    """Kept in the checkout, and no burden to it."""
+    data = (Path(__file__).parent.parent / picture).read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert len(data) < 100_000
+
+
 @pytest.mark.parametrize("example", blocks("json"))
 def test_summary_examples_are_taken(example: str, tmp_path: Path) -> None:
     """Both layouts as the README shows them are summaries, and neither is bad input."""

@@ -4,6 +4,7 @@ The rule: the HTML is read with a parser as a mail client would, and turned back
 """
 
 import math
+import re
 import string
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from modelwarden.courier.digest import Message, RunNews, many_runs_message, rejected_message, run_message
 from modelwarden.courier.page import (
+    _MUTED,
     LONGEST_TEXT,
     LONGEST_TITLE,
     REPEAT_MARK,
@@ -296,6 +298,39 @@ def test_html_is_one_document_that_fetches_nothing() -> None:
     assert '<meta name="color-scheme" content="light dark">' in html
     assert "max-width:600px" in html
     assert "<title>APPROVED 1 · REVIEW 1 · DROP 1: run 20241224_153000 (trainer-7)</title>" in html
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2 has it."""
+    shares = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, from 1 to 21."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_every_text_is_readable_on_its_ground_light_and_dark() -> None:
+    """WCAG's 4.5 to 1: what is muted on the client's white and black, what has a ground of its own on that."""
+    html = run_message(news_of(flat_summary()), ALL).html
+    colours = re.findall(r"(?<![-\w])color:(#[0-9a-f]{6})", html)
+    grounds = re.findall(r"background:(#[0-9a-f]{6});color:#ffffff", html)
+    assert (set(colours), len(grounds)) == ({_MUTED.removeprefix("color:").rstrip(";"), "#ffffff"}, 3)
+    for colour in set(colours) - {"#ffffff"}:
+        assert min(contrast(colour, "#ffffff"), contrast(colour, "#000000")) >= 4.5
+    for ground in grounds:
+        assert contrast("#ffffff", ground) >= 4.5
+
+
+def test_figure_stays_on_a_line_with_its_name_and_its_bound() -> None:
+    """A phone that breaks between `profit factor` and its figure makes it hard to read; a monster may be broken."""
+    row = Row("ABC", (Figure("profit factor", "1.20", "< 1.30"), Figure("max drawdown", "9" * 40, "> 0.15")))
+    html = render_html(Page(("DROP 2",), "run X", sections=(Section("DROP", 2, (row, Row("DEF", row.figures[:1]))),)))
+    assert '<span style="white-space:nowrap;">profit factor <strong>1.20</strong>' in html
+    assert f'max drawdown <span style="white-space:nowrap;"><strong>{"9" * 40}' in html
 
 
 def names(heading: str, count: int) -> Section:

@@ -202,7 +202,7 @@ _FONT: Final = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans
 _CODE: Final = "font-family:ui-monospace,Menlo,Consolas,monospace;"
 _ANYWHERE: Final = "overflow-wrap:anywhere;word-break:break-word;"
 _WHOLE: Final = "white-space:nowrap;"
-_MUTED: Final = "color:#808080;"
+_MUTED: Final = "color:#767676;"
 _LINE: Final = "border-top:1px solid #b4b4b4;border-top-color:rgba(128,128,128,0.4);"  # Outlook knows the first alone
 _CELL: Final = "padding:7px 10px 7px 0;text-align:left;vertical-align:top;"
 _HEAD: Final = (
@@ -216,6 +216,9 @@ _GROUNDS: Final = {
     "PROBLEM": "#c03540",
 }
 _OTHER_GROUND: Final = "#5f6b7a"
+
+_LONGEST_FIGURE: Final = 28
+"""A figure with its name and its bound up to this stays on one line; a phone has room for some thirty."""
 
 _LONGEST_WHOLE: Final = 14
 """Names up to this stay on one line; longer ones may be broken anywhere."""
@@ -305,7 +308,11 @@ def _row_html(row: Row, columns: tuple[str, ...]) -> Iterator[str]:
 
 def _named_figure_html(figure: Figure) -> str:
     label, said = _escaped(figure.label), _figure_html(figure)
-    return f'{label} <span style="{_WHOLE}">{said}</span>' if figure.bound else f"{label} {said}"
+    if not figure.bound:
+        return f"{label} {said}"
+    if len(" ".join(figure)) <= _LONGEST_FIGURE:
+        return f'<span style="{_WHOLE}">{label} {said}</span>'
+    return f'{label} <span style="{_WHOLE}">{said}</span>'
 
 
 def _figure_html(figure: Figure) -> str:
