@@ -2,7 +2,9 @@
 
 import json
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
@@ -30,6 +32,7 @@ class Posted(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float = 0.0  # seconds since the epoch
 
     @property
     def title(self) -> str:
@@ -42,26 +45,36 @@ class Posted(NamedTuple):
         return str(json.loads(self.body)["message"])
 
 
+Answering = int | Answer | Callable[[Posted], int]
+"""What a request gets; a function finds the status for each."""
+
+
 class HttpServer:
     """An HTTP server on loopback.
 
+    Args:
+        listener: the socket on which it listens; one of its own where there is none.
+        tls: what it speaks HTTPS with; None for HTTP.
+
     Attributes:
         answer: what every request gets from now on.
-        refuses: which requests get a 413 instead.
+        tls: what the next connection is taken with.
         location: the Location header of a redirect.
+        says: the body of what is answered; b"" quotes the request back.
         requests: everything that arrived, whatever was answered.
         accepted: what was answered with 200.
         released: set, it lets the requests go that hang; they are closed without an answer.
     """
 
-    def __init__(self) -> None:
-        self.answer: int | Answer = 200
-        self.refuses: Callable[[Posted], bool] = lambda _: False
+    def __init__(self, listener: socket.socket | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.answer: Answering = 200
+        self.tls = tls
         self.location = "/elsewhere"
+        self.says = b""
         self.requests: list[Posted] = []
         self.accepted: list[Posted] = []
         self.released = threading.Event()
-        self._server = _Server(self)
+        self._server = _Server(self, listener)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
@@ -88,8 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
     def take(self) -> None:
         outer = self.server.outer
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        posted = Posted(self.command, self.path, dict(self.headers), body)
-        answer = 413 if outer.refuses(posted) else outer.answer
+        posted = Posted(self.command, self.path, dict(self.headers), body, time.time())
+        answer = outer.answer
+        if callable(answer):
+            answer = answer(posted)
         if answer == 200:
             outer.accepted.append(posted)
         outer.requests.append(posted)
@@ -109,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _say(self, status: int, posted: Posted) -> None:
         # A service that quotes the request back is what brings secrets into error texts.
-        quoted = f"no such hook: {posted.path} {posted.headers}".encode()
+        quoted = self.server.outer.says or f"no such hook: {posted.path} {posted.headers}".encode()
         self.send_response(status, f"Refused {posted.path}" if status >= 400 else None)
         if 300 <= status < 400:
             self.send_header("Location", self.server.outer.location)
@@ -127,18 +142,29 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, outer: HttpServer) -> None:
+    def __init__(self, outer: HttpServer, listener: socket.socket | None) -> None:
         self.outer = outer
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=listener is None)
+        if listener is not None:
+            self.socket.close()
+            self.socket = listener
+            self.server_port = listener.getsockname()[1]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection; the handshake is the handler's, so that it holds up nobody else's."""
+        connection, address = super().get_request()
+        if self.outer.tls is not None:
+            connection = self.outer.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed is part of the test."""
 
 
 @contextmanager
-def http_server() -> Iterator[HttpServer]:
+def http_server(listener: socket.socket | None = None, tls: ssl.SSLContext | None = None) -> Iterator[HttpServer]:
     """An HTTP server that is closed at the end."""
-    server = HttpServer()
+    server = HttpServer(listener, tls)
     try:
         yield server
     finally:

@@ -64,16 +64,29 @@ class PrivateMounts:
 @contextmanager
 def private_mounts() -> Iterator[PrivateMounts]:
     """A new mount namespace, gone at the end with all that is mounted in it."""
+    with namespace_holder() as holder:
+        yield PrivateMounts(holder)
+
+
+@contextmanager
+def namespace_holder(*more: str, first: str = ":") -> Iterator[int]:
+    """A process that holds a new mount namespace; its pid.
+
+    Args:
+        more: options of unshare for more namespaces.
+        first: what a shell does in there before anybody else.
+    """
     needs(root=True, commands=("unshare", "nsenter", "mount", "umount"))
+    options = ("--mount", "--propagation", "private", *more)
     holder = subprocess.Popen(
-        [*DIES_WITH_US, "unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec cat"],
+        [*DIES_WITH_US, "unshare", *options, "sh", "-c", f"{first} && echo && exec cat"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     try:
         assert holder.stdout is not None
-        holder.stdout.read(1)  # it is in there now
-        yield PrivateMounts(holder.pid)
+        assert holder.stdout.read(1), "no namespace"  # it is in there now
+        yield holder.pid
     finally:
         holder.kill()
         holder.communicate()

@@ -6,7 +6,7 @@ The rule: what it took and what it refused are both kept; what was on the way wh
 from random import Random
 from typing import Final
 
-from servers import Answer, HttpServer
+from servers import Answering, HttpServer
 
 REFUSED_SHARE: Final = 0.2
 """How many requests are refused while nothing is wrong."""
@@ -21,17 +21,17 @@ class UnreliableServer(HttpServer):
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
-        self._answer: int | Answer = 200
+        self._answer: Answering = 200
         self._share = REFUSED_SHARE
         super().__init__()
 
     @property
-    def answer(self) -> int | Answer:
+    def answer(self) -> Answering:
         """What this request gets; asked once a request."""
         return 503 if self._answer == 200 and self._chance.random() < self._share else self._answer
 
     @answer.setter
-    def answer(self, answer: int | Answer) -> None:
+    def answer(self, answer: Answering) -> None:
         self._answer = answer
 
     def relent(self) -> None:
