@@ -5,6 +5,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import apprise
 import pytest
 
 from modelwarden.archive.publishing import Archive
@@ -16,7 +17,7 @@ from modelwarden.pipeline import Archived, Found, Pipeline, Rejected
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Outbox, Route
 from processes import outbox_of
-from servers import Answer, HttpServer, http_server, smtp_server, unused_port
+from servers import Answer, HttpServer, Posted, http_server, smtp_server, unused_port
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's import
@@ -237,7 +238,10 @@ def test_many_rejected_files_are_one_message(desk: Desk, server: HttpServer) -> 
 
 @pytest.mark.parametrize("answer", [500, 503, 429, 404, 302, 301, Answer.CLOSE], ids=str)
 def test_failed_message_is_tried_again_later(desk: Desk, server: HttpServer, answer: int | Answer) -> None:
-    """Anything but a success is a failure: it is tried after a pause of at most five seconds, and then arrives once."""
+    """Anything but a success is a failure: it is tried after a pause of at most five seconds, and then arrives once.
+
+    Only where no answer came at all it may have arrived before, and says so.
+    """
     desk.archives(flat_summary())
     courier = desk.courier(team(server))
     server.answer = answer
@@ -252,7 +256,8 @@ def test_failed_message_is_tried_again_later(desk: Desk, server: HttpServer, ans
     desk.now += 5
     assert courier.deliver_due() == 1
     assert len(server.requests) == 2
-    assert server.titles() == ["APPROVED 1 · REVIEW 1 · DROP 1: run 20241224_153000 (trainer-7)"]
+    mark = "(possible repeat) " if answer is Answer.CLOSE else ""
+    assert server.titles() == [f"{mark}APPROVED 1 · REVIEW 1 · DROP 1: run 20241224_153000 (trainer-7)"]
     assert desk.rows() == [("team", "delivered", 2)]
 
 
@@ -275,6 +280,20 @@ def test_unreachable_destination_is_tried_again_later(desk: Desk) -> None:
     assert (row["status"], row["attempts"]) == ("pending", 1)
     assert row["last_error"]
     assert SECRET not in row["last_error"]
+    assert not row["repeated"], "nothing was handed over"
+
+
+def test_service_that_takes_its_time_is_waited_for(desk: Desk, server: HttpServer) -> None:
+    """As long as a send may take: given up after the library's own 4 s, it would be sent the same again and again."""
+    desk.archives(flat_summary())
+
+    def slowly(_posted: Posted) -> int:
+        server.released.wait(apprise.URLBase.socket_read_timeout + 0.5)
+        return 200
+
+    server.answer = slowly
+    assert desk.courier(team(server)).deliver_due() == 1
+    assert len(server.requests) == 1
 
 
 def test_failure_is_tried_once_not_once_a_message(desk: Desk, server: HttpServer) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from modelwarden.archive.publishing import Archive
 from modelwarden.courier.delivery import Courier
-from modelwarden.courier.destinations import Destination
+from modelwarden.courier.destinations import Destination, TimedOut
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline import Archived, Found, Pipeline
 from modelwarden.state.database import Database
@@ -133,6 +133,54 @@ def test_send_that_never_comes_back_is_given_up_and_ends_the_courier(
     (row,) = outbox_of(office.state)
     assert (row["status"], row["repeated"]) == ("pending", 1)
     released.set()
+
+
+def test_destination_that_hung_is_tried_ever_more_rarely_by_the_couriers_that_follow(
+    tmp_path: Path, stack: ExitStack, broken: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each hung send costs a courier its life; the pauses grow all the same."""
+    monkeypatch.setattr("modelwarden.courier.pacing.random.uniform", lambda _low, high: high)
+    office = Office(tmp_path, stack, Route("hung", frozenset(ALL)))
+    office.archive()
+    broken.answer = Answer.HANG
+    pauses = []
+    for _ in range(4):
+        courier = office.courier(Destination("hung", broken.url(), ALL), timeout=0.1)
+        courier.deliver_due()
+        assert courier.hung
+        (row,) = outbox_of(office.state)
+        pauses.append(row["next_at"] - office.now)
+        office.now = row["next_at"]
+
+    assert pauses == [5, 10, 20, 40]
+
+
+def test_courier_in_which_a_send_hung_serves_the_others_while_one_is_under_way(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """It ends itself only when nothing is: until then nobody waits for that, and the hung one is not tried again."""
+    names = ("hung", "slow", "healthy")
+    office = Office(tmp_path, stack, *(Route(name, frozenset(ALL)) for name in names))
+    office.archive()
+    broken.answer = Answer.TRICKLE
+    slow = stack.enter_context(http_server())
+    slow.answer = Answer.HANG
+    hung, *others = (
+        Destination(name, server.url(), ALL) for name, server in zip(names, (broken, slow, server), strict=True)
+    )
+    courier = office.courier(hung, *others, timeout=20)
+    courier._lanes["hung"].destination.send = lambda *_: TimedOut("no answer")  # type: ignore[method-assign]
+    until(lambda: courier.step() * 0 or (courier.hung and server.accepted), "a send to hang, and the first message")
+
+    office.now += HOUR
+    office.archive(run=2, timestamp="20250102_000000")
+    until(lambda: courier.step() * 0 or len(server.accepted) == 2, "the next message of the healthy one")
+
+    assert courier.is_sending(), "the slow one has not ended"
+    assert courier.hung
+    assert ("hung", "sending") not in office.standing()
+    slow.released.set()
+    until(lambda: courier.step() * 0 or not courier.is_sending(), "the send to end")
 
 
 def test_library_that_raises_is_a_send_that_failed(

@@ -15,6 +15,7 @@ from modelwarden.service.courier_process import (
     FIRST_PAUSE,
     GROWN_UP,
     LONGEST_PAUSE,
+    START_AGAIN,
     CourierProcess,
     NoCourier,
     drain_outbox,
@@ -100,6 +101,29 @@ def test_pause_has_an_upper_bound_and_is_forgotten_after_a_long_life(
     wait_for_death(events(caplog, "courier_started")[-1].pid)
     courier.supervise(now + GROWN_UP + 1)
     assert events(caplog, "courier_ended")[-1].again_in_seconds == FIRST_PAUSE
+    courier.stop()
+
+
+def test_courier_that_gave_way_is_started_again_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended itself because one send hung: what the others are owed waits for no pause, however often that is."""
+    gives_way = tmp_path / "gives-way"
+    gives_way.write_text(f"#!/bin/sh\nexit {START_AGAIN}\n")
+    gives_way.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(gives_way))
+    caplog.set_level(logging.INFO)
+    courier = dying(tmp_path)
+    for attempt in range(1, 6):
+        courier.supervise(float(attempt))
+        assert len(events(caplog, "courier_started")) == attempt
+        wait_for_death(events(caplog, "courier_started")[-1].pid)
+        if attempt == 5:
+            monkeypatch.setattr(sys, "executable", "/bin/false")
+    courier.supervise(6.0)
+    wait_for_death(events(caplog, "courier_started")[-1].pid)
+    courier.supervise(7.0)
+    assert [record.again_in_seconds for record in events(caplog, "courier_ended")] == [0.0] * 5 + [FIRST_PAUSE]
     courier.stop()
 
 

@@ -13,7 +13,7 @@ from modelwarden.cli.options import Archive, Config
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
 from modelwarden.service.config import Settings, exposed, load_settings
-from modelwarden.service.courier_process import check_destinations, drain_outbox
+from modelwarden.service.courier_process import START_AGAIN, check_destinations, drain_outbox
 from modelwarden.service.logs import configure_logs
 from modelwarden.service.wiring import UNENCRYPTED_HINT, destinations_of, only_courier, open_courier, open_service
 
@@ -31,9 +31,6 @@ DRAIN_SECONDS: Final = 120.0
 
 SOMETHING_LEFT: Final = 1
 """Exit code of `run --once` where a file was rejected, a folder could not be read, or a message is still owed."""
-
-START_AGAIN: Final = 75
-"""Exit code of a courier that ended itself because a send hung (sysexits: EX_TEMPFAIL)."""
 
 
 def run(

@@ -43,6 +43,7 @@ class _Lane:
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     rows: list[Owed] = field(default_factory=list)  # of the message under way; none: the lane is free
     overdue_at: float = 0.0  # monotonic: when the send under way counts as hung
+    hung: bool = False  # a send of its never came back: its thread may still be at it, so there is no second
 
 
 class Courier:
@@ -57,9 +58,6 @@ class Courier:
         histories: from a run's name to what its picture shows; None for messages without pictures.
         clock: seconds since the epoch.
         pace_clock: seconds that only ever grow: a stepped clock must not keep a breaker open.
-
-    Attributes:
-        hung: whether a send still runs past its deadline: let what else is under way end, then end the process.
     """
 
     def __init__(
@@ -84,7 +82,11 @@ class Courier:
         self._clock = clock
         self._pace_clock = pace_clock
         self._ended: SimpleQueue[tuple[_Lane, Delivery]] = SimpleQueue()
-        self.hung = False
+
+    @property
+    def hung(self) -> bool:
+        """Whether a send may still run past its deadline: when nothing else is under way, end the process."""
+        return any(lane.hung for lane in self._lanes.values())
 
     def unencrypted(self) -> list[str]:
         """The destinations to which mail goes as plain text."""
@@ -103,10 +105,9 @@ class Courier:
         """
         delivered = self._record_ended()
         self._give_up_overdue()
-        if not self.hung:
-            for lane in self._lanes.values():
-                if not lane.rows:
-                    self._begin_next(lane)
+        for lane in self._lanes.values():
+            if not lane.rows and not lane.hung:
+                self._begin_next(lane)
         return delivered
 
     def deliver_due(self) -> int:
@@ -189,7 +190,7 @@ class Courier:
                 message = message._replace(picture=self._pictures.of(pictured, SHARE * self._send_timeout))
             outcome = lane.destination.send(message, end - time.monotonic())
         except Exception as error:  # noqa: BLE001 - a library's fault in one send must not end its lane
-            outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"))
+            outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"), perhaps_sent=True)
         self._ended.put((lane, outcome))
 
     def _is_moot(self, row: Owed) -> bool:
@@ -210,16 +211,15 @@ class Courier:
                 log.info("message_delivered", destination=name, events=events)
                 return len(rows)
             case NotSent(error) | TimedOut(error):
-                timed_out = isinstance(outcome, TimedOut)
-                perhaps_sent = timed_out or (isinstance(outcome, NotSent) and outcome.perhaps_sent)
-                self.hung = self.hung or timed_out
+                lane.hung = isinstance(outcome, TimedOut)
+                perhaps_sent = isinstance(outcome, TimedOut) or outcome.perhaps_sent
+                attempts = max(row.attempts for row in rows) + 1
                 now = self._clock()
-                next_at = now + lane.breaker.failed(self._pace_clock())
+                next_at = now + lane.breaker.failed(self._pace_clock(), attempts)
                 # What its owner muted in the meantime had no chance: it gets its time again.
                 muted_until = self._outbox.muted_until(name)
                 rows = [row._replace(deadline=max(row.deadline, _extended(row, muted_until))) for row in rows]
                 self._outbox.failed(rows, error, next_at, perhaps_sent=perhaps_sent)
-                attempts = max(row.attempts for row in rows) + 1
                 log.warning("message_not_delivered", destination=name, events=events, attempts=attempts, error=error)
                 if dead := [row.event for row in rows if next_at > row.deadline]:
                     log.error("message_dead", destination=name, events=dead, hint="see `modelwarden outbox`")

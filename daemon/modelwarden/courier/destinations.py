@@ -25,6 +25,19 @@ from modelwarden.errors import StopService
 _TALKATIVE: Final = ("apprise", "urllib3", "requests", "matplotlib")
 _SHORTEST_SECRET: Final = 6
 _SHORTEST_PASSWORD: Final = 3
+_SAID: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
+"""The levels of what a person is told; Apprise's other lines hold payloads."""
+
+_LOST: Final = "Socket Exception: "
+"""How Apprise's debug line begins where an exception ended a send; an answer that refuses raises none."""
+
+_NOT_TAKEN: Final = re.compile(
+    r"Connection refused|Failed to establish|NameResolution|name resolution|getaddrinfo|Name or service not known"
+    r"|No address associated|No route to host|Network is unreachable|ConnectTimeout|CERTIFICATE_VERIFY_FAILED"
+    rf"|^{_LOST}(\(\d{{3}},|\{{)"  # smtplib shows the server's own answer: (554, b'no') or {recipient: (550, b'no')}
+)
+"""Exceptions by which nothing was handed over. All others leave that open: to doubt too much repeats no message."""
+
 _MAIL: Final = frozenset({"mailto", "mailtos"})
 _MASK: Final = "***"
 
@@ -38,7 +51,8 @@ class NotSent(NamedTuple):
 
     Attributes:
         error: what it said, redacted.
-        perhaps_sent: whether the text may have arrived: some services take a picture after it, and refused that.
+        perhaps_sent: whether it may have arrived: the connection was lost before an answer came, or the service takes
+            a picture after the text and refused that.
     """
 
     error: str
@@ -91,6 +105,7 @@ class Destination:
         self.fallback_after = fallback_after
         self.redact = redactor or Redactor()
         self.redact.hide(url)
+        _quiet_libraries()
         self._apprise = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
         if not self._apprise.add(url) or len(self._apprise) != 1:
             raise StopService(
@@ -134,6 +149,9 @@ class Destination:
 
     def send(self, message: Message, timeout: float) -> Delivery:
         """Hand the message to the service: as a page where it is mail, else as plain text declared as such."""
+        if self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL sets none of its own
+            # Apprise gives up after 4 s, and a service that takes 5 would be sent the same again and again.
+            self._service.socket_read_timeout = max(self._service.socket_read_timeout, timeout)
         as_page = bool(message.html) and self._is_mail
         picture = None
         if message.picture and self.takes_pictures:
@@ -148,15 +166,19 @@ class Destination:
             attach=picture,
             interpret_escapes=False,
             timeout=timeout,
+            log_level=logging.DEBUG,
         )
-        said = "; ".join(dict.fromkeys(entry.message for entry in result.logs()))
+        logs = list(result.logs())
+        said = "; ".join(dict.fromkeys(entry.message for entry in logs if entry.level in _SAID))
+        lost = [entry.message for entry in logs if entry.message.startswith(_LOST)]
         match result.status:
             case apprise.AppriseResultStatus.SUCCESS:
                 return Sent()
             case apprise.AppriseResultStatus.TIMEOUT:
                 return TimedOut(f"no answer within {timeout:.3g} s")
             case status:
-                perhaps_sent = picture is not None and not self._is_mail
+                after_the_text = picture is not None and not self._is_mail
+                perhaps_sent = after_the_text or any(_NOT_TAKEN.search(message) is None for message in lost)
                 return NotSent(self.redact(said) or status.name.lower(), perhaps_sent)
 
 
@@ -181,12 +203,13 @@ class Redactor:
 _LONGEST_ERROR: Final = 500
 
 
-def quiet_libraries() -> None:
-    """Hold the loggers that print tokens where they say only what is needed, and away from standard error."""
+def _quiet_libraries() -> None:
+    """Keep what the loggers that print tokens say away from standard error; Apprise's own is heard by a send alone."""
     for name in _TALKATIVE:
         logger = logging.getLogger(name)
-        logger.setLevel(logging.WARNING)
-        logger.addHandler(logging.NullHandler())
+        logger.setLevel(logging.DEBUG if name == "apprise" else logging.WARNING)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
         logger.propagate = False
 
 

@@ -60,9 +60,14 @@ class CircuitBreaker:
         """The destination took a message."""
         self.failures, self.until = 0, float("-inf")
 
-    def failed(self, now: float) -> float:
-        """A send failed; return the seconds until the next may be tried."""
-        self.failures += 1
+    def failed(self, now: float, attempts: int = 1) -> float:
+        """A send failed; return the seconds until the next may be tried.
+
+        Args:
+            now: when.
+            attempts: how often this message was tried, perhaps by couriers before: what failed then counts as well.
+        """
+        self.failures = max(self.failures + 1, attempts)
         pause = pause_after(self.failures)
         self.until = now + pause
         return pause

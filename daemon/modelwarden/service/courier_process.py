@@ -18,6 +18,9 @@ LONGEST_PAUSE: Final = 60.0
 GROWN_UP: Final = 60.0
 """A courier that lived this long did not die of its start."""
 
+START_AGAIN: Final = 75
+"""Exit code of a courier that ended itself because a send hung (sysexits: EX_TEMPFAIL)."""
+
 STOP_SECONDS: Final = 5.0
 """How long a courier may take to stop before it is killed."""
 
@@ -70,11 +73,13 @@ class CourierProcess:
             if process.poll() is None:
                 return
             self._release(process)
-            if now - self._started_at > GROWN_UP:
+            if now - self._started_at > GROWN_UP or process.returncode == START_AGAIN:
                 self._pause = FIRST_PAUSE
-            self._start_at = now + self._pause
-            log.warning("courier_ended", exit_code=process.returncode, again_in_seconds=self._pause)
-            self._pause = min(LONGEST_PAUSE, self._pause * 2)
+            # Who gave way had been delivering until then: the others' messages need not wait.
+            pause = 0.0 if process.returncode == START_AGAIN else self._pause
+            self._start_at = now + pause
+            log.warning("courier_ended", exit_code=process.returncode, again_in_seconds=pause)
+            self._pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
         if now >= self._start_at:
             try:
                 self._process = _start(self._arguments)

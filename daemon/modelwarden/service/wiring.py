@@ -203,9 +203,8 @@ def destinations_of(settings: Settings) -> "list[Destination]":
     Raises:
         StopService: a URL can't be read, or Apprise does not understand it; the message names the destination.
     """
-    from modelwarden.courier.destinations import Destination, Redactor, quiet_libraries  # noqa: PLC0415 - heavy
+    from modelwarden.courier.destinations import Destination, Redactor  # noqa: PLC0415 - heavy
 
-    quiet_libraries()
     redactor = Redactor()
     return [
         Destination(each.name, url_of(each), each.on, each.symbols, each.fallback or "", each.fallback_after, redactor)
