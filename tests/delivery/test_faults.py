@@ -1,0 +1,142 @@
+"""Whatever is wrong with one destination, the one beside it notices nothing, and what was owed arrives in the end.
+
+The rule: the daemon and its courier are real processes, and so are the names, the certificates and the sockets.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from delivery.conftest import Figure
+from processes import Daemon, Site, destination, drop, make_site, outbox_of, until
+from rigs.certificates import Authority
+from rigs.far_host import FAULTS, FarHost, Fault
+from rigs.launching import launched
+from rigs.private_network import PrivateNetwork, private_network
+from servers import Posted
+from summaries import GOOD, encoded, flat_summary
+
+pytestmark = pytest.mark.delivery
+
+SECRET: Final = "c4nary-s3cret"
+MARK: Final = "(possible repeat) "
+RUNS: Final = tuple(f"2024010{number}_000000" for number in range(1, 4))
+
+QUICK: Final = "[notify]\nsend_timeout_seconds = 2\n"
+"""So that a send that hangs is given up within a test's time."""
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is opened is closed with the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def network(stack: ExitStack, tmp_path: Path) -> PrivateNetwork:
+    """A network in which nobody is known."""
+    return stack.enter_context(private_network(tmp_path / "net"))
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A CA that the daemon trusts."""
+    return Authority(tmp_path / "ca")
+
+
+@pytest.fixture
+def healthy(network: PrivateNetwork, authority: Authority, stack: ExitStack) -> FarHost:
+    """A host that takes everything."""
+    host = FarHost(network, authority, "healthy.example", "127.0.0.2", stack)
+    host.resolve()
+    host.listen()
+    return host
+
+
+def archive(site: Site, run: str) -> None:
+    """Let the daemon archive a run of that name."""
+    drop(encoded(flat_summary({f"M{run[7]}": GOOD}, timestamp=run)), site.out, f"{run}.json")
+
+
+def runs_of(posted: list[Posted]) -> list[str]:
+    """The names of the runs that messages are about, in the order in which they came."""
+    return [name for each in posted for name in re.findall(r"run (\d{8}_\d{6})", each.title)]
+
+
+def _took(host: FarHost, count: int) -> bool:
+    return len(host.accepted) >= count
+
+
+def delays(daemon: Daemon, posted: list[Posted]) -> list[float]:
+    """Seconds from the archive to the other end, of each message."""
+    archived = {
+        event["run"]: datetime.fromisoformat(event["timestamp"]).timestamp() for event in daemon.events("run_archived")
+    }
+    return [each.at - archived[run] for each, run in zip(posted, runs_of(posted), strict=True)]
+
+
+def figures_of(seconds: list[float]) -> str:
+    """The middle and the largest."""
+    return f"median {sorted(seconds)[len(seconds) // 2]:.2f} s, at most {max(seconds):.2f} s of {len(seconds)}"
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
+def test_fault_of_one_destination_is_not_noticed_by_another(
+    tmp_path: Path,
+    network: PrivateNetwork,
+    authority: Authority,
+    healthy: FarHost,
+    stack: ExitStack,
+    figure: Figure,
+    fault: Fault,
+) -> None:
+    """The healthy one gets every message once while the fault lasts; the other gets them afterwards, and only what it
+    may have got before is marked.
+    """
+    faulty = FarHost(network, authority, "faulty.example", "127.0.0.3", stack)
+    fault.begin(faulty, tmp_path)
+    site = make_site(
+        tmp_path / "site",
+        destination("faulty", faulty.url(SECRET, fault.query), "APPROVED"),
+        destination("healthy", healthy.url(SECRET), "APPROVED"),
+        QUICK,
+    )
+
+    def failed() -> list[str]:
+        return [row["event"] for row in outbox_of(site.state) if row["destination"] == "faulty" and row["last_error"]]
+
+    with launched(network.how, "run", "--config", site.config, log=site.log, env=authority.trusted) as daemon:
+        daemon.wait_for("courier_ready")
+        for number, run in enumerate(RUNS, start=1):
+            archive(site, run)
+            until(partial(_took, healthy, number), f"run {run} at the healthy destination")
+        until(failed, "the fault to be seen")
+        assert {row["status"] for row in outbox_of(site.state) if row["destination"] == "faulty"} <= {
+            "pending",
+            "sending",
+        }
+        assert faulty.accepted == []
+        fault.end(faulty)
+        until(lambda: len(runs_of(faulty.accepted)) >= len(RUNS), "what was owed", seconds=90)
+        until(lambda: {row["status"] for row in outbox_of(site.state)} == {"delivered"}, "all to be recorded")
+        assert daemon.stop() == 0
+        figure(
+            f"delay of the healthy destination beside one that {fault.name}",
+            figures_of(delays(daemon, healthy.accepted)),
+        )
+
+    assert sorted(runs_of(healthy.server.requests)) == sorted(RUNS)
+    assert sorted(runs_of(faulty.accepted)) == sorted(RUNS)
+    assert {each.method for each in faulty.server.requests} == {"POST"}, "a redirect was followed"
+    in_doubt = set(runs_of(faulty.refused)) if fault.ambiguous else set()
+    marked = {run for each in faulty.accepted for run in runs_of([each]) if each.title.startswith(MARK)}
+    assert marked == in_doubt
+    assert not any(each.title.startswith(MARK) for each in healthy.accepted)
+    assert SECRET not in site.log.read_text()
