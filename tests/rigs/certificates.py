@@ -11,7 +11,8 @@ from typing import Final
 from rigs.needs import needs
 
 _DAYS: Final = "2"
-_NEW_KEY: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_NEW_KEY: Final = ("-newkey", "rsa:2048", "-nodes")
+"""Of the older kind: not every server of a stable distribution can sign with an elliptic curve."""
 
 
 class Authority:

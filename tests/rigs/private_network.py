@@ -7,12 +7,14 @@ run in the test's own process: a socket belongs to the network in which it was m
 import ctypes
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 from typing import Final
 
+from processes import until
 from rigs.mounts import PrivateMounts, namespace_holder
 from rigs.needs import needs
 
@@ -48,13 +50,28 @@ class PrivateNetwork(PrivateMounts):
 
     def listener(self, port: int, address: str = "127.0.0.1") -> socket.socket:
         """A socket that listens in there."""
+        return self._in_there(lambda: socket.create_server((address, port)))
 
-        def listen() -> socket.socket:
+    def wait_for_server(self, port: int, process: Popen[bytes], log: Path) -> None:
+        """Wait until the process listens there; fail with its log where it ends instead."""
+
+        def is_reached() -> bool:
+            assert process.poll() is None, f"the server ended:\n{log.read_text()}"
+            try:
+                self._in_there(lambda: socket.create_connection(("127.0.0.1", port))).close()
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        until(is_reached, f"a server at port {port}")
+
+    def _in_there(self, function: Callable[[], socket.socket]) -> socket.socket:
+        def call() -> socket.socket:
             self._enter()
-            return socket.create_server((address, port))
+            return function()
 
         with ThreadPoolExecutor(1) as thread:  # which alone enters, and ends in there
-            return thread.submit(listen).result()
+            return thread.submit(call).result()
 
     def _enter(self) -> None:
         with open(self._network) as namespace:
