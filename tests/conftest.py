@@ -11,6 +11,9 @@ settings.load_profile("modelwarden")
 Note = Callable[[str, float], None]
 """Called with what a figure is of, and the figure."""
 
+Figure = Callable[[str, object], None]
+"""The same, and the figure comes with its unit."""
+
 
 @pytest.fixture
 def tried(record_property: Callable[[str, object], None]) -> Note:
@@ -24,15 +27,23 @@ def peak(record_property: Callable[[str, object], None]) -> Note:
     return lambda what, number: record_property("max", (what, number))
 
 
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Has a figure printed as it is at the end of all tests."""
+    return lambda what, value: record_property("told", f"{what}: {value}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the sums and the maxima that the tests noted."""
+    """Print the figures, the sums and the maxima that the tests noted; nothing is ever asserted on them."""
     figures: dict[str, float] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) != "call":
                 continue
             for how, noted in report.user_properties:
-                if how in {"sum", "max"}:
+                if how == "told":
+                    terminalreporter.write_line(noted)
+                elif how in {"sum", "max"}:
                     what, number = noted
                     before = figures.get(what, 0)
                     figures[what] = before + number if how == "sum" else max(before, number)

@@ -45,8 +45,8 @@ class Posted(NamedTuple):
         return str(json.loads(self.body)["message"])
 
 
-Answering = int | Answer | Callable[[Posted], int]
-"""What a request gets; a function finds the status for each."""
+Answering = int | Answer | Callable[[Posted], int | Answer]
+"""What a request gets; a function finds it for each."""
 
 
 class HttpServer:
@@ -74,6 +74,8 @@ class HttpServer:
         self.requests: list[Posted] = []
         self.accepted: list[Posted] = []
         self.released = threading.Event()
+        self._open = 0
+        self._lock = threading.Lock()
         self._server = _Server(self, listener)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -82,6 +84,16 @@ class HttpServer:
     def url(self, path: str = "hook", *, user: str = "", query: str = "") -> str:
         """The Apprise URL that leads here."""
         return f"json://{user}{'@' if user else ''}127.0.0.1:{self.port}/{path}{'?' if query else ''}{query}"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every connection that was taken has ended."""
+        return self._open == 0
+
+    def count(self, connections: int) -> None:
+        """So many more are open."""
+        with self._lock:
+            self._open += connections
 
     def titles(self) -> list[str]:
         """The titles of what was accepted, in the order of arrival."""
@@ -100,7 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def take(self) -> None:
         outer = self.server.outer
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # its sender is gone: no service acts on half a request
+            self.close_connection = True
+            return
         posted = Posted(self.command, self.path, dict(self.headers), body, time.time())
         answer = outer.answer
         if callable(answer):
@@ -156,6 +172,16 @@ class _Server(ThreadingHTTPServer):
         if self.outer.tls is not None:
             connection = self.outer.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hand the connection to a thread of its own."""
+        self.outer.count(1)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End the connection."""
+        super().shutdown_request(request)
+        self.outer.count(-1)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed is part of the test."""

@@ -345,7 +345,7 @@ def test_matplotlib_that_is_broken_is_no_picture(monkeypatch: pytest.MonkeyPatch
 def test_service_that_refuses_the_plot_gets_the_message_without(office: Office, server: HttpServer) -> None:
     """Every other try goes without it, marked as a possible repeat: the text may have come before the picture."""
     office.archive(summary_of())
-    server.refuses = lambda posted: bool(attached(posted))
+    server.answer = lambda posted: 413 if attached(posted) else 200
     courier = office.courier(server.url())
 
     assert courier.deliver_due() == 0

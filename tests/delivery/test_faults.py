@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from delivery.conftest import Figure
+from conftest import Figure
 from processes import Daemon, Site, destination, drop, make_site, outbox_of, until
 from rigs.certificates import Authority
 from rigs.far_host import FAULTS, FarHost, Fault
@@ -97,8 +97,9 @@ def test_fault_of_one_destination_is_not_noticed_by_another(
     figure: Figure,
     fault: Fault,
 ) -> None:
-    """The healthy one gets every message once while the fault lasts; the other gets them afterwards, and only what it
-    may have got before is marked.
+    """The healthy one gets every message once while the fault lasts; the other gets them afterwards.
+
+    Only what it may have got before is marked.
     """
     faulty = FarHost(network, authority, "faulty.example", "127.0.0.3", stack)
     fault.begin(faulty, tmp_path)

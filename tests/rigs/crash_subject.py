@@ -52,6 +52,7 @@ class Orders:
             would pause before it tries what was refused again.
         tries: how often a batch is tried.
         threads: whether several runs are synced by the product's threads, not by the first one after the other.
+        late: seconds by which its clock is ahead, where it is one that looks at it.
     """
 
     config: str
@@ -59,6 +60,7 @@ class Orders:
     stops: Sequence[str] = ()
     tries: int = 1
     threads: bool = False
+    late: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ class _Memory(logging.Handler):
         self._events.append({"event": record.getMessage(), "level": record.levelno, **keys})
 
 
-class _Life:
-    """One life.
+class Life:
+    """One life: the daemon's, unless another kind does something else.
 
     Args:
         orders: what it does.
@@ -146,6 +148,7 @@ class _Life:
         return Report(self._events, self._dealt, ended, unforeseen)
 
     def _serve(self, settings: Settings) -> None:
+        """Do what was ordered."""
         with open_service(settings, (), courier=False) as service:
             service._wake = _Pauses(self._stop)  # type: ignore[assignment]
             if not self._orders.threads:
@@ -167,6 +170,7 @@ class _Life:
         self._dealt += [path for path in paths if _is_dealt_with(service, path)]
 
     def _stop(self, place: str) -> None:
+        """Wait for a word, where a stop was ordered there."""
         if place in self._orders.stops:
             self._rig.send(place)
             self._rig.recv()
@@ -176,7 +180,7 @@ def _is_dealt_with(service: Service, path: str) -> bool:
     return service._pipeline.ledger.is_dealt_with(path, figures_of(os.lstat(path)))
 
 
-def _fork(orders: Orders, settings: Settings, rig: Connection) -> None:
+def _fork(orders: Orders, settings: Settings, rig: Connection, kind: type[Life]) -> None:
     """Fork a life; it ends with this process."""
     if os.fork():
         return
@@ -185,7 +189,7 @@ def _fork(orders: Orders, settings: Settings, rig: Connection) -> None:
     library.prctl(_LET_BE_TRACED, ctypes.c_ulong(-1))
     try:
         rig.send(os.getpid())
-        rig.send(asdict(_Life(orders, rig).live(settings)))
+        rig.send(asdict(kind(orders, rig).live(settings)))
     finally:
         os._exit(0)
 
@@ -197,8 +201,8 @@ def _settings(config: str, _changed_at: int) -> Settings:
     return settings
 
 
-def serve(control: socket.socket) -> None:
-    """Fork a life for every connection that is handed over, until the other end is closed."""
+def serve(control: socket.socket, kind: type[Life] = Life) -> None:
+    """Fork a life of this kind for every connection that is handed over, until the other end is closed."""
     setattr(database, "BUSY_SECONDS", _BUSY_SECONDS)  # noqa: B010 - it is a constant to everybody else
     while True:
         _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
@@ -209,7 +213,7 @@ def serve(control: socket.socket) -> None:
             return
         with Connection(descriptors[0]) as rig:
             orders = Orders(**rig.recv())
-            _fork(orders, _settings(orders.config, os.stat(orders.config).st_mtime_ns), rig)
+            _fork(orders, _settings(orders.config, os.stat(orders.config).st_mtime_ns), rig, kind)
 
 
 if __name__ == "__main__":

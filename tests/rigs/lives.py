@@ -106,17 +106,20 @@ class Subjects:
 
 
 @contextmanager
-def subjects(product: Path, *, how: Sequence[str | os.PathLike[str]] = ()) -> Iterator[Subjects]:
+def subjects(
+    product: Path, *, how: Sequence[str | os.PathLike[str]] = (), module: str = "rigs.crash_subject"
+) -> Iterator[Subjects]:
     """Import a product once, for as many lives of it as one likes.
 
     Args:
         product: the folder that holds the package `modelwarden`: the real one's, or a mutant's.
         how: a prefix, such as a namespace's.
+        module: the program whose lives they are.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
-            [*DIES_WITH_US, *how, sys.executable, "-P", "-m", "rigs.crash_subject", str(theirs.fileno())],
+            [*DIES_WITH_US, *how, sys.executable, "-P", "-m", module, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             cwd="/",
             env=clean_environment({"PYTHONPATH": f"{product}:{TESTS}", "PYTHONDONTWRITEBYTECODE": "1"}),

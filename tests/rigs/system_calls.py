@@ -24,6 +24,9 @@ FILE_CALLS: Final = (
 )
 """Calls that change what is on a disk, and those that open, lock, lease and close it."""
 
+SOCKET_CALLS: Final = ("socket", "connect", "sendto", "sendmsg", "recvfrom", "recvmsg", "poll", "shutdown")
+"""Calls that speak to somebody else."""
+
 _CHANGING: Final = frozenset(FILE_CALLS) - {"fsync", "fdatasync", "sync_file_range", "flock", "fcntl", "close"}
 
 _LINE: Final = re.compile(r"^(?:\d+ +)?(?P<name>\w+)\((?P<arguments>.*?)\) += (?P<result>-?\w+)(?P<rest>.*)$")

@@ -34,10 +34,12 @@ _LOST: Final = "Socket Exception: "
 _NOT_TAKEN: Final = re.compile(
     r"Connection refused|Failed to establish|NameResolution|name resolution|getaddrinfo|Name or service not known"
     r"|No address associated|No route to host|Network is unreachable|ConnectTimeout|CERTIFICATE_VERIFY_FAILED"
+    r"|\berror=\d{3}\b"  # the status of an HTTP answer, as Apprise's warnings have it
     rf"|^{_LOST}(\(\d{{3}},|\{{)"  # smtplib shows the server's own answer: (554, b'no') or {recipient: (550, b'no')}
 )
-"""Exceptions by which nothing was handed over. All others leave that open: to doubt too much repeats no message."""
+"""What shows that nothing was taken. All else leaves that open: to doubt too much repeats no message."""
 
+_BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
 _MASK: Final = "***"
 
@@ -107,7 +109,7 @@ class Destination:
         self.redact.hide(url)
         _quiet_libraries()
         self._apprise = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
-        if not self._apprise.add(url) or len(self._apprise) != 1:
+        if not self._apprise.add(_acknowledged(url)) or len(self._apprise) != 1:
             raise StopService(
                 "its URL is not one that Apprise understands",
                 where=f'destination "{name}"',
@@ -116,12 +118,11 @@ class Destination:
         self._service: Any = next(iter(self._apprise))
         self._service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
         # Apprise imports a plugin when it is asked for; its attributes say what it is.
-        scheme = url.partition("://")[0].lower()
+        scheme = _schema_of(url)
         self._is_mail = scheme in _MAIL
         self._insist_on_one_recipient(url)
-        is_webhook = (
-            scheme == "slack" and getattr(self._service, "mode", "") != "bot"
-        )  # says that it does, and does not
+        # A webhook of Slack's says that it takes attachments, and does not.
+        is_webhook = scheme == "slack" and getattr(self._service, "mode", "") != "bot"
         self.takes_pictures = bool(self._service.attachment_support) and not is_webhook
 
     def goes_unencrypted(self) -> bool:
@@ -170,7 +171,6 @@ class Destination:
         )
         logs = list(result.logs())
         said = "; ".join(dict.fromkeys(entry.message for entry in logs if entry.level in _SAID))
-        lost = [entry.message for entry in logs if entry.message.startswith(_LOST)]
         match result.status:
             case apprise.AppriseResultStatus.SUCCESS:
                 return Sent()
@@ -178,7 +178,7 @@ class Destination:
                 return TimedOut(f"no answer within {timeout:.3g} s")
             case status:
                 after_the_text = picture is not None and not self._is_mail
-                perhaps_sent = after_the_text or any(_NOT_TAKEN.search(message) is None for message in lost)
+                perhaps_sent = after_the_text or _is_open([entry.message for entry in logs])
                 return NotSent(self.redact(said) or status.name.lower(), perhaps_sent)
 
 
@@ -211,6 +211,23 @@ def _quiet_libraries() -> None:
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
         logger.propagate = False
+
+
+def _acknowledged(url: str) -> str:
+    """The URL, so that a broker has to say that it took a message: Apprise's default is to hear nothing of it."""
+    if _schema_of(url) not in _BROKER or "qos=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}qos=1"
+
+
+def _is_open(lines: Sequence[str]) -> bool:
+    """Whether a send of which Apprise says this may have reached the service all the same."""
+    lost = [line for line in lines if line.startswith(_LOST)]
+    return any(not _NOT_TAKEN.search(line) for line in lost) or not any(map(_NOT_TAKEN.search, lines))
+
+
+def _schema_of(url: str) -> str:
+    return url.partition("://")[0].lower()
 
 
 def _is_this_host(host: str) -> bool:
