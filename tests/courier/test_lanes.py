@@ -12,6 +12,7 @@ import pytest
 from modelwarden.archive.publishing import Archive
 from modelwarden.courier.delivery import Courier
 from modelwarden.courier.destinations import Destination, TimedOut
+from modelwarden.courier.pacing import GATHER_QUIET
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline import Archived, Found, Pipeline
 from modelwarden.state.database import Database
@@ -54,7 +55,7 @@ class Office:
         (outcome,) = self.pipeline.process([Found("", encoded(flat_summary(**fields)), None)])
         assert isinstance(outcome, Archived)
 
-    def courier(self, *destinations: Destination, timeout: float = 10.0) -> Courier:
+    def courier(self, *destinations: Destination, timeout: float = 10.0, gathers: bool = False) -> Courier:
         """A courier as it starts."""
         database = self.stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
         courier = Courier(
@@ -63,6 +64,7 @@ class Office:
             lambda run: f"/archive/{run}",
             digest_above=5,
             send_timeout=timeout,
+            gathers=gathers,
             clock=lambda: self.now,
             pace_clock=lambda: self.now,
         )
@@ -317,6 +319,28 @@ def test_problem_arrives_with_its_text(tmp_path: Path, stack: ExitStack, server:
     (message,) = server.accepted
     assert message.title.startswith("PROBLEM: the disk is full")
     assert "make room" in message.text
+
+
+def test_many_that_still_come_are_gathered_into_one_message(
+    tmp_path: Path, stack: ExitStack, server: HttpServer
+) -> None:
+    """Few are told at once, each; more wait until no more come, a minute at most."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    courier = office.courier(Destination("team", server.url(), ALL), gathers=True)
+    for number in range(30):
+        for each in range(6):
+            office.archive(run=f"{number}-{each}", timestamp=f"202501{number + 1:02d}_00000{each}")
+        office.now += 1
+        courier.deliver_due()
+    assert server.accepted == []
+
+    office.now += GATHER_QUIET
+    courier.deliver_due()
+    assert ["180 runs" in message.title for message in server.accepted] == [True]
+
+    office.archive(run="one more", timestamp="20250301_000000")
+    courier.deliver_due()
+    assert "run 20250301_000000" in server.accepted[-1].title
 
 
 def test_open_breaker_tries_the_destination_once_a_pause(tmp_path: Path, stack: ExitStack, broken: HttpServer) -> None:

@@ -5,7 +5,17 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwarden.courier.pacing import BURST, FIRST_PAUSE, LONGEST_PAUSE, CircuitBreaker, TokenBucket, pause_after
+from modelwarden.courier.pacing import (
+    BURST,
+    FIRST_PAUSE,
+    GATHER_LONGEST,
+    GATHER_QUIET,
+    LONGEST_PAUSE,
+    CircuitBreaker,
+    TokenBucket,
+    more_may_come,
+    pause_after,
+)
 
 MOMENTS = st.lists(st.floats(0, 1000), min_size=1, max_size=60)
 
@@ -58,3 +68,13 @@ def test_breaker_is_closed_until_a_send_fails_and_after_one_succeeds() -> None:
 def test_pause_is_within_its_bound(attempts: int) -> None:
     """Full jitter: anything from nothing to the bound, which doubles up to a quarter of an hour."""
     assert 0 <= pause_after(attempts) <= min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempts - 1, 60))
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(-1e6, 1e6))
+def test_gathering_ends_with_a_quiet_time_and_within_a_minute(oldest: float, span: float, late: float) -> None:
+    """Whatever comes, and wherever the clock is stepped to."""
+    newest = oldest + span
+    assert not more_may_come(max(newest, newest + late) + GATHER_QUIET + 1e-3, oldest, newest)
+    assert not more_may_come(oldest + GATHER_LONGEST + 1e-3, oldest, newest)
+    assert not more_may_come(oldest - 1.0, oldest, newest)
+    assert more_may_come(newest, newest - GATHER_LONGEST / 2, newest)

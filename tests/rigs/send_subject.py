@@ -42,7 +42,7 @@ class CourierLife(Life):
     """A courier that delivers what may be delivered, and ends."""
 
     def _serve(self, settings: Settings) -> None:
-        with only_courier(settings), open_courier(settings) as courier:
+        with only_courier(settings), open_courier(settings, drain=True) as courier:
             courier._clock = lambda: time.time() + self._orders.late
             courier.recover()
             self._stop("send")

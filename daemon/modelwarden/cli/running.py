@@ -78,7 +78,7 @@ def courier(
         destinations_of(settings)
         return
     stop = _Stop(attached=attached)
-    with only_courier(settings), open_courier(settings) as deliveries:
+    with only_courier(settings), open_courier(settings, drain=drain) as deliveries:
         for name in deliveries.unencrypted():
             log.warning("mail_not_encrypted", destination=name, hint=UNENCRYPTED_HINT)
         deliveries.recover()

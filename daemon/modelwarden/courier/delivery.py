@@ -22,7 +22,7 @@ from modelwarden.courier.digest import (
     rejected_message,
     run_message,
 )
-from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket
+from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket, more_may_come
 from modelwarden.courier.picture import SHARE, Histories, Pictures
 from modelwarden.events import log
 from modelwarden.gate.assessment import Classification, count_by_classification
@@ -56,6 +56,7 @@ class Courier:
         digest_above: more messages than this owed to one destination at once become one.
         send_timeout: seconds for one send.
         histories: from a run's name to what its picture shows; None for messages without pictures.
+        gathers: whether more than `digest_above` wait while others still come; not where none can.
         clock: seconds since the epoch.
         pace_clock: seconds that only ever grow: a stepped clock must not keep a breaker open.
     """
@@ -69,6 +70,7 @@ class Courier:
         digest_above: int,
         send_timeout: float,
         histories: Histories | None = None,
+        gathers: bool = False,
         clock: Callable[[], float] = time.time,
         pace_clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,6 +81,7 @@ class Courier:
         self._digest_above = digest_above
         self._send_timeout = send_timeout
         self._pictures = None if histories is None else Pictures(histories)
+        self._gathers = gathers
         self._clock = clock
         self._pace_clock = pace_clock
         self._ended: SimpleQueue[tuple[_Lane, Delivery]] = SimpleQueue()
@@ -172,9 +175,11 @@ class Courier:
     def _begin_next(self, lane: _Lane) -> None:
         """Begin to send what the lane's destination is owed next, where it may be written to now."""
         due = self._sendable(lane)
+        stands_for_all = len(due) > self._digest_above
+        if stands_for_all and self._gathers and more_may_come(self._clock(), due[0].created_at, due[-1].created_at):
+            return
         if not due or not lane.bucket.take(self._pace_clock()):
             return
-        stands_for_all = len(due) > self._digest_above
         rows = [row for row in due if row.kind is due[0].kind] if stands_for_all else due[:1]
         message, pictured = self._compose(lane.destination, rows)
         self._outbox.sending(rows)

@@ -16,6 +16,18 @@ LONGEST_PAUSE: Final = 900.0
 """Seconds between tries: full jitter over an exponential from 5 s to 15 min."""
 
 
+GATHER_QUIET: Final = 5.0
+GATHER_LONGEST: Final = 60.0
+"""Seconds: one message stands for many once no more of them came for so long, or the oldest has waited for so long. A
+backfill of thousands takes a while, and would else be a message a second.
+"""
+
+
+def more_may_come(now: float, oldest: float, newest: float) -> bool:
+    """Whether what is owed since these moments is best left to gather. A clock that was stepped back delays nothing."""
+    return 0 <= now - newest < GATHER_QUIET and now - oldest < GATHER_LONGEST
+
+
 def pause_after(attempts: int) -> float:
     """Seconds to wait after so many failed attempts: full jitter, so that many hosts don't try in step."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 30))

@@ -243,8 +243,12 @@ def url_of(table: DestinationTable) -> str:
 
 
 @contextmanager
-def open_courier(settings: Settings) -> "Iterator[Courier]":
+def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courier]":
     """The courier of these settings.
+
+    Args:
+        settings: all of them.
+        drain: whether it is to deliver what is owed now, while nobody archives.
 
     Raises:
         StopService: a destination's URL is not understood, or the state file can't be used.
@@ -261,6 +265,7 @@ def open_courier(settings: Settings) -> "Iterator[Courier]":
             digest_above=settings.notify.digest_above,
             send_timeout=settings.notify.send_timeout_seconds,
             histories=lambda run: read_histories(settings.archive_dir, run),
+            gathers=not drain,
         )
     finally:
         database.close()
