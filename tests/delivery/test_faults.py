@@ -4,7 +4,7 @@ The rule: the daemon and its courier are real processes, and so are the names, t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -14,12 +14,12 @@ from typing import Final
 import pytest
 
 from conftest import Figure
-from processes import Daemon, Site, destination, drop, make_site, outbox_of, until
+from processes import Daemon, Site, destination, drop, make_site, outbox_of, running_daemon, until
 from rigs.certificates import Authority
 from rigs.far_host import FAULTS, FarHost, Fault
 from rigs.launching import launched
 from rigs.private_network import PrivateNetwork, private_network
-from servers import Posted
+from servers import Answer, HttpServer, Posted, http_server
 from summaries import GOOD, encoded, flat_summary
 
 pytestmark = pytest.mark.delivery
@@ -82,6 +82,10 @@ def delays(daemon: Daemon, posted: list[Posted]) -> list[float]:
     return [each.at - archived[run] for each, run in zip(posted, runs_of(posted), strict=True)]
 
 
+def _all_took(servers: Sequence[HttpServer], count: int) -> bool:
+    return all(len(server.accepted) >= count for server in servers)
+
+
 def figures_of(seconds: list[float]) -> str:
     """The middle and the largest."""
     return f"median {sorted(seconds)[len(seconds) // 2]:.2f} s, at most {max(seconds):.2f} s of {len(seconds)}"
@@ -141,3 +145,30 @@ def test_fault_of_one_destination_is_not_noticed_by_another(
     assert marked == in_doubt
     assert not any(each.title.startswith(MARK) for each in healthy.accepted)
     assert SECRET not in site.log.read_text()
+
+
+@pytest.mark.parametrize("beside", [None, Answer.TRICKLE], ids=["nothing_wrong", "one_that_never_ends_an_answer"])
+def test_runs_one_after_the_other_arrive_once_each(tmp_path: Path, figure: Figure, beside: Answer | None) -> None:
+    """Also while couriers give way, one after the other, because of what another destination does to them."""
+    names = [f"2024020{number}_000000" for number in range(1, 9)]
+    with http_server() as first, http_server() as second, http_server() as bad:
+        tables = [destination("first", first.url(), "APPROVED"), destination("second", second.url(), "APPROVED")]
+        if beside is not None:
+            bad.answer = beside
+            tables.insert(0, destination("bad", bad.url(), "APPROVED"))
+        site = make_site(tmp_path, *tables, "[notify]\nsend_timeout_seconds = 1\n")
+        with running_daemon("--config", site.config, log=site.log) as daemon:
+            daemon.wait_for("courier_ready")
+            for count, run in enumerate(names, start=1):
+                archive(site, run)
+                until(partial(_all_took, (first, second), count), f"run {run} at both")
+            given_way = len(daemon.events("courier_gives_way"))
+            assert daemon.stop() == 0
+        assert (given_way > 0) == (beside is not None)
+        assert bad.accepted == []
+        for server in (first, second):
+            assert runs_of(server.requests) == names
+            assert not any(each.title.startswith(MARK) for each in server.requests)
+        seconds = [each for server in (first, second) for each in delays(daemon, server.accepted)]
+    what = "nothing wrong" if beside is None else f"beside one that hangs (couriers that gave way: {given_way})"
+    figure(f"archived to received on loopback, {what}", figures_of(seconds))
