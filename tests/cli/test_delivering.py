@@ -1,7 +1,9 @@
 """`outbox`, `mute` and `notify-test`: what a person sees and does about messages, with real servers behind them."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,7 @@ def test_outbox_lists_what_is_owed_since_when_and_why(tmp_path: Path, server: Ht
 def test_outbox_with_nothing_owed_says_so(tmp_path: Path, server: HttpServer) -> None:
     """No empty table."""
     site = make_site(tmp_path, destination("team", server.url(), "APPROVED"))
+    assert modelwarden("run", "--once", "--config", site.config).returncode == 0
 
     assert modelwarden("outbox", "--config", site.config).stdout == "nothing is owed\n"
 
@@ -87,7 +90,9 @@ def test_mute_holds_messages_back_and_its_end_lets_them_go(tmp_path: Path, serve
     muted = modelwarden("mute", "team", "--for", "2h", "--config", site.config)
     assert muted.returncode == 0
     assert "team is mute until" in muted.stdout
-    assert "team is mute until" in modelwarden("outbox", "--config", site.config).stdout
+    shown = modelwarden("outbox", "--config", site.config).stdout
+    assert "team is mute until" in shown
+    assert "in 2h" in shown
     modelwarden("courier", "--drain", "--config", site.config)
     assert server.requests == []
 
@@ -197,3 +202,108 @@ def test_silence_of_a_folder_is_announced_once_and_its_end_once(tmp_path: Path, 
     first, second = (row["payload"] for row in outbox_of(site.state)[:2])
     assert first.startswith(f"no summary in {site.out} since")
     assert second.startswith(f"summaries come again in {site.out}")
+
+
+@pytest.mark.parametrize(
+    "words", [("outbox",), ("outbox", "retry"), ("outbox", "drop", "1"), ("mute", "team", "--for", "2h")]
+)
+def test_command_about_a_daemon_that_never_ran_makes_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """A state file of root's would keep the service out, and one in the wrong place says that nothing is owed."""
+    site = make_site(tmp_path, destination("team", "json://127.0.0.1:9", "APPROVED"))
+
+    result = modelwarden(*words, "--config", site.config)
+
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"modelwarden: {site.state}: no state file there")
+    assert "--config" in result.stderr
+    assert not site.archive.exists()
+
+
+def test_outbox_at_eighty_columns_keeps_each_message_on_a_line(tmp_path: Path, server: HttpServer) -> None:
+    """Errors stand below, whole, once a destination; what has no destination any more or is dead says what to do."""
+    server.answer = 500
+    more = [destination("on call", f"json://127.0.0.1:{unused_port()}/{SECRET}", "APPROVED", "DROP")]
+    site = owing(tmp_path, server, *more)
+    modelwarden("courier", "--drain", "--config", site.config)
+    drop(encoded(flat_summary(timestamp="20250101_000000", run_name="two")), site.out, "two.json")
+    modelwarden("run", "--once", "--no-courier", "--config", site.config)
+    make_site(tmp_path, more[0])
+    environment = {"COLUMNS": "80", "TERM": "dumb", "TTY_COMPATIBLE": "1"}
+
+    shown = modelwarden("outbox", "--config", site.config, env=environment)
+
+    lines = [line.rstrip() for line in shown.stdout.splitlines()]
+    assert max(map(len, lines[:6])) <= 80
+    rows = [line.split() for line in lines if "pending" in line]
+    assert [(row[0], row[-1]) for row in rows if "team" in row] == [("1", "-"), ("3", "-")]
+    assert sum("20241224_153000" in line for line in lines) == sum("20250101_000000" in line for line in lines) == 2
+    team, on_call = (line for line in lines if line.startswith(("team: ", "on call: ")))
+    assert team.endswith("error=500.")
+    assert "Connection refused" in on_call
+    assert any(line.startswith("team is not in the settings") for line in lines)
+    assert SECRET not in shown.stdout
+
+
+def test_outbox_says_what_to_do_about_the_dead(tmp_path: Path, server: HttpServer) -> None:
+    """The two commands, where there is something for them to do."""
+    site = owing(tmp_path, server, "[notify]\ndeadline_hours = 0.0000001")
+    server.answer = 500
+    modelwarden("courier", "--drain", "--config", site.config)
+    shown = modelwarden("outbox", "--config", site.config).stdout
+    assert "`modelwarden outbox retry` revives it" in shown
+
+
+def test_retry_with_nothing_dead_says_how_to_hurry_what_waits(tmp_path: Path, server: HttpServer) -> None:
+    """Exit code 1, and how many there are to choose from; by its id a pending one is due at once."""
+    server.answer = 500
+    site = owing(tmp_path, server)
+    modelwarden("courier", "--drain", "--config", site.config)
+
+    none = modelwarden("outbox", "retry", "--config", site.config)
+    one = modelwarden("outbox", "retry", "1", "--config", site.config)
+
+    assert (none.returncode, none.stdout) == (1, "no message is dead; 1 pending: name an ID to try one at once\n")
+    assert (one.returncode, one.stdout, one.stderr) == (0, "1 message will be tried again\n", "")
+    assert " due" in modelwarden("outbox", "--config", site.config).stdout
+
+
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_id_that_does_not_fit_is_named_with_the_reason_and_the_others_are_done(
+    tmp_path: Path, server: HttpServer, command: str
+) -> None:
+    """Unknown, delivered, under way: each says which; exit code 1."""
+    site = owing(tmp_path, server)
+    assert modelwarden("courier", "--drain", "--config", site.config).returncode == 0
+    drop(encoded(flat_summary(timestamp="20250101_000000")), site.out, "two.json")
+    drop(encoded(flat_summary(timestamp="20250102_000000")), site.out, "three.json")
+    modelwarden("run", "--once", "--no-courier", "--config", site.config)
+    with closing(sqlite3.connect(site.state / "modelwarden.sqlite", isolation_level=None)) as connection:
+        connection.execute("UPDATE outbox SET status = 'sending' WHERE id = 3")
+
+    result = modelwarden("outbox", command, "1", "2", "3", "99", "--config", site.config)
+
+    assert result.returncode == 1
+    assert result.stdout.startswith("1 message ")
+    assert result.stderr.splitlines() == [
+        "modelwarden: 1 is delivered already",
+        "modelwarden: 3 is being sent right now: wait for what comes of it",
+        "modelwarden: 99 is no message's id: `modelwarden outbox` lists them",
+    ]
+    assert outbox_of(site.state)[2]["status"] == "sending"
+
+
+def test_notify_test_remarks_on_mail_that_goes_unencrypted(tmp_path: Path) -> None:
+    """Before it is sent, by name; `.invalid` is nowhere."""
+    url = f"mailto://warden:{SECRET}@mail.invalid?to=a@example.org"
+    site = make_site(tmp_path, destination("desk", url, "APPROVED"))
+    result = modelwarden("notify-test", "--config", site.config)
+    assert result.stderr.startswith('modelwarden: destination "desk": its mail and its password cross the network')
+    assert SECRET not in result.stdout + result.stderr
+
+
+def test_notify_test_says_why_a_connection_failed(tmp_path: Path) -> None:
+    """Refused is another thing to mend than a wrong name."""
+    site = make_site(tmp_path, destination("gone", f"json://127.0.0.1:{unused_port()}/{SECRET}", "APPROVED"))
+    result = modelwarden("notify-test", "--config", site.config)
+    assert "Connection refused" in result.stdout
+    assert SECRET not in result.stdout + result.stderr

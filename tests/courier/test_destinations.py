@@ -2,17 +2,20 @@
 
 import html
 import json
+import logging
 from base64 import b64encode
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwarden.courier.destinations import Destination, Redactor, Sent
+from modelwarden.courier.destinations import Destination, NotSent, Redactor, Sent, quiet_libraries
 from modelwarden.courier.digest import Message
 from modelwarden.errors import StopService
-from servers import http_server, smtp_server
+from servers import Answer, http_server, smtp_server, unused_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's import
 
@@ -143,3 +146,55 @@ def test_error_is_cut_after_it_was_redacted() -> None:
     redact = Redactor()
     redact.hide("json://127.0.0.1/c4nary-s3cret-t0ken")
     assert "c4nary" not in redact("." * 490 + "c4nary-s3cret-t0ken")
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Library loggers as the courier has them, and afterwards as they were."""
+    loggers = [logging.getLogger(name) for name in ("apprise", "urllib3", "requests", "matplotlib")]
+    before = [(logger.level, logger.handlers, logger.propagate) for logger in loggers]
+    quiet_libraries()
+    yield
+    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers, logger.propagate = handlers, propagate
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("json://warden:c4naryPassw0rd@127.0.0.1:{unused}/c4nary-t0ken", "Connection refused"),
+        ("jsons://warden:c4naryPassw0rd@127.0.0.1:{http}/c4nary-t0ken", "SSL"),
+        ("mailto://warden:c4naryPassw0rd@127.0.0.1:{unused}?from=a@example.org", "Connection refused"),
+    ],
+)
+def test_connection_that_failed_says_why(url: str, cause: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Refused, or no TLS: what to do differs; nothing of the URL is in it, nor on standard error."""
+    with http_server() as server:
+        server.answer = Answer.CLOSE
+        url = url.format(unused=unused_port(), http=server.port)
+        outcome = Destination("team", url, ["DROP"]).send(Message("title", "text"), 10)
+    assert isinstance(outcome, NotSent)
+    assert cause in outcome.error
+    assert outcome.error.count("(") == outcome.error.count(")")
+    assert "c4nary" not in outcome.error
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("quiet")
+def test_cause_of_one_failure_is_not_told_of_the_next() -> None:
+    """Each send has its own, also where two are under way at once."""
+    message = Message("title", "text")
+    with http_server() as server:
+        server.answer = 500
+        gone = Destination("gone", f"json://127.0.0.1:{unused_port()}/", ["DROP"])
+        there = Destination("there", server.url(), ["DROP"])
+        with ThreadPoolExecutor() as pool:
+            outcomes = list(pool.map(lambda each: each.send(message, 10), [gone, there] * 4))
+    for refused, answered in zip(outcomes[::2], outcomes[1::2], strict=True):
+        assert isinstance(refused, NotSent)
+        assert isinstance(answered, NotSent)
+        assert "Connection refused" in refused.error
+        assert "500" in answered.error
+        assert "refused" not in answered.error

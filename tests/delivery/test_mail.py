@@ -39,7 +39,9 @@ def test_mail_lies_in_the_mailbox_with_a_text_and_a_page(tmp_path: Path) -> None
         mails = {mail["Subject"].partition("run ")[2].split()[0]: mail for mail in server.mails()}
         for run, symbol in (("20240101_000000", "RÖCKET🚀"), ("20240102_000000", "<b>&amp;</b>")):
             mail = mails[run]
-            assert mail["Subject"] == f"APPROVED 1 · REVIEW 1 · DROP 0: run {run} ({HOST})"
+            title, _, mark = mail["Subject"].rpartition(" [")
+            assert title == f"APPROVED 1 · REVIEW 1 · DROP 0: run {run} ({HOST})"
+            assert mark.endswith("]")
             assert mail["To"] == mta.RECIPIENT
             assert mail["Cc"] is mail["Bcc"] is None
             assert mail["From"].addresses[0].addr_spec == "modelwarden@example.org"

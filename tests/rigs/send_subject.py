@@ -44,6 +44,7 @@ class CourierLife(Life):
     def _serve(self, settings: Settings) -> None:
         with only_courier(settings), open_courier(settings, drain=True) as courier:
             courier._clock = lambda: time.time() + self._orders.late
+            courier._pictures = None  # drawn on a thread of their own
             courier.recover()
             self._stop("send")
             courier.deliver_due()

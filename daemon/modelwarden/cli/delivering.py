@@ -3,6 +3,8 @@
 The rule: none of these sends what is owed; the courier alone does. A URL is never printed.
 """
 
+import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,12 +16,16 @@ import typer
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.tables import print_json, print_table
 from modelwarden.errors import StopService
+from modelwarden.filesystems import show_path
 from modelwarden.service.config import Settings, load_settings, parse_duration
-from modelwarden.service.wiring import destinations_of, open_database
-from modelwarden.state.outbox import Outbox, Status
+from modelwarden.service.wiring import UNENCRYPTED_HINT, destinations_of, open_database, state_dir_of
+from modelwarden.state.database import STATE_FILE
+from modelwarden.state.outbox import Outbox, Row, Status
 
 NOT_TAKEN: Final = 1
-"""Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met nothing."""
+"""Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met less."""
+
+_TWO_DIGITS: Final = 99
 
 _OPEN: Final = (Status.PENDING, Status.SENDING, Status.DEAD)
 
@@ -39,28 +45,59 @@ def outbox(context: typer.Context, config: Config = None, archive: Archive = Non
         if as_json:
             print_json([row._asdict() for row in rows])
             return
-        for name in {each.name for each in settings.notify.destination}:
-            if (until := owed.muted_until(name)) > time.time():
-                typer.echo(f"{name} is mute until {_moment(until)}")
+        names = [each.name for each in settings.notify.destination]
+        muted = {name: until for name in names if (until := owed.muted_until(name)) > time.time()}
+        for name, until in muted.items():
+            typer.echo(f"{name} is mute until {_moment(until)}")
         if not rows:
             typer.echo("nothing is owed")
             return
         print_table(
-            ("id", "destination", "about", "status", "since", "tries", "last error"),
+            ("id", "destination", "about", "status", "since (UTC)", "tries", "next try"),
             [
                 (
                     str(row.id),
                     row.destination,
                     row.run or row.kind,
                     row.status,
-                    _moment(row.created_at),
+                    f"{datetime.fromtimestamp(row.created_at, UTC):%m-%d %H:%M}",
                     str(row.attempts),
-                    row.last_error or "",
+                    _next_try(row, muted.get(row.destination, 0.0), configured=row.destination in names),
                 )
                 for row in rows
             ],
             right=("id", "tries"),
         )
+        for line in _below(rows, names):
+            typer.echo(line)
+
+
+def _next_try(row: Row, muted_until: float, *, configured: bool) -> str:
+    if row.status != Status.PENDING or not configured:
+        return "now" if row.status == Status.SENDING else "-"
+    seconds = max(row.next_at, muted_until) - time.time()
+    if seconds <= 0:
+        return "due"
+    for unit, length in (("s", 1), ("m", 60)):
+        if seconds < _TWO_DIGITS * length:
+            return f"in {math.ceil(seconds / length)}{unit}"
+    return f"in {math.ceil(seconds / 3600)}h"
+
+
+def _below(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
+    """What a column has no room for: the last errors, most of which many messages share, and what is to be done."""
+    errors = dict.fromkeys((row.destination, row.last_error) for row in rows if row.last_error)
+    if errors:
+        yield ""
+    yield from (f"{destination}: {error}" for destination, error in errors)
+    gone = sorted({row.destination for row in rows} - set(names))
+    dead = any(row.status == Status.DEAD for row in rows)
+    if gone or dead:
+        yield ""
+    for name in gone:
+        yield f"{name} is not in the settings: what it is owed waits until it is, or `modelwarden outbox drop ID`"
+    if dead:
+        yield "what is dead is tried no more: `modelwarden outbox retry` revives it, `... outbox drop ID` ends it"
 
 
 @outbox_commands.command("retry")
@@ -75,7 +112,14 @@ def retry(
     settings, _ = load_settings(config, archive=archive)
     with _outbox(settings) as owed:
         chosen = ids or [row.id for row in owed.rows(Status.DEAD)]
-        _say_count(owed.retry(chosen, time.time(), settings.notify.deadline_hours * 3600), "will be tried again")
+        if not chosen:
+            waiting = len(owed.rows(Status.PENDING))
+            hint = f"; {waiting} pending: name an ID to try one at once" if waiting else ""
+            typer.echo(f"no message is dead{hint}")
+            raise typer.Exit(NOT_TAKEN)
+        refused = _unfit(owed, chosen)
+        count = owed.retry(chosen, time.time(), settings.notify.deadline_hours * 3600)
+        _say_count(count, "will be tried again", refused)
 
 
 @outbox_commands.command("drop")
@@ -83,11 +127,12 @@ def drop(ids: Ids, config: Config = None, archive: Archive = None) -> None:
     """Give messages up: they are not sent any more."""
     settings, _ = load_settings(config, archive=archive)
     with _outbox(settings) as owed:
-        _say_count(owed.drop(ids), "dropped")
+        refused = _unfit(owed, ids)
+        _say_count(owed.drop(ids), "dropped", refused)
 
 
 def mute(
-    destination: Annotated[str, typer.Argument(metavar="DEST")],
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="As the settings name it.")],
     time_span: Annotated[str, typer.Option("--for", metavar="TIME", help="Such as 90s, 15m, 2h, 1d; 0 ends it.")],
     config: Config = None,
     archive: Archive = None,
@@ -125,6 +170,8 @@ def notify_test(
     failed = False
     for each in destinations_of(settings):
         if each.name in names:
+            if each.goes_unencrypted():
+                typer.echo(f'modelwarden: destination "{each.name}": {UNENCRYPTED_HINT}', err=True)
             match each.send(message, settings.notify.send_timeout_seconds):
                 case Sent():
                     typer.echo(f"{each.name}: sent, and taken by the service")
@@ -132,7 +179,7 @@ def notify_test(
                     typer.echo(f"{each.name}: not sent: {error}")
                     failed = True
                 case TimedOut(error):
-                    typer.echo(f"{each.name}: perhaps sent: {error}")
+                    typer.echo(f"{each.name}: not known whether it was sent: {error}")
                     failed = True
     if failed:
         raise typer.Exit(NOT_TAKEN)
@@ -140,8 +187,35 @@ def notify_test(
 
 @contextmanager
 def _outbox(settings: Settings) -> Iterator[Outbox]:
+    """The outbox of a daemon that was started before: a misspelt folder, or root's hands, must not make one.
+
+    Raises:
+        StopService: there is none.
+    """
+    folder = state_dir_of(settings.archive_dir, settings.state_dir)
+    if not os.path.exists(os.path.join(folder, STATE_FILE)):
+        raise StopService(
+            "no state file there; `modelwarden run` makes it at its first start",
+            where=show_path(folder),
+            hint="name the daemon's settings with --config",
+        )
     with closing(open_database(settings)) as database:
         yield Outbox(database)
+
+
+def _unfit(owed: Outbox, ids: Sequence[int]) -> list[str]:
+    """Why some of these can't be tried again or dropped, a line each."""
+    standing = {row.id: Status(row.status) for row in owed.rows(*Status)}
+    lines = []
+    for each in dict.fromkeys(ids):
+        status = standing.get(each)
+        if status is Status.SENDING:
+            lines.append(f"{each} is being sent right now: wait for what comes of it")
+        elif status is None:
+            lines.append(f"{each} is no message's id: `modelwarden outbox` lists them")
+        elif status not in _OPEN:
+            lines.append(f"{each} is {status} already")
+    return lines
 
 
 def _insist(settings: Settings, names: Sequence[str]) -> None:
@@ -154,9 +228,11 @@ def _insist(settings: Settings, names: Sequence[str]) -> None:
             )
 
 
-def _say_count(count: int, done: str) -> None:
+def _say_count(count: int, done: str, refused: Sequence[str]) -> None:
+    for line in refused:
+        typer.echo(f"modelwarden: {line}", err=True)
     typer.echo(f"{count} message{'' if count == 1 else 's'} {done}")
-    if count == 0:
+    if refused:
         raise typer.Exit(NOT_TAKEN)
 
 

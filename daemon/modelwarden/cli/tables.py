@@ -28,7 +28,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         # Only a stranger's text may be cut up; figures and classes stay whole, sentences break at blanks.
-        whole = heading in right or heading in {"class", "run", "policy"}
+        whole = heading in right or heading in {"class", "run", "policy", "about", "status", "since (UTC)", "next try"}
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))

@@ -39,6 +39,9 @@ _NOT_TAKEN: Final = re.compile(
 )
 """What shows that nothing was taken. All else leaves that open: to doubt too much repeats no message."""
 
+_CAUSE: Final = re.compile(r"\w+ Exception: (?:.*\(Caused by (.+)\)|(.+))", re.DOTALL)
+"""An exception's line, with what it says at last."""
+
 _BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
 _MASK: Final = "***"
@@ -170,7 +173,8 @@ class Destination:
             log_level=logging.DEBUG,
         )
         logs = list(result.logs())
-        said = "; ".join(dict.fromkeys(entry.message for entry in logs if entry.level in _SAID))
+        lines = [entry.message for entry in logs]
+        said = "; ".join(dict.fromkeys([*(each.message for each in logs if each.level in _SAID), *_causes(lines)]))
         match result.status:
             case apprise.AppriseResultStatus.SUCCESS:
                 return Sent()
@@ -178,7 +182,7 @@ class Destination:
                 return TimedOut(f"no answer within {timeout:.3g} s")
             case status:
                 after_the_text = picture is not None and not self._is_mail
-                perhaps_sent = after_the_text or _is_open([entry.message for entry in logs])
+                perhaps_sent = after_the_text or _is_open(lines)
                 return NotSent(self.redact(said) or status.name.lower(), perhaps_sent)
 
 
@@ -224,6 +228,13 @@ def _is_open(lines: Sequence[str]) -> bool:
     """Whether a send of which Apprise says this may have reached the service all the same."""
     lost = [line for line in lines if line.startswith(_LOST)]
     return any(not _NOT_TAKEN.search(line) for line in lost) or not any(map(_NOT_TAKEN.search, lines))
+
+
+def _causes(lines: Sequence[str]) -> Iterator[str]:
+    """Why a connection failed: Apprise says it at DEBUG alone."""
+    for line in lines:
+        if (found := _CAUSE.fullmatch(line)) is not None:
+            yield found[1] or found[2]
 
 
 def _schema_of(url: str) -> str:
