@@ -223,10 +223,10 @@ def test_outbox_at_eighty_columns_keeps_each_message_on_a_line(tmp_path: Path, s
     """Errors stand below, whole, once a destination; what has no destination any more or is dead says what to do."""
     server.answer = 500
     more = [destination("on call", f"json://127.0.0.1:{unused_port()}/{SECRET}", "APPROVED", "DROP")]
-    site = owing(tmp_path, server, *more)
-    modelwarden("courier", "--drain", "--config", site.config)
+    site = owing(tmp_path, server, *more, "[notify]\ndigest_above = 1")  # so that one send fails for two rows
     drop(encoded(flat_summary(timestamp="20250101_000000", run_name="two")), site.out, "two.json")
     modelwarden("run", "--once", "--no-courier", "--config", site.config)
+    modelwarden("courier", "--drain", "--config", site.config)
     make_site(tmp_path, more[0])
     environment = {"COLUMNS": "80", "TERM": "dumb", "TTY_COMPATIBLE": "1"}
 

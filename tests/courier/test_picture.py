@@ -58,9 +58,9 @@ def told(_run: str) -> Mapping[str, Sequence[float]]:
 
 
 class Office:
-    """An archive, a destination called `team` that wants all classes, and the courier to it."""
+    """An archive, a destination called `team` that wants all classes, and the courier to it; others where named."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, *others: Route) -> None:
         self.state = folder / "state"
         self.folder = folder / "archive"
         self.now = 1_000_000.0
@@ -71,7 +71,7 @@ class Office:
             archive,
             database,
             Policy.from_config(),
-            [Route("team", frozenset(ALL))],
+            [Route("team", frozenset(ALL)), *others],
             owner=database.daemon_id,
             host="trainer-7",
             clock=lambda: self.now,
@@ -86,13 +86,19 @@ class Office:
         assert all(isinstance(outcome, Archived) for outcome in self._pipeline.process(batch))
 
     def courier(
-        self, url: str, *on: str, read: Histories | None = None, timeout: float = 30.0, digest_above: int = 5
+        self,
+        url: str,
+        *on: str,
+        others: Sequence[Destination] = (),
+        read: Histories | None = None,
+        timeout: float = 30.0,
+        digest_above: int = 5,
     ) -> Courier:
         """A courier as it starts."""
         database = self._stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
         return Courier(
             database,
-            [Destination("team", url, on or ALL)],
+            [Destination("team", url, on or ALL), *others],
             lambda run: f"/archive/{run}",
             digest_above=digest_above,
             send_timeout=timeout,
@@ -252,6 +258,27 @@ def test_archive_that_hangs_costs_the_plot_and_not_the_message(office: Office, s
     assert [attached(message) for message in server.accepted] == [[], []]
     assert asked == ["20240101_000000"]
     released.set()
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_picture_under_way_holds_up_no_other_destination(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:
+    """It is drawn on the way to its own destination: who wants none is told meanwhile."""
+    office = Office(tmp_path, stack, Route("desk", frozenset({"DROP"})))
+    office.archive(flat_summary({"ABC": {**GOOD, "fitness_history": RISING}, "XYZ": BAD}))
+    released = threading.Event()
+
+    def hang(run: str) -> Mapping[str, Sequence[float]]:
+        released.wait()
+        return told(run)
+
+    desk = stack.enter_context(http_server())
+    courier = office.courier(server.url(), others=[Destination("desk", desk.url(), ["DROP"])], read=hang, timeout=1000)
+    until(lambda: courier.step() or desk.accepted, "the desk's message")
+
+    assert (server.requests, courier.is_sending()) == ([], True)
+    released.set()
+    until(lambda: courier.step() or server.accepted, "the team's message")
+    assert [bool(attached(message)) for message in (*desk.accepted, *server.accepted)] == [False, True]
 
 
 @pytest.mark.usefixtures("matplotlib")
