@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwarden.courier.destinations import Destination, NotSent, Redactor, Sent, quiet_libraries
+from modelwarden.courier.destinations import Destination, NotSent, Redactor, Sent
 from modelwarden.courier.digest import Message
 from modelwarden.errors import StopService
 from servers import Answer, http_server, smtp_server, unused_port
@@ -150,10 +150,9 @@ def test_error_is_cut_after_it_was_redacted() -> None:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Library loggers as the courier has them, and afterwards as they were."""
+    """Library loggers afterwards as they were: a destination makes them as the courier has them."""
     loggers = [logging.getLogger(name) for name in ("apprise", "urllib3", "requests", "matplotlib")]
     before = [(logger.level, logger.handlers, logger.propagate) for logger in loggers]
-    quiet_libraries()
     yield
     for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
         logger.setLevel(level)

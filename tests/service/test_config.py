@@ -363,3 +363,30 @@ def test_url_in_the_wrong_place_is_refused_without_being_shown(tmp_path: Path, k
     message = refusal(tmp_path / "c.toml", f'[[notify.destination]]\nname = "team"\n{key} = "{SECRET}"\n')
     assert f"notify.destination[0].{key}: " in message
     assert "T0KEN" not in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'"{SECRET}" = 5',
+        f'fallback = "{SECRET}"',
+        f'fallback_after = "{SECRET}"',
+        f'on = ["{SECRET}"]',
+        f'symbols = "{SECRET}"',
+        f'urls = "{SECRET}"',
+        f'url_file = ["{SECRET}"]',
+        f'log = {{"{SECRET}" = 1}}',
+    ],
+)
+def test_url_that_stands_anywhere_is_not_quoted(tmp_path: Path, line: str) -> None:
+    """As a key, a fallback or whatever a hand may slip to: the place is named, the URL is not."""
+    message = refusal(tmp_path / "c.toml", f'[[notify.destination]]\nname = "team"\nurl = "{SECRET}"\n{line}\n')
+    assert "notify.destination[0]" in message
+    assert "T0KEN" not in message
+
+
+def test_url_as_a_destination_s_name_is_not_quoted(tmp_path: Path) -> None:
+    """A name is quoted everywhere: one that is a URL is refused without being."""
+    message = refusal(tmp_path / "c.toml", f'[[notify.destination]]\nname = "{SECRET}"\nurl = "{SECRET}"\n')
+    assert "notify.destination[0].name" in message
+    assert "T0KEN" not in message

@@ -117,16 +117,19 @@ class GateTable(_Table):
         return ModelGatingConfig(**self.model_dump())
 
 
+_Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")]
+
+
 class DestinationTable(_Table):
     """`[[notify.destination]]`: somewhere to send digests."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
+    name: _Name
     url: SecretStr | None = Field(default=None, min_length=1)
     url_file: PathText | None = None
     url_credential: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]+$")
     on: tuple[Topic, ...] = Field(default=("APPROVED", "DROP", "REJECTED", "PROBLEM"), min_length=1)
     symbols: tuple[str, ...] = Field(default=("*",), min_length=1)
-    fallback: str | None = None
+    fallback: _Name | None = None  # what is no name is refused before a message quotes it
     fallback_after: Duration = 3600.0
 
     @field_validator("url_file")
@@ -336,7 +339,8 @@ def _read_toml(path: str) -> dict[str, Any]:
 
 def _problems(error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False, include_context=False):
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+        parts = [part if isinstance(part, int) or "://" not in part else "***" for part in problem["loc"]]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
         message = problem["msg"].removeprefix("Value error, ")
         yield f"  {place.removeprefix('.') or 'settings'}{_shown(problem['loc'], problem['input'])}: {message}"
 
