@@ -4,6 +4,7 @@ The rule: the daemon and its courier are real processes, and so are the names, t
 """
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -14,7 +15,17 @@ from typing import Final
 import pytest
 
 from conftest import Figure
-from processes import Daemon, Site, destination, drop, make_site, outbox_of, running_daemon, until
+from processes import (
+    Daemon,
+    Site,
+    destination,
+    drop,
+    is_running,
+    make_site,
+    outbox_of,
+    running_daemon,
+    until,
+)
 from rigs.certificates import Authority
 from rigs.far_host import FAULTS, FarHost, Fault
 from rigs.launching import launched
@@ -172,3 +183,34 @@ def test_runs_one_after_the_other_arrive_once_each(tmp_path: Path, figure: Figur
         seconds = [each for server in (first, second) for each in delays(daemon, server.accepted)]
     what = "nothing wrong" if beside is None else f"beside one that hangs (couriers that gave way: {given_way})"
     figure(f"archived to received on loopback, {what}", figures_of(seconds))
+
+
+@pytest.mark.parametrize("fault", [Answer.HANG, Answer.TRICKLE], ids=["hangs", "trickles"])
+def test_send_that_has_not_ended_holds_up_neither_another_destination_nor_the_end(
+    tmp_path: Path, figure: Figure, fault: Answer
+) -> None:
+    """All is delivered beside it, and the daemon stopped, while that one send goes on; the next start repeats it."""
+    with http_server() as hung, http_server() as healthy:
+        hung.answer = fault
+        tables = (destination("hung", hung.url(), "APPROVED"), destination("healthy", healthy.url(), "APPROVED"))
+        site = make_site(tmp_path, *tables, "[notify]\nsend_timeout_seconds = 600\n")
+        with running_daemon("--config", site.config, log=site.log) as daemon:
+            for count, run in enumerate(RUNS, start=1):
+                archive(site, run)
+                until(partial(_all_took, [healthy], count), f"run {run} at the healthy destination")
+            until(lambda: hung.requests, "the send that hangs")
+            asked_at = time.monotonic()
+            assert daemon.stop() == 0
+            figure(f"stop while a send {fault.name.lower()}s", f"{time.monotonic() - asked_at:.1f} s")
+        stand = {(row["destination"], row["status"], row["attempts"]) for row in outbox_of(site.state)}
+        assert stand == {("hung", "sending", 1), ("hung", "pending", 0), ("healthy", "delivered", 1)}
+        assert not is_running(daemon.events("courier_started")[-1]["pid"])
+
+        hung.answer = 200
+        with running_daemon("--config", site.config, log=site.log) as daemon:
+            until(partial(_all_took, [hung], len(RUNS)), "what was owed")
+            until(lambda: {row["status"] for row in outbox_of(site.state)} == {"delivered"}, "all to be recorded")
+            assert daemon.stop() == 0
+        assert runs_of(hung.accepted) == list(RUNS)
+        assert [each.title.startswith(MARK) for each in hung.accepted] == [True, False, False]
+        assert runs_of(healthy.requests) == list(RUNS)

@@ -34,6 +34,7 @@ class FarHost:
         self.network = network
         self.name = name
         self.address = address
+        self.authority = authority
         self.tls = authority.served(name)
         self._stack = stack
         self._server: HttpServer | None = None
@@ -114,6 +115,11 @@ def _be_certified_by_another(host: FarHost, folder: Path) -> None:
     host.server.tls = Authority(folder / "another-ca", "Another CA").served(host.name)
 
 
+def _be_certified_as_another(host: FarHost, _folder: Path) -> None:
+    host.resolve()
+    host.server.tls = host.authority.served("elsewhere.example")
+
+
 def _show_its_certificate(host: FarHost) -> None:
     host.server.tls = host.tls
 
@@ -128,5 +134,6 @@ FAULTS: Final = (
     Fault("answers_500", _answers(500), _answers_again),
     Fault("listens_nowhere", _refuse, FarHost.listen),
     Fault("shows_the_certificate_of_another_ca", _be_certified_by_another, _show_its_certificate),
+    Fault("shows_the_certificate_of_another_host", _be_certified_as_another, _show_its_certificate),
     Fault("has_a_name_that_nobody_knows", _be_unknown, FarHost.resolve),
 )
