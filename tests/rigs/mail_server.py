@@ -62,6 +62,12 @@ postlog  unix-dgram   n  -  n  -     1  postlogd
 """What takes a mail and puts it into a mailbox; nothing that sends one on."""
 
 
+_TOGETHER: Final = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", '"$@"; exit', "sh")
+"""Its processes leave those that started them, and who changes rights forgets to die with a parent: in a process
+namespace of their own they all end with its first one, a shell that does neither.
+"""
+
+
 class MailServer:
     """The server, running.
 
@@ -86,7 +92,7 @@ class MailServer:
 @contextmanager
 def mail_server(network: PrivateNetwork, authority: Authority, folder: Path) -> Iterator[MailServer]:
     """Start the server, certified by that CA; it ends with the test."""
-    needs(root=True, commands=("postfix", "install"))
+    needs(root=True, commands=("postfix", "install", "unshare"))
     network.name(HOST)
     for mount in (Path("/var/spool"), Path("/var/lib/postfix"), _BOXES):
         network.tmpfs(mount)
@@ -102,7 +108,7 @@ def mail_server(network: PrivateNetwork, authority: Authority, folder: Path) -> 
     (folder / "master.cf").write_text(_SERVICES)
     (folder / "chain.pem").write_text(key.read_text() + certificate.read_text())
     process = subprocess.Popen(
-        [*network.how, *DIES_WITH_US, "postfix", "-c", folder, "start-fg"],
+        [*network.how, *DIES_WITH_US, *_TOGETHER, "postfix", "-c", folder, "start-fg"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -111,5 +117,5 @@ def mail_server(network: PrivateNetwork, authority: Authority, folder: Path) -> 
         network.wait_for_server(PORT, process, log)
         yield MailServer(network, log)
     finally:
-        process.terminate()
+        process.kill()
         process.wait()
