@@ -58,6 +58,7 @@ def soaked(
     )
 
 
+@pytest.mark.crash
 def test_short_soak_finds_nothing_wrong(tmp_path: Path) -> None:
     """Some seconds of load, a kill, a stepped clock and a deleted index lose nothing and leave nothing behind."""
     result = soaked(tmp_path / "soak", "daemon killed", "clock stepped", "index.json deleted", seconds=3)

@@ -183,6 +183,7 @@ def test_url_that_cant_be_had_is_named_by_its_destination(tmp_path: Path, table:
         assert SECRET not in result.stderr
 
 
+@pytest.mark.delivery
 def test_silence_of_a_folder_is_announced_once_and_its_end_once(tmp_path: Path, server: HttpServer) -> None:
     """A trainer that died leaves no file; over restarts it is still one message each."""
     watch = '[[watch]]\npath = "out"\nexpect_every = "1s"\n'

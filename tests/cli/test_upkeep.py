@@ -150,6 +150,7 @@ def test_config_check_shows_destinations_without_their_urls(tmp_path: Path) -> N
 MAIL = "mailto://warden:T0KENA@mail.example.com?to=a@example.org"
 
 
+@pytest.mark.delivery
 @pytest.mark.parametrize("url", [f"{MAIL},b@example.org", f"{MAIL}&cc=b@example.org", f"{MAIL}&bcc=b@example.org"])
 def test_config_check_refuses_a_mail_to_several(tmp_path: Path, url: str) -> None:
     """By the destination's name, with what to do, and without the URL; `run` refuses it alike."""
@@ -220,6 +221,7 @@ def test_config_show_masks_urls_wherever_they_come_from(tmp_path: Path) -> None:
             assert "***" in shown.stdout
 
 
+@pytest.mark.delivery
 @pytest.mark.parametrize(
     ("mode", "source", "said"),
     [

@@ -143,6 +143,7 @@ def test_secret_of_a_url_is_nowhere_to_be_read(newsroom: Newsroom) -> None:
     assert [path for path, content in places.items() if SECRET.encode() in content] == []
 
 
+@pytest.mark.delivery
 def test_restarts_send_nothing_again_and_leave_no_courier_behind(tmp_path: Path) -> None:
     """Stopped, killed and stopped again: every run is told once, and no courier outlives the daemon that started it."""
     with http_server() as server:
@@ -167,6 +168,7 @@ def _has_ended(pid: int) -> bool:
     return not is_running(pid)
 
 
+@pytest.mark.delivery
 def test_courier_that_was_killed_or_hung_is_started_again(tmp_path: Path) -> None:
     """Two daemons at once: one's courier is killed, a send of the other's hangs; their next couriers deliver."""
     with http_server() as server, http_server() as hanging, http_server() as beside:

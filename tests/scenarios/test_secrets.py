@@ -31,6 +31,8 @@ from processes import (
 from servers import HttpServer, http_server, unused_port
 from summaries import BAD, GOOD, encoded, flat_summary
 
+pytestmark = pytest.mark.delivery
+
 CANARY = "c4nary9"
 """In every secret below, and in nothing else."""
 
