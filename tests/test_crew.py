@@ -147,6 +147,8 @@ def test_worker_that_stands_still_is_killed_and_reported(crew: Crew, monkeypatch
     answer = crew.stage([candidate(encoded(flat_summary()))])
 
     assert isinstance(answer.exception(30), WorkerLost)
+    for victim in filter(is_running, pids(crew)):
+        os.kill(victim, signal.SIGCONT)
 
 
 def test_answer_that_a_signal_interrupts_arrives_whole(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

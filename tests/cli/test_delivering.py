@@ -47,6 +47,7 @@ def test_outbox_lists_what_is_owed_since_when_and_why(tmp_path: Path, server: Ht
     assert (row["destination"], row["status"], row["attempts"]) == ("team", "pending", 1)
 
 
+@pytest.mark.delivery
 def test_outbox_with_nothing_owed_says_so(tmp_path: Path, server: HttpServer) -> None:
     """No empty table."""
     site = make_site(tmp_path, destination("team", server.url(), "APPROVED"))
@@ -83,6 +84,7 @@ def test_dropped_message_is_not_sent(tmp_path: Path, server: HttpServer) -> None
     assert server.requests == []
 
 
+@pytest.mark.delivery
 def test_mute_holds_messages_back_and_its_end_lets_them_go(tmp_path: Path, server: HttpServer) -> None:
     """The night is quiet, and in the morning it is all there."""
     site = owing(tmp_path, server)
@@ -159,6 +161,7 @@ def test_url_comes_from_a_file_or_a_credential(tmp_path: Path, server: HttpServe
     assert len(server.accepted) == 2
 
 
+@pytest.mark.delivery
 @pytest.mark.parametrize(
     ("table", "what"),
     [
@@ -254,6 +257,7 @@ def test_outbox_says_what_to_do_about_the_dead(tmp_path: Path, server: HttpServe
     assert "`modelwarden outbox retry` revives it" in shown
 
 
+@pytest.mark.delivery
 def test_retry_with_nothing_dead_says_how_to_hurry_what_waits(tmp_path: Path, server: HttpServer) -> None:
     """Exit code 1, and how many there are to choose from; by its id a pending one is due at once."""
     server.answer = 500
@@ -268,6 +272,7 @@ def test_retry_with_nothing_dead_says_how_to_hurry_what_waits(tmp_path: Path, se
     assert " due" in modelwarden("outbox", "--config", site.config).stdout
 
 
+@pytest.mark.delivery
 @pytest.mark.parametrize("command", ["retry", "drop"])
 def test_id_that_does_not_fit_is_named_with_the_reason_and_the_others_are_done(
     tmp_path: Path, server: HttpServer, command: str

@@ -283,6 +283,7 @@ def test_unreachable_destination_is_tried_again_later(desk: Desk) -> None:
     assert not row["repeated"], "nothing was handed over"
 
 
+@pytest.mark.delivery
 def test_service_that_takes_its_time_is_waited_for(desk: Desk, server: HttpServer) -> None:
     """As long as a send may take: given up after the library's own 4 s, it would be sent the same again and again."""
     desk.archives(flat_summary())

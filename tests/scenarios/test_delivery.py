@@ -217,6 +217,7 @@ def _courier(site: Site) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+@pytest.mark.delivery
 def test_what_was_owed_while_no_courier_ran_is_one_message(tmp_path: Path) -> None:
     """More runs than `digest_above` after a downtime are one message; killed amid its send it is repeated, marked."""
     with http_server() as server:
