@@ -98,7 +98,7 @@ BROKEN = (
         Mutant(
             "refused_message_counts_as_delivered",
             "courier/delivery.py",
-            "self._outbox.failed(rows, error, next_at, perhaps_sent=timed_out)",
+            "self._outbox.failed(rows, error, next_at, perhaps_sent=perhaps_sent)",
             "self._outbox.delivered(rows)",
         ),
         "messages lost",
@@ -116,8 +116,8 @@ BROKEN = (
         Mutant(
             "files_stay_open_after_the_read",
             "intake/reading.py",
-            "    finally:\n        os.close(descriptor)\n    if (before",
-            "    finally:\n        pass\n    if (before",
+            "            os.close(descriptor)\n    if (before",
+            "            pass\n    if (before",
         ),
         "open files: ",
     ),

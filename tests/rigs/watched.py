@@ -6,6 +6,7 @@ everything that happened earlier was followed.
 """
 
 import fcntl
+import json
 import os
 import shutil
 import sqlite3
@@ -210,13 +211,12 @@ def assert_once_among(*sharing: Watched) -> list[dict[str, Any]]:
     rejected = list(dict.fromkeys(data for each in sharing for data in each.rejected))
     entries = assert_archive_whole(archive, expected)
     assert_nothing_half_made(archive)
-    assert {path.parent.name for path in archive.glob("rejected/*/reason.json")} == {
-        sha256(data)[:16] for data in rejected
-    }
+    shelves = {path.parent.name: json.loads(path.read_bytes()) for path in archive.glob("rejected/*/reason.json")}
+    assert sorted(reason["sha256"] for reason in shelves.values()) == sorted(sha256(data) for data in rejected)
     owed = sorted(row["event"] for each in sharing for row in outbox_of(each.site.state))
     forgotten = [data for each in sharing for data in each.forgotten]
     runs = [f"run:{sha256(data)[:16]}" for data in expected if data not in forgotten]
-    assert owed == sorted(runs + [f"rejected:{sha256(data)[:16]}" for data in rejected])
+    assert owed == sorted(runs + [f"rejected:{name}" for name in shelves])
     return entries
 
 
