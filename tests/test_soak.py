@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from modelwarden.archive import publishing
+from modelwarden.archive.index import IndexLock
 from modelwarden.archive.publishing import Archive, Staged, run_files
 from modelwarden.crew import Crew, Orders
 from modelwarden.errors import RetryLater
 from modelwarden.gate.policy import Policy
 from modelwarden.intake import reading
 from modelwarden.intake.reading import Whole, read_whole
-from modelwarden.pipeline import Found, Outcome, Postponed
+from modelwarden.pipeline import AlreadyArchived, Found, Outcome, Postponed, Unfinished
 from modelwarden.service.config import load_settings
 from modelwarden.service.lifecycle import Service
 from modelwarden.service.wiring import open_service
@@ -125,8 +127,8 @@ BROKEN = (
         Mutant(
             "batches_stay_in_memory",
             "service/lifecycle.py",
-            "outcomes: Sequence[Outcome] = self._pipeline.process(batch)",
-            "outcomes: Sequence[Outcome] = self._pipeline.process(batch)\n"
+            "outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)",
+            "outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)\n"
             '            self.__dict__.setdefault("kept", []).append(b"x" * (len(batch) << 20))',
         ),
         "memory: ",
@@ -230,7 +232,7 @@ def dropped(site: Site, count: int) -> list[Path]:
     return [drop(encoded(random_summary(n, models=1, points=1)), site.out, f"{n}.json") for n in range(count)]
 
 
-def only_postponed(batch: Sequence[Found]) -> list[Outcome]:
+def only_postponed(batch: Sequence[Found], **_: bool) -> list[Outcome]:
     """What comes of a batch while the disk is full."""
     return [Postponed(RetryLater("full")) for _ in batch]
 
@@ -296,7 +298,7 @@ def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
         service._attempts.begin([(each.path, each.figures) for each in found(paths) if each.figures is not None])
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
 
-        def process(batch: Sequence[Found]) -> list[Outcome]:
+        def process(batch: Sequence[Found], **_: bool) -> list[Outcome]:
             batches.append(len(batch))
             service.request_stop()
             return only_postponed(batch)
@@ -304,6 +306,89 @@ def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
         monkeypatch.setattr(service._pipeline, "process", process)
         turned(service)
         assert batches == [1]
+
+
+def test_pauses_grow_while_one_file_is_refused_whatever_else_goes_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A twin of an archived run needs no lock: that it goes well does not mean that the trouble is over."""
+    site = make_site(tmp_path)
+    paths = dropped(site, 3)
+    with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
+
+        def process(batch: Sequence[Found], **_: bool) -> list[Outcome]:
+            return [*only_postponed(batch[1:]), AlreadyArchived("20241224_153000")]
+
+        monkeypatch.setattr(service._pipeline, "process", process)
+        pauses = []
+        for _ in range(3):
+            service._walk(found(paths))
+            pauses.append(service._trouble_pause)
+    assert pauses == [1.0, 2.0, 4.0]
+    assert [record.levelname for record in caplog.records if "postponed" in record.message].count("WARNING") == 1
+
+
+def test_file_that_can_not_be_rejected_is_tried_again_after_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk that refuses even the reason is not asked again at once, and again, and again."""
+    site = make_site(tmp_path)
+    path = drop(b"no summary", site.out, "bad.json")
+    with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
+        batches: list[bool] = []
+
+        def process(batch: Sequence[Found], *, final: bool) -> list[Outcome]:
+            batches.append(final)
+            return only_postponed(batch) if final else [Unfinished("not JSON") for _ in batch]
+
+        monkeypatch.setattr(service._pipeline, "process", process)
+
+        def is_refused() -> bool:
+            service._walk(found([path]))
+            return service._trouble_pause > 0
+
+        until(is_refused, "it to be given up")
+        assert service._trouble_pause == 1.0
+        assert batches[-2:] == [False, True]
+
+
+def test_files_that_are_rejected_need_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad files beside an archive that another holds are rejected, and do not keep a daemon that is to stop."""
+    site = make_site(tmp_path)
+    monkeypatch.setattr(publishing, "LOCK_TIMEOUT", -1.0)  # who waits for it, waits for ever
+    with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
+        service._start()
+        for number in range(3):
+            drop(b"no summary %d" % number, site.out, f"{number}.json")
+        with IndexLock(str(site.archive)).held(1.0):
+            turned(service)
+        assert service.rejected == 3
+        service._stop()
+
+
+@pytest.mark.parametrize("fault", [False, True], ids=["given up", "batch failed"])
+def test_stop_amid_a_batch_is_heeded_before_its_files_are_taken_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fault: bool
+) -> None:
+    """What is left over is found again by the next start, and nobody is under suspicion for it."""
+    site = make_site(tmp_path)
+    paths = [drop(b"no summary %d" % number, site.out, f"{number}.json") for number in range(3)]
+    with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
+        batches: list[int] = []
+
+        def process(batch: Sequence[Found], **_: bool) -> list[Outcome]:
+            batches.append(len(batch))
+            service.request_stop()
+            if fault:
+                raise ZeroDivisionError
+            return [Unfinished("not JSON") for _ in batch]
+
+        monkeypatch.setattr(service._pipeline, "process", process)
+        monkeypatch.setattr(service._settling, "unfinished", lambda *_: True)
+        service._walk(found(paths))
+        assert batches == [3]
+    with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
+        assert [service._deaths(each) for each in found(paths)] == [None] * 3
 
 
 def test_stop_while_the_start_waits_is_never_called_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

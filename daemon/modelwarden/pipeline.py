@@ -344,6 +344,8 @@ class Pipeline:
         """Commit what is staged; what finds its name taken is rendered under the next and comes again."""
         while group:
             staged = [(item, run) for item in group if (run := self._staged(item, final=final)) is not None]
+            if not staged:  # nothing to commit is no reason to wait for the lock
+                return
             outcomes, changes = self.archive.commit([Staged(run.folder, run.run) for _, run in staged])
             again: list[_Item] = []
             live = []

@@ -337,29 +337,46 @@ class Service:
         self._reject(found.path, found.data, found.figures, error)
         self._attempts.end(_files([found]))
 
-    def _walk(self, batch: Sequence[Found]) -> None:
+    def _walk(self, batch: Sequence[Found], *, final: bool = False) -> None:
+        """Process a batch and deal with its outcomes.
+
+        Args:
+            batch: the files as they were read.
+            final: none of them is waited for any longer; what is no JSON object is rejected.
+        """
         self._attempts.begin(_files(batch))
         try:
-            outcomes: Sequence[Outcome] = self._pipeline.process(batch)
+            outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)
         except Exception:  # noqa: BLE001 - the one broad catch: our fault in one summary must not stop the others
             log.exception("batch_failed", files=[show_path(found.path) for found in batch])
             if len(batch) > 1:
                 for found in batch:
-                    self._walk([found])
+                    if not self._stopping:
+                        self._walk([found], final=final)
+                self._attempts.end(_files(batch))
                 return
             outcomes = [Postponed(RetryLater("an error of modelwarden's own; see the log"))]
         self._attempts.end(_files(batch))
+        self._measure_trouble(outcomes)
+        given_up: list[Found] = []
+        for found, outcome in zip(batch, outcomes, strict=True):
+            self._conclude(found, outcome, given_up)
+        if given_up and not self._stopping:
+            self._walk(given_up, final=True)
+
+    def _measure_trouble(self, outcomes: Sequence[Outcome]) -> None:
+        """Where anything was refused the pauses grow, whatever else went well; else, once a run is safe, it is over."""
         if any(isinstance(outcome, Postponed) for outcome in outcomes):
             self._trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self._trouble_pause * 2))
-        for found, outcome in zip(batch, outcomes, strict=True):
-            self._conclude(found, outcome)
+        elif any(isinstance(outcome, Archived | AlreadyArchived) for outcome in outcomes):
+            self._trouble_pause, self._trouble = 0.0, ""
+            self._problems.end("storage")
 
-    def _conclude(self, found: Found, outcome: Outcome) -> None:
+    def _conclude(self, found: Found, outcome: Outcome, given_up: list[Found]) -> None:
+        """Deal with one outcome; what stood still unfinished for long enough is added to `given_up`."""
         path, figures = found.path, found.figures
         match outcome:
             case Archived() | AlreadyArchived():
-                self._trouble_pause, self._trouble = 0.0, ""
-                self._problems.end("storage")
                 if isinstance(outcome, Archived):
                     self._problems.came(path)
                 self._settling.forget(path)
@@ -369,8 +386,7 @@ class Service:
                 self.rejected += 1
                 self._settling.forget(path)
             case Unfinished() if figures is not None and self._settling.unfinished(path, figures, time.monotonic()):
-                for last in self._pipeline.process([found], final=True):
-                    self._conclude(found, last)
+                given_up.append(found)
             case Unfinished(reason):
                 log.debug("not_ready", path=show_path(path), reason=reason)
             case Postponed(error):
