@@ -602,6 +602,24 @@ def test_commit_that_can_not_be_synced_acknowledges_nothing_and_is_found_by_the_
     assert half_made(root) == []
 
 
+def test_commit_that_failed_and_that_another_finished_is_known_to_who_began_it(
+    root: Path, opened: Callable[[], Archive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The marker is gone by the next try: neither its own runs nor those of others are archived again."""
+    archive, other = opened(), opened()
+    with monkeypatch.context() as context:
+        fail_fsync(context, root, "the index", errno.ENOSPC)
+        with pytest.raises(RetryLater):
+            archive.commit([staged(archive)])
+    commit(other, staged(other, OTHER))
+    assert half_made(root) == []
+
+    outcomes, changes = archive.commit([staged(archive, OTHER), staged(archive)])
+
+    assert outcomes == [Duplicate(OTHER), Duplicate(NAME)]
+    assert changes.appeared == names_in(root) == [NAME, OTHER]
+
+
 def test_commit_whose_index_can_not_be_claimed_tells_its_runs_with_the_next_try(
     root: Path, opened: Callable[[], Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from invariants import (
 from processes import drop, index_of, make_site, running_daemon, until
 from rigs.crash_scenes import SCENES, TEAM, Violations, playing
 from rigs.lives import Subjects
-from rigs.refusals import TRIES, assert_survives, of_the_state
+from rigs.refusals import TRIES, assert_survives, can_be_refused, of_the_state
 from rigs.system_calls import Point, Seen, refusing, seen, traced
 from summaries import encoded, random_summary
 
@@ -62,16 +62,6 @@ SWEEPS: Final = (
     Sweep("start_after_staging", ("EIO", "EACCES"), not_of_the_state),
     Sweep("start_after_renames", ("ENOSPC", "EIO", "EMFILE", "EACCES", "EINTR"), not_of_the_state),
 )
-
-
-def can_be_refused(call: Seen) -> bool:
-    """Whether a disk could refuse this call.
-
-    None refuses to take back a lock, and none that grants a lease refuses to close: a rig that did would leave both in
-    place for as long as the process lives.
-    """
-    unlocks = "LOCK_UN" in call.arguments or "F_UNLCK" in call.arguments
-    return not unlocks and not (call.point.call == "close" and call.path.endswith("/index.json"))
 
 
 @pytest.mark.parametrize(

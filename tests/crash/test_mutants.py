@@ -76,6 +76,18 @@ def beside_another(root: str, choose: Choose, end: End) -> Trial:
     return trial
 
 
+def refusing_beside_another(root: str, choose: Choose, error: str) -> Trial:
+    """Refuse the first call that is chosen, and let another daemon go on before it tries again."""
+
+    def trial(lives: Subjects) -> None:
+        with pair(lives, root=root) as both:
+            call = next(call for call in both.calls() if choose(call))
+            both.place.put_back()
+            both.refuse(call.point, error)
+
+    return trial
+
+
 def publishes(call: Seen) -> bool:
     return call.point.call == "renameat2" and is_run_name(Path(call.path).name)
 
@@ -155,8 +167,8 @@ CASES: Final = (
         Mutant(
             "does_not_look_for_the_marker",
             "archive/publishing.py",
-            "        if os.path.lexists(self._marker):\n",
-            "        if False:\n",
+            "        elif os.path.lexists(self._marker):\n",
+            "        elif False:\n",
         ),
         beside_another("other", publishes, killed),
         "index.json is not what the archive holds",
@@ -206,6 +218,16 @@ CASES: Final = (
             "        if (name := None) is not None:\n",
         ),
         beside_another("out", syncs_a_staged_file, goes_on),
+        "the same bytes are archived twice",
+    ),
+    Case(
+        Mutant(
+            "looks_after_a_failed_commit_only_where_nobody_else_did",
+            "archive/publishing.py",
+            "        if self._unsure:\n",
+            "        if self._unsure and os.path.lexists(self._marker):\n",
+        ),
+        refusing_beside_another("other", writes_the_index, "ENOSPC"),
         "the same bytes are archived twice",
     ),
     Case(

@@ -1,4 +1,4 @@
-"""Two daemons on one archive, one of them stopped after every call of its walk, and killed there, or let go on.
+"""Two daemons on one archive, one of them killed, let go on, or refused something at every call of its walk.
 
 The rule: what `rigs.two_daemons` holds them to, at every call and however the two come together.
 """
@@ -14,6 +14,7 @@ from invariants import sha256
 from processes import index_of, running_daemon, until
 from rigs.crash_scenes import Violations, file
 from rigs.lives import Subjects
+from rigs.refusals import can_be_refused, of_the_state
 from rigs.system_calls import Point, killing, traced
 from rigs.two_daemons import End, goes_on, killed, pair
 
@@ -65,6 +66,23 @@ def test_two_daemons_and_one_stopped_after_any_call_lead_to_one_whole_archive(
                 both.play(call.point, end, starts=starts)
         violations.assert_none()
         tried("two daemons: points", len(calls))
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("root", ["other", "out"], ids=["folders_of_their_own", "one_folder"])
+def test_two_daemons_and_one_refused_any_call_archive_everything_once(
+    lives: Subjects, tried: Tried, root: str, error: str
+) -> None:
+    """What one could not finish the other does; the one then knows of it, and archives nothing again."""
+    with pair(lives, root=root) as both:
+        calls = [call for call in both.calls() if can_be_refused(call) and not of_the_state(call)]
+        violations = Violations()
+        for call in calls:
+            with violations.at(call):
+                both.place.put_back()
+                both.refuse(call.point, error)
+        violations.assert_none()
+        tried("two daemons, one refused: points", len(calls))
 
 
 def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(

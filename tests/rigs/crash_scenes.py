@@ -178,9 +178,9 @@ class Place:
 
     @contextmanager
     def disturbed(self, orders: Orders, inject: str = "", *, threads: bool = False) -> Iterator[Life]:
-        """A life that is traced from its one stop on."""
+        """A life that is traced from its first stop on."""
         with self.lives.life(orders) as life:
-            (stop,) = orders.stops
+            stop, *_ = orders.stops
             life.stopped_at(stop)
             with traced(life.pid, self.report, inject=inject, threads=threads) as tracer:
                 life.go_on()

@@ -20,6 +20,16 @@ def of_the_state(call: Seen) -> bool:
     return call.point.call == "fdatasync" or ("modelwarden.sqlite" in call.path and not call.path.endswith(".lock"))
 
 
+def can_be_refused(call: Seen) -> bool:
+    """Whether a disk could refuse this call.
+
+    None refuses to take back a lock, and none that grants a lease refuses to close: a rig that did would leave both in
+    place for as long as the process lives.
+    """
+    unlocks = "LOCK_UN" in call.arguments or "F_UNLCK" in call.arguments
+    return not unlocks and not (call.point.call == "close" and call.path.endswith("/index.json"))
+
+
 def assert_survives(place: Place, scene: Scene, call: Seen, error: str) -> None:
     """Refuse one call of a life, and hold it to the rule."""
     place.put_back()

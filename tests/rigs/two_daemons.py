@@ -1,4 +1,4 @@
-"""Two daemons on one archive, one of which stands still after a call of its walk, and what must become of both.
+"""Two daemons on one archive, one stopped after a call of its walk or refused one, and what must become of both.
 
 The rule: the other is held up only as long as the lock is really held; it completes what the dead one began; neither
 archives a summary twice; and once the dead one is started again nothing is left of the halves.
@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, NamedTuple
 
 from rigs.crash_scenes import ALONE, EARLIER, WARM, Host, Place, scratch
-from rigs.crash_subject import Orders
+from rigs.crash_subject import Orders, Report
 from rigs.lives import Life, Subjects
-from rigs.system_calls import Point, Seen
+from rigs.refusals import TRIES
+from rigs.system_calls import Point, Seen, refusing
 
 OTHERS: Final = ("other-warm.json", "other-1.json", "other-2.json")
 
@@ -25,8 +26,8 @@ class Pair(NamedTuple):
         place: of both.
         victim: the first.
         neighbour: the second.
-        first: what the neighbour archives while the victim stands still; the last of it is the victim's file too, where
-            they share a folder.
+        first: what the neighbour archives while the victim stands still, or before it tries again; the victim's file
+            too, where they share a folder.
     """
 
     place: Place
@@ -68,6 +69,30 @@ class Pair(NamedTuple):
                 neighbour.stopped_at("2")
             neighbour.go_on()
             report = neighbour.end()
+        self._assert_well(report)
+
+    def refuse(self, point: Point, error: str) -> None:
+        """Refuse a call of the victim's; before it tries again the neighbour archives, and finishes what it began."""
+        orders = self.neighbour.orders(OTHERS[:1], [self.first], OTHERS[2:], stops=["1", "2"])
+        tries = self.victim.orders(WARM, ALONE, stops=["1", "again"], tries=TRIES)
+        with self.place.lives.life(orders) as neighbour:
+            neighbour.stopped_at("1")
+            with self.place.disturbed(tries, refusing(point, error)) as victim:
+                told = victim.end_or_stop("again")
+                neighbour.go_on()
+                neighbour.stopped_at("2")
+                while told is None:
+                    victim.go_on()
+                    told = victim.end_or_stop("again")
+            neighbour.go_on()
+            report = neighbour.end()
+        assert not told.unforeseen, told.unforeseen
+        assert not told.ended, told.ended
+        assert len(told.dealt) == len(WARM) + len(ALONE), f"it gave up: {told}"
+        self._assert_well(report)
+
+    def _assert_well(self, report: Report | None) -> None:
+        """The neighbour had no trouble, and nothing is left of what the other had."""
         assert report is not None, "the neighbour was killed"
         assert len(report.dealt) == len(OTHERS), f"the neighbour was held up: {report}"
         assert {event["event"] for event in report.told()} <= {"commit_finished_for_another"}, report

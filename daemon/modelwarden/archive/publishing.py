@@ -116,7 +116,8 @@ class Archive:
     def find(self, sha256: str) -> str | None:
         """The run of these bytes as of the last look, or None.
 
-        A run that was deleted by hand is none; and after a sync that failed nothing counts until it was done again.
+        A run that was deleted by hand is none; and after a commit or a look that failed nothing counts until a look
+        at the whole archive has succeeded.
         """
         name = None if self._unsure else self._index.find(sha256)
         return name if name is not None and os.path.isdir(self.tree.path_of(name)) else None
@@ -214,8 +215,14 @@ class Archive:
                 self._untold.vanished.append(name)
 
     def _catch_up(self) -> None:
-        """Under the lock: learn what others published, and finish what somebody who died left half done."""
-        if os.path.lexists(self._marker):
+        """Under the lock: learn what others published, and finish what somebody left half done.
+
+        Who failed in a commit looks for itself, also where another has finished it meanwhile and took the marker away:
+        until then it does not know what is archived.
+        """
+        if self._unsure:
+            self._learn(lambda: self._compare_with_archive(rebuild=False))
+        elif os.path.lexists(self._marker):
             log.warning("commit_finished_for_another", archive=self.root)
             self._learn(lambda: self._compare_with_archive(rebuild=False))
         elif not self._index.is_current():
@@ -243,6 +250,7 @@ class Archive:
 
     def _compare_with_archive(self, *, rebuild: bool) -> bool:
         """Under the lock: the folders are the truth; True where index.json was written anew."""
+        self._unsure = True  # until the end: what is read and not yet written and synced is no archived run
         changed = not self._index.load() or rebuild
         there = set(self.tree.run_names())
         for name in self._index.names():
