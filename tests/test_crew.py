@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -18,6 +19,7 @@ import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made
 from modelwarden import crew as crew_module
+from modelwarden import pipeline as pipeline_module
 from modelwarden.archive.document import Source
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.tree import Tree
@@ -172,8 +174,9 @@ def test_answer_that_a_signal_interrupts_arrives_whole(tree: Tree, monkeypatch: 
         try:
             assert len(reading.result(30)) == len(batch)
         finally:
-            worker._process.kill()  # ends the read, however the test does
-            worker.end()
+            worker.kill()  # ends the read, however the test does
+            worker.ask_to_end()
+            worker.end(time.monotonic())
 
 
 def test_crew_called_again_after_a_death_is_whole_again(crew: Crew) -> None:
@@ -196,6 +199,24 @@ def test_dismissed_workers_end(crew: Crew) -> None:
 
     assert not any(map(is_running, before))
     assert not crew.is_ready()
+
+
+@pytest.mark.parametrize("moment", ["at its start", "at rest"])
+def test_dismissed_worker_that_stands_still_is_killed(tree: Tree, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Whoever stopped it, and whenever: the daemon goes on without it."""
+    monkeypatch.setattr(crew_module, "STOP_SECONDS", 0.2)
+    with closing(Crew(orders(tree), SIZE)) as crew:
+        crew.call()
+        until(lambda: len(crew._workers) == SIZE, "the workers to be there")
+        if moment == "at rest":
+            until(crew.is_ready, "the workers to be ready")
+        stopped = pids(crew)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+        crew.dismiss()
+
+        assert not any(map(is_running, stopped))
 
 
 def test_one_core_calls_no_workers(tree: Tree) -> None:
@@ -370,6 +391,20 @@ def test_worker_killed_in_a_backlog_costs_no_run(place: Place) -> None:
     assert all(isinstance(outcome, Archived) for outcome in outcomes)
     expected = [found.data for found in batch]
     assert_archive_whole(place.root, expected)
+
+
+def test_worker_that_stands_still_holds_up_no_stop(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that was told to stop ends its batch without the worker that somebody paused."""
+    monkeypatch.setattr(pipeline_module, "STOP_SECONDS", 0.1)
+    batch = batch_of(4 * GROUP)
+    place.call()
+    os.kill(pids(place.crew)[0], signal.SIGSTOP)
+
+    place.pipeline.hurry()
+    outcomes = place.pipeline.process(batch)
+
+    assert all(isinstance(outcome, Archived) for outcome in outcomes)
+    assert_archive_whole(place.root, [found.data for found in batch])
 
 
 def test_backlog_whose_commit_fails_is_postponed_and_leaves_nothing_staged(

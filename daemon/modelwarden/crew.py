@@ -9,8 +9,11 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Timer
 from typing import IO, Final, NamedTuple
@@ -23,10 +26,11 @@ WORTHWHILE: Final = 2
 """Fewest workers that are of use: one alone is no faster than the process it would work for."""
 
 STOP_SECONDS: Final = 5.0
-"""How long a worker may take to end before it is killed."""
+"""How long workers may take to end, or for what they were asked once the daemon is to stop, before they are killed."""
 
 SILENCE_SECONDS: Final = 120.0
-"""How long a worker may take for one question before it is killed: a few runs, on a disk that everybody writes to."""
+"""How long a worker may take to start, or for one question, before it is killed: a few runs, on a disk that everybody
+writes to."""
 
 _READY: Final = b"\n"
 
@@ -86,16 +90,26 @@ class Crew:
         """
         return self._threads.submit(self._ask, batch)
 
+    def kill(self) -> None:
+        """Kill the workers: what they were asked for, and whatever they are asked from now on, is WorkerLost."""
+        for worker in self._workers:
+            worker.kill()
+
     def dismiss(self) -> None:
         """Stop the workers; `call` starts others."""
         starting, self._starting = self._starting, []
+        if wait_for(starting, STOP_SECONDS).not_done:
+            self.kill()
         for each in starting:
             each.exception()  # waits; what it raised is not news
         while not self._idle.empty():
             self._idle.get()
         workers, self._workers = self._workers, []
         for worker in workers:
-            worker.end()
+            worker.ask_to_end()
+        deadline = time.monotonic() + STOP_SECONDS
+        for worker in workers:
+            worker.end(deadline)
 
     def close(self) -> None:
         """Stop the workers for good."""
@@ -138,9 +152,10 @@ class _Worker:
     def wait(self) -> None:
         """Until it is ready."""
         try:
-            _write(self._questions, self._orders)
-            if self._answers.read(len(_READY)) != _READY:
-                raise WorkerLost
+            with self._heard():
+                _write(self._questions, self._orders)
+                if self._answers.read(len(_READY)) != _READY:
+                    raise WorkerLost
         except OSError as error:
             raise WorkerLost from error
 
@@ -148,31 +163,42 @@ class _Worker:
         return self._process.poll() is None
 
     def ask(self, batch: Sequence[Candidate]) -> list[Staging]:
-        # One that stands still, whoever stopped it, must not hold up the daemon: dead, it ends the read below.
-        deadline = Timer(SILENCE_SECONDS, self._process.kill)
-        deadline.daemon = True
-        deadline.start()
         try:
-            _write(self._questions, batch)
-            answer: list[Staging] = pickle.load(self._answers)  # noqa: S301 - our own child, on a pipe of our own
+            with self._heard():
+                _write(self._questions, batch)
+                answer: list[Staging] = pickle.load(self._answers)  # noqa: S301 - our own child, on a pipe of our own
         except (OSError, EOFError, pickle.UnpicklingError) as error:
-            self._process.kill()
+            self.kill()
             raise WorkerLost from error
-        finally:
-            deadline.cancel()
         return answer
 
-    def end(self) -> None:
+    def kill(self) -> None:
+        self._process.kill()
+
+    def ask_to_end(self) -> None:
         try:
             self._questions.close()
         except OSError:  # it died with a question half read
-            self._process.kill()
+            self.kill()
+
+    def end(self, deadline: float) -> None:
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
         self._answers.close()
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """One that stands still, whoever stopped it, must not hold up the daemon: dead, it ends what waits for it."""
+        deadline = Timer(SILENCE_SECONDS, self.kill)
+        deadline.daemon = True
+        deadline.start()
+        try:
+            yield
+        finally:
+            deadline.cancel()
 
 
 def _write(stream: IO[bytes], value: object) -> None:

@@ -7,6 +7,7 @@ has committed; a crash anywhere before leads, started again, to the same archive
 import hashlib
 import os
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from modelwarden.archive.publishing import (
     Published,
     Staged,
 )
-from modelwarden.crew import Crew, Orders, WorkerLost
+from modelwarden.crew import STOP_SECONDS, Crew, Orders, WorkerLost
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
@@ -138,6 +139,7 @@ class Pipeline:
         self._owner = owner
         self._stager = Stager(archive.tree, policy, owner, host)
         self._crew = Crew(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
+        self._in_haste = False
 
     @property
     def ledger(self) -> Ledger:
@@ -163,6 +165,10 @@ class Pipeline:
         """End the threads and the workers."""
         self._crew.close()
         self._stager.close()
+
+    def hurry(self) -> None:
+        """The batch under way is the last, and somebody waits for its end; safe in a signal handler."""
+        self._in_haste = True
 
     def rest(self) -> None:
         """There is no backlog: the workers may go."""
@@ -295,7 +301,7 @@ class Pipeline:
             while asked:
                 chunk, answer = asked.pop(0)
                 try:
-                    for item, outcome in zip(chunk, answer.result(), strict=True):
+                    for item, outcome in zip(chunk, self._answer(answer), strict=True):
                         item.staging = outcome
                 except WorkerLost:
                     log.warning("worker_lost", files=[show_path(item.found.path) for item in chunk])
@@ -308,8 +314,21 @@ class Pipeline:
             for chunk, answer in asked:
                 if not answer.cancel():
                     with suppress(WorkerLost):
-                        for item, outcome in zip(chunk, answer.result(), strict=True):
+                        for item, outcome in zip(chunk, self._answer(answer), strict=True):
                             item.staging = outcome
+
+    def _answer(self, answer: Future[list[Staging]]) -> list[Staging]:
+        """Wait for a worker's answer; one in haste does not wait long for a worker that stands still.
+
+        Raises:
+            WorkerLost: it died, or was killed for its silence.
+        """
+        while True:
+            try:
+                return answer.result(STOP_SECONDS)
+            except TimeoutError:
+                if self._in_haste:
+                    self._crew.kill()
 
     def _is_ours(self, identity: str) -> bool:
         """Whether this state's owner was the first to keep the rejected file, and so announces it."""

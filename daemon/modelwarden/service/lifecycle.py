@@ -152,6 +152,7 @@ class Service:
     def request_stop(self) -> None:
         """End the loop after the batch under way; safe in a signal handler."""
         self._stopping = True
+        self._pipeline.hurry()
         self._wake.ring()
 
     def look_around(self) -> None:

@@ -199,12 +199,16 @@ class Faults:
 
     def _spoil_index(self, chance: Random) -> None:
         data = chance.choice(GARBAGE)
-        if chance.random() < 0.5:
-            self._index.write_bytes(data)
-        else:
-            new = self._index.with_name(".by-hand")
-            new.write_bytes(data)
-            new.rename(self._index)
+        by_hand = self._index.with_name(".by-hand")
+        try:
+            if chance.random() < 0.5:
+                self._index.write_bytes(data)
+            else:
+                by_hand.write_bytes(data)
+                by_hand.rename(self._index)
+        except OSError:  # no room for it, while the disk is full
+            by_hand.unlink(missing_ok=True)
+            self._miss("index.json spoiled")
 
     # -- Spells -------------------------------------------------------------------------------------------------------
 
