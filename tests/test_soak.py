@@ -23,6 +23,8 @@ from modelwarden.errors import RetryLater
 from modelwarden.gate.policy import Policy
 from modelwarden.intake import reading
 from modelwarden.intake.reading import Whole, read_whole
+from modelwarden.intake.scan import figures_of
+from modelwarden.intake.settling import Figures
 from modelwarden.pipeline import AlreadyArchived, Found, Outcome, Postponed, Unfinished
 from modelwarden.service.config import load_settings
 from modelwarden.service.lifecycle import Service
@@ -108,7 +110,7 @@ BROKEN = (
     Broken(
         Mutant(
             "sources_are_deleted_unasked",
-            "service/lifecycle.py",
+            "service/sources.py",
             "if self._delete_archived and figures is not None:",
             "if figures is not None:",
         ),
@@ -126,7 +128,7 @@ BROKEN = (
     Broken(
         Mutant(
             "batches_stay_in_memory",
-            "service/lifecycle.py",
+            "service/sources.py",
             "outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)",
             "outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)\n"
             '            self.__dict__.setdefault("kept", []).append(b"x" * (len(batch) << 20))',
@@ -237,10 +239,9 @@ def only_postponed(batch: Sequence[Found], **_: bool) -> list[Outcome]:
     return [Postponed(RetryLater("full")) for _ in batch]
 
 
-def found(paths: Sequence[Path]) -> list[Found]:
-    """The files as a batch."""
-    reads = [(str(path), read_whole(str(path), 1 << 20)) for path in paths]
-    return [Found(path, each.data, each.figures) for path, each in reads if isinstance(each, Whole)]
+def attempted(paths: Sequence[Path]) -> list[tuple[str, Figures]]:
+    """The files as the daemon notes them before it works on them."""
+    return [(str(path), figures_of(path.lstat())) for path in paths]
 
 
 def turned(service: Service) -> None:
@@ -248,7 +249,7 @@ def turned(service: Service) -> None:
 
     def is_done() -> bool:
         service._turn()
-        return service._stopping or (service._scanned and not len(service._settling))
+        return service._stopping or (service._lookout.has_scanned and not len(service._settling))
 
     until(is_done, "all to be dealt with")
 
@@ -269,8 +270,8 @@ def test_state_file_that_refuses_to_forget_a_file_ends_no_daemon(
         paths[0].unlink()
         with monkeypatch.context() as patch:
             patch.setattr(service._pipeline, "forget", full)
-            service._scan()
-        service._scan()
+            service._lookout.scan()
+        service._lookout.scan()
         assert str(paths[0]) not in set(service._pipeline.ledger.paths())
         service._stop()
 
@@ -283,8 +284,8 @@ def test_disk_that_refuses_a_batch_is_asked_again_after_a_second(
     paths = dropped(site, 20)
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
         monkeypatch.setattr(service._pipeline, "process", only_postponed)
-        service._walk(found(paths))
-        assert service._trouble_pause == 1.0
+        service._sources.work(list(map(str, paths)))
+        assert service._sources.trouble_pause == 1.0
 
 
 def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
@@ -295,7 +296,7 @@ def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
     paths = dropped(site, 5)
     batches: list[int] = []
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
-        service._attempts.begin([(each.path, each.figures) for each in found(paths) if each.figures is not None])
+        service._sources._attempts.begin(attempted(paths))
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
 
         def process(batch: Sequence[Found], **_: bool) -> list[Outcome]:
@@ -322,8 +323,8 @@ def test_pauses_grow_while_one_file_is_refused_whatever_else_goes_well(
         monkeypatch.setattr(service._pipeline, "process", process)
         pauses = []
         for _ in range(3):
-            service._walk(found(paths))
-            pauses.append(service._trouble_pause)
+            service._sources.work(list(map(str, paths)))
+            pauses.append(service._sources.trouble_pause)
     assert pauses == [1.0, 2.0, 4.0]
     assert [record.levelname for record in caplog.records if "postponed" in record.message].count("WARNING") == 1
 
@@ -344,11 +345,11 @@ def test_file_that_can_not_be_rejected_is_tried_again_after_a_pause(
         monkeypatch.setattr(service._pipeline, "process", process)
 
         def is_refused() -> bool:
-            service._walk(found([path]))
-            return service._trouble_pause > 0
+            service._sources.work([str(path)])
+            return service._sources.trouble_pause > 0
 
         until(is_refused, "it to be given up")
-        assert service._trouble_pause == 1.0
+        assert service._sources.trouble_pause == 1.0
         assert batches[-2:] == [False, True]
 
 
@@ -362,7 +363,7 @@ def test_files_that_are_rejected_need_no_lock(tmp_path: Path, monkeypatch: pytes
             drop(b"no summary %d" % number, site.out, f"{number}.json")
         with IndexLock(str(site.archive)).held(1.0):
             turned(service)
-        assert service.rejected == 3
+        assert service._sources.rejected == 3
         service._stop()
 
 
@@ -385,10 +386,11 @@ def test_stop_amid_a_batch_is_heeded_before_its_files_are_taken_one_by_one(
 
         monkeypatch.setattr(service._pipeline, "process", process)
         monkeypatch.setattr(service._settling, "unfinished", lambda *_: True)
-        service._walk(found(paths))
+        service._sources.work(list(map(str, paths)))
         assert batches == [3]
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
-        assert [service._deaths(each) for each in found(paths)] == [None] * 3
+        attempts = service._sources._attempts
+        assert [attempts.deaths(*each) for each in attempted(paths)] == [None] * 3
 
 
 def test_stop_while_the_start_waits_is_never_called_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

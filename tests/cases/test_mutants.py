@@ -114,7 +114,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "never_gives_a_poison_file_up",
-            "service/lifecycle.py",
+            "service/sources.py",
             "        if deaths is None or deaths < DEATHS_ALLOWED:",
             "        if True:",
         ),
@@ -168,7 +168,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "forgets_what_is_on_a_device_that_is_not_there",
-            "service/lifecycle.py",
+            "service/sources.py",
             "if path not in seen and ledger.device(path) in devices]",
             "if path not in seen]",
         ),
@@ -195,7 +195,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "concludes_from_a_walk_that_did_not_see_everything",
-            "service/lifecycle.py",
+            "service/lookout.py",
             "        if not problems:\n",
             "        if True:\n",
         ),
@@ -204,8 +204,8 @@ CASES: Final = (
     Caught(
         Mutant(
             "forgets_a_file_that_it_may_not_read",
-            "service/lifecycle.py",
-            "                self._settling.again(path, time.monotonic() + UNWATCHED_SCAN_SECONDS)",
+            "service/sources.py",
+            "                self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)",
             "                self._settling.forget(path)",
         ),
         "case_46",
@@ -213,7 +213,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "tells_at_every_look_what_it_may_not_read",
-            "service/lifecycle.py",
+            "service/sources.py",
             "        if self._unreadable.get(path) != reason:",
             "        if True:",
         ),
@@ -222,8 +222,8 @@ CASES: Final = (
     Caught(
         Mutant(
             "forgets_what_the_disk_refused",
-            "service/lifecycle.py",
-            "                self._settling.again(path, time.monotonic() + self._trouble_pause)",
+            "service/sources.py",
+            "                self._settling.again(path, time.monotonic() + self.trouble_pause)",
             "                self._settling.forget(path)",
         ),
         "case_49",
@@ -231,7 +231,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "waits_by_the_clock_on_the_wall",
-            "service/lifecycle.py",
+            "service/lookout.py",
             "import time\n",
             "import time as _time\nclass time:\n    monotonic = staticmethod(_time.time)\n",
         ),

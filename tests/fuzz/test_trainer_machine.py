@@ -175,8 +175,8 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
     (
         Mutant(
             "never-scans",
-            "service/lifecycle.py",
-            "if hints.rescan or time.monotonic() >= self._scan_at:",
+            "service/lookout.py",
+            "if hints.rescan or time.monotonic() >= self.scan_at:",
             "if not self._roots:",
         ),
         down_time,
@@ -215,7 +215,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
     (
         Mutant(
             "sources-deleted",
-            "service/lifecycle.py",
+            "service/sources.py",
             "if self._delete_archived and figures is not None:",
             "if figures is not None:",
         ),

@@ -166,7 +166,7 @@ class Life:
             if waiting and attempt:
                 self._stop("again")
             if waiting:
-                service._work(waiting)
+                service._sources.work(waiting)
         self._dealt += [path for path in paths if _is_dealt_with(service, path)]
 
     def _stop(self, place: str) -> None:

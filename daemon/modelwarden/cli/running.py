@@ -58,7 +58,7 @@ def run(
             service.run()
             return
         service.run_once()
-        left = service.rejected > 0 or service.unseen > 0
+        left = not service.is_all_well
     if courier and settings.notify.destination:
         left = drain_outbox(arguments, DRAIN_SECONDS) != 0 or left
     raise typer.Exit(SOMETHING_LEFT if left else 0)

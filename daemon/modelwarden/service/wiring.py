@@ -28,7 +28,9 @@ from modelwarden.pipeline import Pipeline
 from modelwarden.service.config import DestinationTable, Settings
 from modelwarden.service.courier_process import CourierProcess, NoCourier
 from modelwarden.service.lifecycle import Service
+from modelwarden.service.lookout import Lookout
 from modelwarden.service.problems import Expected, Problems
+from modelwarden.service.sources import Sources
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 from modelwarden.state.attempts import Attempts
@@ -140,25 +142,38 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
                 make_folder(table.path)
         wake = Wake()
         watch = Watch(roots, wake.ring)
-        has_destinations = bool(settings.notify.destination)
-        service = Service(
+        settling = Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds)
+        problems = Problems(
+            pipeline,
+            socket.gethostname(),
+            [Expected(each.path, each.expect_every) for each in settings.watch if each.expect_every is not None],
+        )
+        sources = Sources(
+            settling,
+            pipeline,
+            Attempts(state_dir),
+            problems,
+            max_bytes=settings.intake.max_bytes,
+            delete_archived=settings.intake.after_archive == "delete",
+        )
+        lookout = Lookout(
             roots,
             [os.path.realpath(pipeline.archive.root), os.path.realpath(state_dir)],
             watch,
-            Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds),
+            settling,
+            sources,
+            scan_every=settings.intake.scan_every_seconds,
+        )
+        has_destinations = bool(settings.notify.destination)
+        service = Service(
+            lookout,
+            settling,
+            sources,
             pipeline,
-            Attempts(state_dir),
-            Problems(
-                pipeline,
-                socket.gethostname(),
-                [Expected(each.path, each.expect_every) for each in settings.watch if each.expect_every is not None],
-            ),
+            problems,
             CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),
             Notifier(),
             wake,
-            scan_every=settings.intake.scan_every_seconds,
-            max_bytes=settings.intake.max_bytes,
-            delete_archived=settings.intake.after_archive == "delete",
         )
         try:
             yield service

@@ -1,0 +1,154 @@
+"""The lookout: which files are there that nobody has dealt with, by hints and by scans, and when to scan again.
+
+The rule: events are hints and the scan is the truth. Whatever the watch fails to say, or says wrongly, the next scan
+finds; a scan takes a bounded share of the time, however large the folders are.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from modelwarden.events import log
+from modelwarden.filesystems import show_path
+from modelwarden.intake.scan import Root, Scan, figures_of
+from modelwarden.intake.settling import Figures, Settling
+from modelwarden.intake.watch import Watch
+from modelwarden.service.sources import Sources
+
+UNWATCHED_SCAN_SECONDS: Final = 5.0
+"""Pause between scans while a folder gives no events."""
+
+SCAN_SHARE: Final = 100
+"""A scan may take one part in so many of the time (1 % of a core)."""
+
+WATCHED_SCAN_SHARE: Final = 2000
+WATCHED_SCAN_SECONDS: Final = 300.0
+"""While events arrive, one part in so many is enough, as long as that is not a longer pause than this."""
+
+
+class Lookout:
+    """What looks at the watched folders.
+
+    Args:
+        roots: the watched folders.
+        excluded: real paths of folders that are never entered.
+        watch: hints about the roots.
+        settling: hears of every file that is not dealt with.
+        sources: knows which are.
+        scan_every: seconds between scans while events arrive.
+
+    Attributes:
+        is_watched: whether every folder gives events, as of the last `supervise`.
+        has_scanned: whether the folders have been walked once.
+        scan_at: when they are walked next, on the monotonic clock.
+        unseen: how many folders or files the last scan could not look at.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Root],
+        excluded: Sequence[str],
+        watch: Watch,
+        settling: Settling,
+        sources: Sources,
+        *,
+        scan_every: float,
+    ) -> None:
+        self._roots = roots
+        self._excluded = excluded
+        self._watch = watch
+        self._settling = settling
+        self._sources = sources
+        self._scan_every = scan_every
+        self.is_watched = False
+        self.has_scanned = False
+        self.scan_at = 0.0
+        self.unseen = 0
+
+    @property
+    def folders(self) -> list[str]:
+        """The watched folders, by path."""
+        return [root.path for root in self._roots]
+
+    def start(self) -> None:
+        """Begin to be told."""
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Be told no more."""
+        self._watch.stop()
+
+    def supervise(self) -> None:
+        """See to it that every folder that can be watched is."""
+        self.is_watched = self._watch.supervise()
+
+    def look(self) -> None:
+        """Follow the hints that came, and scan where it is time to."""
+        hints = self._watch.drain()
+        if hints.paths:
+            resolved = [(root, os.path.realpath(root.path)) for root in self._roots]  # once a turn: it asks the disk
+            for path in hints.paths:
+                self._follow(path, resolved)
+        if hints.rescan or time.monotonic() >= self.scan_at:
+            self.scan()
+
+    def scan(self) -> None:
+        """Walk every root. What is not in a complete walk any more is forgotten by the ledger."""
+        began = time.monotonic()
+        seen: set[str] = set()
+        devices: set[int] = set()
+        problems: list[tuple[str, str]] = []
+        fresh: list[tuple[str, Figures]] = []
+        for root in self._roots:
+            scan = Scan(root, self._excluded)
+            for path, figures in scan:
+                seen.add(path)
+                devices.add(figures[0])
+                if not self._sources.is_dealt_with(path, figures):
+                    fresh.append((path, figures))
+            problems += scan.problems
+        for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
+            self._settling.seen(path, figures, hinted=False, now=time.monotonic())
+        self.has_scanned = True
+        if len(problems) < self.unseen:
+            self._watch.folders_changed = True  # what could not be read can be watched now
+        self.unseen = len(problems)
+        for path, reason in problems:
+            self._sources.say_unreadable(path, reason)
+        if not problems:
+            self._sources.forget_gone(seen, devices)
+        took = time.monotonic() - began
+        if self.is_watched:
+            pause = max(self._scan_every, min(took * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
+        else:
+            pause = min(self._scan_every, UNWATCHED_SCAN_SECONDS)
+        self.scan_at = time.monotonic() + max(pause, took * SCAN_SHARE)
+        log.debug("scanned", files=len(seen), seconds=round(took, 3), waiting=len(self._settling))
+
+    def _follow(self, path: str, resolved: Sequence[tuple[Root, str]]) -> None:
+        """See what an event was about; the roots come with their real paths."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            if self._settling.forget(path):
+                log.debug("gone_before_ready", path=show_path(path))
+            return
+        for root, top in resolved:
+            if not root.holds(path, top, self._excluded):
+                continue
+            if stat.S_ISDIR(status.st_mode) and root.recursive:
+                for found, figures in Scan(root, self._excluded, path):
+                    self._see(found, figures, hinted=False)
+            elif stat.S_ISREG(status.st_mode) and root.takes(os.path.basename(path)):
+                self._see(path, figures_of(status), hinted=True)
+
+    def _see(self, path: str, figures: Figures, *, hinted: bool) -> None:
+        if not self._sources.is_dealt_with(path, figures):
+            self._settling.seen(path, figures, hinted=hinted, now=time.monotonic())
+
+
+def _modified(file: tuple[str, Figures]) -> int:
+    """When a found file was last modified, in ns."""
+    return file[1][3]

@@ -1,0 +1,262 @@
+"""The source files: what is due is read and walked down the pipeline, and each outcome decides what follows.
+
+The rule: a source is let go only when the ledger has it. An exception nobody foresaw is caught here and nowhere else,
+put on record, and costs the file that caused it a pause; what can't be stored is tried again, ever more slowly.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
+from modelwarden.events import log
+from modelwarden.filesystems import show_path
+from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.scan import figures_of
+from modelwarden.intake.settling import Figures, Settling
+from modelwarden.pipeline import (
+    AlreadyArchived,
+    Archived,
+    Found,
+    Outcome,
+    Pipeline,
+    Postponed,
+    Rejected,
+    Unfinished,
+)
+from modelwarden.service.problems import Problems
+from modelwarden.state.attempts import DEATHS_ALLOWED, Attempts
+
+BATCH_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes in a batch, so that memory is bounded whatever the backlog."""
+
+UNREADABLE_SECONDS: Final = 5.0
+"""Pause before a file that could not be read is tried again."""
+
+LASTING_TROUBLE: Final = 4.0
+"""From this pause on, reached at the third refusal, trouble with the disk or the lock is announced."""
+
+LONGEST_TROUBLE_PAUSE: Final = 60.0
+"""Longest pause, in seconds, before what could not be stored is tried again."""
+
+
+class Sources:
+    """The files that trainers leave, from the moment they are due.
+
+    Args:
+        settling: when files are ready; hears what became of them.
+        pipeline: where they go.
+        attempts: which files a process died over.
+        problems: what a person should hear of.
+        max_bytes: cap on one file.
+        delete_archived: whether a source is removed once its run is safe.
+
+    Attributes:
+        rejected: how many files were rejected.
+        trouble_pause: seconds before what was refused is tried again; 0 while nothing is.
+    """
+
+    def __init__(
+        self,
+        settling: Settling,
+        pipeline: Pipeline,
+        attempts: Attempts,
+        problems: Problems,
+        *,
+        max_bytes: int,
+        delete_archived: bool,
+    ) -> None:
+        self._settling = settling
+        self._pipeline = pipeline
+        self._attempts = attempts
+        self._problems = problems
+        self._max_bytes = max_bytes
+        self._delete_archived = delete_archived
+        self._in_haste = False
+        self._trouble = ""  # what stood in the way last
+        self._unreadable: dict[str, str] = {}
+        self.rejected = 0
+        self.trouble_pause = 0.0
+
+    def hurry(self) -> None:
+        """The batch under way is the last; safe in a signal handler."""
+        self._in_haste = True
+        self._pipeline.hurry()
+
+    def is_dealt_with(self, path: str, figures: Figures) -> bool:
+        """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now."""
+        if not self._pipeline.ledger.is_dealt_with(path, figures):
+            return False
+        if self._delete_archived and self._pipeline.ledger.was_archived(path):
+            self._remove_source(path, figures)
+        return True
+
+    def forget_gone(self, seen: set[str], devices: set[int]) -> None:
+        """Forget files that are gone; not those of a device that is not there (unmounted is not deleted)."""
+        ledger = self._pipeline.ledger
+        gone = [path for path in ledger.paths() if path not in seen and ledger.device(path) in devices]
+        if gone:
+            try:
+                self._pipeline.forget(gone)
+            except RetryLater as error:  # the next scan tries again
+                log.warning("not_forgotten", files=len(gone), reason=str(error))
+
+    def say_unreadable(self, path: str, reason: str) -> None:
+        """Say what the system refuses once, not at every look."""
+        if self._unreadable.get(path) != reason:
+            self._unreadable[path] = reason
+            log.warning("unreadable", path=show_path(path), reason=reason)
+
+    def work(self, paths: Sequence[str]) -> None:
+        """Read what is due and walk it down the pipeline."""
+        batch: list[Found] = []
+        size = 0
+        for path in paths:
+            if size > BATCH_BYTES:
+                self._settling.again(path, time.monotonic())
+                continue
+            found = self._read(path)
+            if found is not None:
+                batch.append(found)
+                size += len(found.data)
+        suspects = [found for found in batch if self._deaths(found) is not None]
+        for found in suspects:
+            if self._in_haste:
+                return
+            self._walk_alone(found)
+        if rest := [found for found in batch if found not in suspects]:
+            self._walk(rest)
+
+    def _deaths(self, found: Found) -> int | None:
+        return None if found.figures is None else self._attempts.deaths(found.path, found.figures)
+
+    def _walk_alone(self, found: Found) -> None:
+        """A process died while it worked on this file: alone it harms no other, and shows whose fault it was."""
+        deaths = self._deaths(found)
+        if deaths is None or deaths < DEATHS_ALLOWED:
+            self._walk([found])
+            return
+        error = RejectSummary(
+            f"modelwarden died {deaths} times while it worked on this file alone",
+            hint="a fault of modelwarden's: report it with the file; touched, the file is tried again",
+        )
+        self._reject(found.path, found.data, found.figures, error)
+        self._attempts.end(_files([found]))
+
+    def _walk(self, batch: Sequence[Found], *, final: bool = False) -> None:
+        """Process a batch and deal with its outcomes.
+
+        Args:
+            batch: the files as they were read.
+            final: none of them is waited for any longer; what is no JSON object is rejected.
+        """
+        self._attempts.begin(_files(batch))
+        try:
+            outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)
+        except Exception:  # noqa: BLE001 - the one broad catch: our fault in one summary must not stop the others
+            log.exception("batch_failed", files=[show_path(found.path) for found in batch])
+            if len(batch) > 1:
+                for found in batch:
+                    if not self._in_haste:
+                        self._walk([found], final=final)
+                self._attempts.end(_files(batch))
+                return
+            outcomes = [Postponed(RetryLater("an error of modelwarden's own; see the log"))]
+        self._attempts.end(_files(batch))
+        self._measure_trouble(outcomes)
+        given_up: list[Found] = []
+        for found, outcome in zip(batch, outcomes, strict=True):
+            self._conclude(found, outcome, given_up)
+        if given_up and not self._in_haste:
+            self._walk(given_up, final=True)
+
+    def _measure_trouble(self, outcomes: Sequence[Outcome]) -> None:
+        """Where anything was refused the pauses grow, whatever else went well; else, once a run is safe, it is over."""
+        if any(isinstance(outcome, Postponed) for outcome in outcomes):
+            self.trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self.trouble_pause * 2))
+        elif any(isinstance(outcome, Archived | AlreadyArchived) for outcome in outcomes):
+            self.trouble_pause, self._trouble = 0.0, ""
+            self._problems.end("storage")
+
+    def _conclude(self, found: Found, outcome: Outcome, given_up: list[Found]) -> None:
+        """Deal with one outcome; what stood still unfinished for long enough is added to `given_up`."""
+        path, figures = found.path, found.figures
+        match outcome:
+            case Archived() | AlreadyArchived():
+                if isinstance(outcome, Archived):
+                    self._problems.came(path)
+                self._settling.forget(path)
+                if self._delete_archived and figures is not None:
+                    self._remove_source(path, figures)
+            case Rejected():
+                self.rejected += 1
+                self._settling.forget(path)
+            case Unfinished() if figures is not None and self._settling.unfinished(path, figures, time.monotonic()):
+                given_up.append(found)
+            case Unfinished(reason):
+                log.debug("not_ready", path=show_path(path), reason=reason)
+            case Postponed(error):
+                self._say_postponed(path, error)
+                if isinstance(error, StorageSuspect) or self.trouble_pause >= LASTING_TROUBLE:
+                    self._problems.begin(
+                        "storage", f"a run can't be archived\n{error}\nnothing is lost: it is tried again"
+                    )
+                self._settling.again(path, time.monotonic() + self.trouble_pause)
+
+    def _say_postponed(self, path: str, error: RetryLater) -> None:
+        """Warn of one trouble once, not of every file and every try that it stops."""
+        say = log.debug if error.what == self._trouble else log.warning
+        self._trouble = error.what
+        say("postponed", path=show_path(path), reason=str(error), seconds=self.trouble_pause)
+
+    def _read(self, path: str) -> Found | None:
+        """The file's bytes where it has some; every other end of the read is dealt with here."""
+        match read_whole(path, self._max_bytes):
+            case Whole(data, figures):
+                self._unreadable.pop(path, None)
+                if not self._pipeline.ledger.is_dealt_with(path, figures):
+                    return Found(path, data, figures)
+                self._settling.forget(path)
+            case Gone():
+                log.debug("gone_before_ready", path=show_path(path))
+                self._settling.forget(path)
+            case Moving():
+                self._settling.again(path, time.monotonic() + 0.05)
+            case TooLarge(head, figures):
+                self._reject_large(path, head, figures)
+            case Refused(reason):
+                self.say_unreadable(path, reason)
+                self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)
+        return None
+
+    def _reject_large(self, path: str, head: bytes, figures: Figures) -> None:
+        error = RejectSummary(
+            f"{figures[2]} bytes, more than max_bytes = {self._max_bytes}",
+            hint="the file stays where it is; its first bytes are kept",
+        )
+        self._reject(path, head, figures, error)
+
+    def _reject(self, path: str, data: bytes, figures: Figures | None, error: RejectSummary) -> None:
+        try:
+            self._pipeline.reject(path, data, figures, error)
+        except RetryLater as trouble:
+            self._settling.again(path, time.monotonic() + LONGEST_TROUBLE_PAUSE)
+            log.warning("postponed", path=show_path(path), reason=str(trouble))
+        else:
+            self.rejected += 1
+            self._settling.forget(path)
+
+    def _remove_source(self, path: str, figures: Figures) -> None:
+        """Delete a source whose run is safe, unless it changed since it was read."""
+        try:
+            if figures_of(os.lstat(path)) == figures:
+                os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.say_unreadable(path, f"can't be deleted: {error.strerror}")
+
+
+def _files(batch: Sequence[Found]) -> list[tuple[str, Figures]]:
+    return [(found.path, found.figures) for found in batch if found.figures is not None]
