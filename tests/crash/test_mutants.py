@@ -17,7 +17,7 @@ from rigs.lives import Subjects, subjects
 from rigs.mutants import Mutant
 from rigs.refusals import assert_survives
 from rigs.system_calls import Seen
-from rigs.two_daemons import End, goes_on, killed, pair
+from rigs.two_daemons import LATE, End, goes_on, killed, pair
 
 pytestmark = pytest.mark.crash
 
@@ -69,7 +69,7 @@ def beside_another(root: str, choose: Choose, end: End) -> Trial:
 
     def trial(lives: Subjects) -> None:
         with pair(lives, root=root) as both:
-            call = next(call for call in both.calls() if choose(call))
+            call = next(call for call in both.calls(both.walk()) if choose(call))
             both.place.put_back()
             both.play(call.point, end, starts=False)
 
@@ -81,9 +81,22 @@ def refusing_beside_another(root: str, choose: Choose, error: str) -> Trial:
 
     def trial(lives: Subjects) -> None:
         with pair(lives, root=root) as both:
-            call = next(call for call in both.calls() if choose(call))
+            call = next(call for call in both.calls(both.walk()) if choose(call))
             both.place.put_back()
             both.refuse(call.point, error)
+
+    return trial
+
+
+def refusing_a_start_beside_another(root: str, choose: Choose, error: str) -> Trial:
+    """Refuse the first call that is chosen of a start after half a commit, and let another daemon start meanwhile."""
+
+    def trial(lives: Subjects) -> None:
+        with pair(lives, root=root) as both:
+            both.leave_half_a_commit()
+            call = next(call for call in both.calls(both.start()) if choose(call))
+            both.place.put_back()
+            both.refuse_start(call.point, error)
 
     return trial
 
@@ -114,6 +127,10 @@ def syncs_the_archive(call: Seen) -> bool:
 
 def makes_the_report(call: Seen) -> bool:
     return call.point.call == "openat" and call.path.endswith("/recommendations.md")
+
+
+def reads_the_last_file(call: Seen) -> bool:
+    return call.point.call == "openat" and call.path.endswith(f"/{LATE[0]}")
 
 
 def leaves_the_marker(call: Seen) -> bool:
@@ -229,6 +246,16 @@ CASES: Final = (
         ),
         refusing_beside_another("other", writes_the_index, "ENOSPC"),
         "the same bytes are archived twice",
+    ),
+    Case(
+        Mutant(
+            "does_not_look_whether_another_wrote_the_index",
+            "archive/publishing.py",
+            "        elif not self._index.is_current():\n",
+            "        elif False:\n",
+        ),
+        refusing_a_start_beside_another("other", reads_the_last_file, "EIO"),
+        "index.json is not what the archive holds",
     ),
     Case(
         Mutant(

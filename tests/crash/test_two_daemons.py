@@ -13,10 +13,11 @@ import pytest
 from invariants import sha256
 from processes import index_of, running_daemon, until
 from rigs.crash_scenes import Violations, file
+from rigs.crash_subject import Orders
 from rigs.lives import Subjects
 from rigs.refusals import can_be_refused, of_the_state
-from rigs.system_calls import Point, killing, traced
-from rigs.two_daemons import End, goes_on, killed, pair
+from rigs.system_calls import Point, Seen, killing, traced
+from rigs.two_daemons import End, Pair, goes_on, killed, pair
 
 pytestmark = pytest.mark.crash
 
@@ -58,7 +59,7 @@ def test_two_daemons_and_one_stopped_after_any_call_lead_to_one_whole_archive(
     """No duplicate, no lock that stays, nothing half made by the living one; the dead one's next start clears up."""
     root, starts, end, step, shards = MEETINGS[meeting]
     with pair(lives, root=root) as both:
-        calls = both.calls()[shard * step :: shards * step]
+        calls = both.calls(both.walk())[shard * step :: shards * step]
         violations = Violations()
         for call in calls:
             with violations.at(call):
@@ -75,7 +76,7 @@ def test_two_daemons_and_one_refused_any_call_archive_everything_once(
 ) -> None:
     """What one could not finish the other does; the one then knows of it, and archives nothing again."""
     with pair(lives, root=root) as both:
-        calls = [call for call in both.calls() if can_be_refused(call) and not of_the_state(call)]
+        calls = _refusable(both, both.walk())
         violations = Violations()
         for call in calls:
             with violations.at(call):
@@ -83,6 +84,28 @@ def test_two_daemons_and_one_refused_any_call_archive_everything_once(
                 both.refuse(call.point, error)
         violations.assert_none()
         tried("two daemons, one refused: points", len(calls))
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("root", ["other", "out"], ids=["folders_of_their_own", "one_folder"])
+def test_two_daemons_and_one_refused_any_call_of_its_start_archive_everything_once(
+    lives: Subjects, tried: Tried, root: str, error: str
+) -> None:
+    """It had died in a commit; the other finishes that while it pauses in its start, and neither does it again."""
+    with pair(lives, root=root) as both:
+        both.leave_half_a_commit()
+        calls = _refusable(both, both.start())
+        violations = Violations()
+        for call in calls:
+            with violations.at(call):
+                both.place.put_back()
+                both.refuse_start(call.point, error)
+        violations.assert_none()
+        tried("two daemons, one refused at its start: points", len(calls))
+
+
+def _refusable(both: Pair, orders: Orders) -> list[Seen]:
+    return [call for call in both.calls(orders) if can_be_refused(call) and not of_the_state(call)]
 
 
 def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(

@@ -410,7 +410,8 @@ def _publishes(call: Seen) -> bool:
     return call.point.call == "renameat2" and is_run_name(Path(call.path).name)
 
 
-def _replaces_the_index(call: Seen) -> bool:
+def replaces_the_index(call: Seen) -> bool:
+    """Whether the call gives index.json its next content."""
     return call.point.call == "renameat2" and call.path.endswith("/index.json")
 
 
@@ -444,7 +445,7 @@ SCENES: Final[Mapping[str, Scene]] = {
     "first_start_and_a_file": Scene(nothing, [EARLIER[:1]], "start"),
     "start": Scene(in_order, [], "start", ALONE),
     "start_after_staging": Scene(killed_at(_publishes), [], "start", [*WARM, *THREE]),
-    "start_after_renames": Scene(killed_at(_replaces_the_index), [], "start", [*WARM, *THREE]),
+    "start_after_renames": Scene(killed_at(replaces_the_index), [], "start", [*WARM, *THREE]),
     "start_after_the_index": Scene(killed_at(_removes_the_marker), [], "start", [*WARM, *THREE]),
     "start_without_index": Scene(lost("index.json"), [], "start"),
     "start_with_a_torn_index": Scene(torn_index, [], "start"),

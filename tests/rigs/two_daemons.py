@@ -8,15 +8,18 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from rigs.crash_scenes import ALONE, EARLIER, WARM, Host, Place, scratch
+from rigs.crash_scenes import ALONE, EARLIER, WARM, Host, Place, replaces_the_index, scratch
 from rigs.crash_subject import Orders, Report
 from rigs.lives import Life, Subjects
 from rigs.refusals import TRIES
 from rigs.system_calls import Point, Seen, refusing
 
 OTHERS: Final = ("other-warm.json", "other-1.json", "other-2.json")
+LATE: Final = ("late.json",)
+"""The victim's, and left to it but for a start: what it archives after that."""
 
 
 class Pair(NamedTuple):
@@ -39,9 +42,20 @@ class Pair(NamedTuple):
         """The victim's: one file, with its spare of the index at hand."""
         return self.victim.orders(WARM, ALONE, stops=["1"])
 
-    def calls(self) -> Sequence[Seen]:
-        """The victim's walk."""
-        return self.place.calls_of(self.walk())
+    def start(self) -> Orders:
+        """The victim's: it starts, walks the same file, and one more."""
+        return self.victim.orders(ALONE, LATE, stops=["start"])
+
+    def calls(self, orders: Orders) -> Sequence[Seen]:
+        """Those of an undisturbed life of the victim's."""
+        return self.place.calls_of(orders)
+
+    def leave_half_a_commit(self) -> None:
+        """The victim was killed when its run had a name, and index.json lacked it; that is how every scene begins."""
+        point = [call.point for call in self.calls(self.walk()) if replaces_the_index(call)][-1]
+        self.place.put_back()
+        self.place.kill(self.walk(), point)
+        self.place.keep()
 
     def play(self, point: Point, end: "End", *, starts: bool) -> None:
         """Let the neighbour archive while the victim stands still; then the victim comes to its end, then the other.
@@ -72,24 +86,43 @@ class Pair(NamedTuple):
         self._assert_well(report)
 
     def refuse(self, point: Point, error: str) -> None:
-        """Refuse a call of the victim's; before it tries again the neighbour archives, and finishes what it began."""
+        """Refuse a call of the victim's walk; before it tries again the neighbour archives, and finishes its halves."""
         orders = self.neighbour.orders(OTHERS[:1], [self.first], OTHERS[2:], stops=["1", "2"])
-        tries = self.victim.orders(WARM, ALONE, stops=["1", "again"], tries=TRIES)
         with self.place.lives.life(orders) as neighbour:
             neighbour.stopped_at("1")
-            with self.place.disturbed(tries, refusing(point, error)) as victim:
-                told = victim.end_or_stop("again")
+            with self._refused(self.walk(), point, error):
                 neighbour.go_on()
                 neighbour.stopped_at("2")
-                while told is None:
-                    victim.go_on()
-                    told = victim.end_or_stop("again")
             neighbour.go_on()
             report = neighbour.end()
-        assert not told.unforeseen, told.unforeseen
-        assert not told.ended, told.ended
-        assert len(told.dealt) == len(WARM) + len(ALONE), f"it gave up: {told}"
         self._assert_well(report)
+
+    def refuse_start(self, point: Point, error: str) -> None:
+        """Refuse a call of the victim's start; before it tries again the neighbour starts, and archives."""
+        share = self.neighbour.site.out == self.victim.site.out
+        orders = self.neighbour.orders(OTHERS[:1], [self.first], LATE if share else OTHERS[2:])
+        with self._refused(self.start(), point, error), self.place.lives.life(orders) as neighbour:
+            report = neighbour.end()
+        self._assert_well(report)
+
+    @contextmanager
+    def _refused(self, orders: Orders, point: Point, error: str) -> Iterator[None]:
+        """A life of the victim's that pauses after a refusal while entered; then it must deal with all it is given.
+
+        A start may end instead, with a sentence: the next one must make it good.
+        """
+        tries = replace(orders, stops=[*orders.stops, "again"], tries=TRIES)
+        with self.place.disturbed(tries, refusing(point, error)) as victim:
+            told = victim.end_or_stop("again")
+            yield
+            while told is None:
+                victim.go_on()
+                told = victim.end_or_stop("again")
+        assert not told.unforeseen, told.unforeseen
+        if told.ended:
+            assert "start" in orders.stops, told.ended
+        else:
+            assert told.dealt == [path for batch in orders.batches for path in batch], f"it gave up: {told}"
 
     def _assert_well(self, report: Report | None) -> None:
         """The neighbour had no trouble, and nothing is left of what the other had."""
@@ -133,7 +166,7 @@ def pair(lives: Subjects, *, root: str) -> Iterator[Pair]:
     """Two daemons, each with a state of its own, that watch the same folder or not; both have been here before."""
     with scratch() as folder:
         place = Place(folder, lives)
-        own = [*EARLIER, *WARM, *ALONE]
+        own = [*EARLIER, *WARM, *ALONE, *LATE]
         shared = root == "out"
         others = [OTHERS[0], ALONE[0], OTHERS[2]] if shared else list(OTHERS)
         victim_files = [*own, *others[::2]] if shared else own
