@@ -25,8 +25,8 @@ from modelwarden.archive.publishing import Archive
 from modelwarden.archive.tree import Tree
 from modelwarden.crew import Crew, Orders, WorkerLost
 from modelwarden.errors import RejectSummary, RetryLater
+from modelwarden.gate.json_object import KeyTwice, NotJson
 from modelwarden.gate.policy import ModelGatingConfig, Policy
-from modelwarden.gate.summary import NotJson
 from modelwarden.pipeline import GROUP, AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.staging import Candidate, StagedRun, Stager
 from modelwarden.state.database import Database
@@ -101,11 +101,13 @@ def test_worker_tells_what_is_no_summary_with_its_place(crew: Crew) -> None:
     bad = flat_summary()
     bad["models"][1]["final_pf"] = "much"
 
-    broken, wrong, good = crew.stage(
-        [candidate(b'{"a'), candidate(encoded(bad)), candidate(encoded(flat_summary()))]
+    broken, twice, wrong, good = crew.stage(
+        [candidate(b'{"a'), candidate(b'{"a": 1, "a": 2}'), candidate(encoded(bad)), candidate(encoded(flat_summary()))]
     ).result()
 
     assert isinstance(broken, NotJson)
+    assert isinstance(twice, KeyTwice)
+    assert str(twice).startswith('the key "a" stands twice in one object: keep one')
     assert isinstance(wrong, RejectSummary)
     assert wrong.where == "models[1].final_pf"
     assert wrong.what

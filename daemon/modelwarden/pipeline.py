@@ -30,8 +30,8 @@ from modelwarden.crew import STOP_SECONDS, Crew, Orders, WorkerLost
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
+from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.summary import NotJson
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.recording import Recorder
 from modelwarden.staging import DRAFTS, Candidate, StagedRun, Stager, Staging

@@ -187,8 +187,8 @@ def test_case_24_second_daemon_of_a_state_directory_is_refused_by_name(tmp_path:
 POISONOUS: Final = Mutant(
     name="ended by one summary's bytes",
     file="gate/summary.py",
-    text="    document = _read_object(data)\n",
-    by='    document = _read_object(data)\n    __import__("os").abort() if "poison" in document else None\n',
+    text="        document = read_object(data)\n",
+    by='        document = read_object(data)\n        __import__("os").abort() if "poison" in document else None\n',
 )
 """A daemon with a fault that no handler catches, as one in a library written in C is."""
 

@@ -160,12 +160,12 @@ MUTANTS: Final[Sequence[tuple[Mutant, str]]] = (
         "REJECTED was promised|characters was let through",
     ),
     (
-        Mutant("keys-twice-allowed", "gate/summary.py", ", catch_duplicate_keys=True", ""),
+        Mutant("keys-twice-allowed", "gate/json_object.py", ", catch_duplicate_keys=True", ""),
         "REJECTED was promised",
     ),
     (
         Mutant(
-            "long-text-quoted-whole", "gate/summary.py", "return text if len(text) <= _SHOWN else", "return text or"
+            "long-text-quoted-whole", "gate/json_object.py", "return text if len(text) <= _SHOWN else", "return text or"
         ),
         r"assert len\(reason\) <= LONGEST_REASON",
     ),

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.errors import RejectSummary
-from modelwarden.gate.summary import Model, NotJson, Summary, parse_summary
+from modelwarden.gate.json_object import NotJson
+from modelwarden.gate.summary import Model, Summary, parse_summary
 from summaries import GOOD, encoded, flat_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

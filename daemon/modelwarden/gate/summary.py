@@ -4,17 +4,15 @@ The rule: everything in a summary is data from a stranger. Whatever the bytes ar
 a `RejectSummary` that names the place and what to do; never another exception, never a guess.
 """
 
-import json
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import jiter
-
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.assessment import Checkpoint
+from modelwarden.gate.json_object import KeyTwice, join_place, kind_of, quote, read_object, shorten
 from modelwarden.gate.policy import MetricGate, ModelGatingConfig, metric_gates
 from modelwarden.gate.timestamp import EXPECTED, parse_timestamp
 
@@ -41,12 +39,6 @@ _BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u2
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DEFAULT_GATES: Final = metric_gates(ModelGatingConfig())
 _FLAT_FIELDS: Final = frozenset(gate.argument for gate in _DEFAULT_GATES)
-_SHOWN: Final = 40
-"""How many characters of a stranger's text a reason quotes."""
-
-
-class NotJson(RejectSummary):
-    """The bytes are not one JSON object. They may still be being written: a truncated object never parses."""
 
 
 class Model(NamedTuple):
@@ -91,11 +83,16 @@ def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> 
         NotJson: the bytes are not one JSON object (they may be unfinished).
         RejectSummary: they are one, and it is not a summary.
     """
-    document = _read_object(data)
+    try:
+        document = read_object(data)
+    except KeyTwice as error:
+        if error.where in MODEL_CONTAINERS:  # models keyed by symbol
+            raise _symbol_twice(error.key) from None
+        raise
     timestamp = _optional_text(document, "timestamp")
     if timestamp is not None and parse_timestamp(timestamp) is None:
         raise RejectSummary(
-            f"{_quote(timestamp)} is not a timestamp",
+            f"{quote(timestamp)} is not a timestamp",
             where="timestamp",
             hint=f"{EXPECTED}; leave it out to use the file's name or time",
         )
@@ -105,86 +102,6 @@ def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> 
         run_name=_run_name(document),
         reward_scale=_reward_scale(document),
     )
-
-
-def _read_object(data: bytes) -> Mapping[str, Any]:
-    """The JSON object in the bytes, duplicate keys refused."""
-    if not data:
-        raise NotJson("the file is empty")
-    try:
-        document = jiter.from_json(data.removeprefix(b"\xef\xbb\xbf"), catch_duplicate_keys=True)
-    except ValueError as error:
-        raise _why_not_json(data, str(error)) from None
-    if not isinstance(document, dict):
-        raise NotJson(
-            f"the top level is {_kind(document)}, not an object",
-            hint='write {"models": [...]}',
-        )
-    return document
-
-
-def _why_not_json(data: bytes, message: str) -> RejectSummary:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
-        return NotJson("the file is not UTF-8 (UTF-16, or zero bytes)", hint="write it as UTF-8")
-    if message.startswith("Detected duplicate key"):
-        return _which_key_twice(data, message)
-    if message.startswith("recursion limit"):
-        return NotJson(
-            message.replace("recursion limit exceeded", "nested too deeply"),
-            hint="a summary needs five levels",
-        )
-    return NotJson(f"not JSON: {message}")
-
-
-def _which_key_twice(data: bytes, message: str) -> RejectSummary:
-    """The place of a key that an object has twice. A slow second reading, for files that are refused anyway."""
-    place = message[message.rfind(" at line ") :]  # the key before it may be as long as the file
-    try:
-        document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_object_of)
-    except (ValueError, RecursionError):
-        return NotJson(f"not JSON, and an object has a key twice{place}")
-    found = _find_twice(document, "")
-    if found is None:
-        return NotJson(f"an object has a key twice{place}")
-    place, key = found
-    if place in MODEL_CONTAINERS:
-        return _symbol_twice(key)
-    return RejectSummary(
-        f"the key {_quote(key)} stands twice in one object",
-        where=place,
-        hint="keep one: a reader can't know which counts",
-    )
-
-
-def _object_of(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    """The object; one that remembers only where it has something to remember, since there may be millions."""
-    plain = dict(pairs)
-    return plain if len(plain) == len(pairs) else _PairsObject(pairs)
-
-
-class _PairsObject(dict[str, Any]):
-    """A JSON object that remembers the first of its keys that came twice."""
-
-    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
-        super().__init__()
-        self.twice: str | None = None
-        for key, value in pairs:
-            if key in self and self.twice is None:
-                self.twice = key
-            self[key] = value
-
-
-def _find_twice(node: object, place: str) -> tuple[str, str] | None:
-    """The place of the first object that has a key twice, and that key."""
-    if isinstance(node, dict):
-        if isinstance(node, _PairsObject) and node.twice is not None:
-            return place, node.twice
-        inner = ((value, _join(place, key)) for key, value in node.items())
-    elif isinstance(node, list):
-        inner = ((value, f"{place}[{index}]") for index, value in enumerate(node))
-    else:
-        return None
-    return next(filter(None, (_find_twice(value, where) for value, where in inner)), None)
 
 
 def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> tuple[Model, ...]:
@@ -197,7 +114,7 @@ def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> tu
         )
     named: Iterable[tuple[str, str | None, Any]]
     if isinstance(entries, dict):
-        named = ((_join(container, key), key, entry) for key, entry in entries.items())
+        named = ((join_place(container, key), key, entry) for key, entry in entries.items())
     else:
         named = ((f"{container}[{index}]", None, entry) for index, entry in enumerate(entries))
     models = [_read_model(entry, place, key, gates, interval) for place, key, entry in named]
@@ -241,7 +158,7 @@ def _read_model(
     run_interval: int | None,
 ) -> Model:
     if not isinstance(entry, dict):
-        raise RejectSummary(f"expected an object, got {_kind(entry)}", where=place)
+        raise RejectSummary(f"expected an object, got {kind_of(entry)}", where=place)
     symbol = _symbol(entry, place, key)
     series = _series(entry, place)
     if series is None:
@@ -271,10 +188,10 @@ def _symbol(entry: Mapping[str, Any], place: str, key: str | None) -> str:
     if symbol is None:
         raise RejectSummary("missing", where=f"{place}.symbol", hint="every model needs its own symbol")
     if not isinstance(symbol, str):
-        raise RejectSummary(f"expected text, got {_kind(symbol)}", where=f"{place}.symbol")
+        raise RejectSummary(f"expected text, got {kind_of(symbol)}", where=f"{place}.symbol")
     if key is not None and symbol != key:
         raise RejectSummary(
-            f"says {_quote(symbol)}, but the model stands under {_quote(key)}",
+            f"says {quote(symbol)}, but the model stands under {quote(key)}",
             where=f"{place}.symbol",
             hint="one of the two is wrong",
         )
@@ -283,7 +200,7 @@ def _symbol(entry: Mapping[str, Any], place: str, key: str | None) -> str:
 
 
 def _symbol_twice(symbol: str) -> RejectSummary:
-    name = _shorten(symbol) if symbol.isprintable() else _quote(symbol)
+    name = shorten(symbol) if symbol.isprintable() else quote(symbol)
     return RejectSummary(f"two models are called {name}", hint=f"give each its own symbol, such as {name}_1Hour")
 
 
@@ -296,7 +213,7 @@ def _series(entry: Mapping[str, Any], place: str) -> tuple[str, Mapping[str, Any
         if isinstance(lists, dict):
             return name, lists
         if lists is not None:
-            raise RejectSummary(f"expected an object of lists, got {_kind(lists)}", where=f"{place}.{name}")
+            raise RejectSummary(f"expected an object of lists, got {kind_of(lists)}", where=f"{place}.{name}")
     return None
 
 
@@ -305,7 +222,7 @@ def _last(lists: Mapping[str, Any], name: str, place: str) -> float | None:
     if points is None:
         return None
     if not isinstance(points, list):
-        raise RejectSummary(f"expected a list of numbers, got {_kind(points)}", where=f"{place}.{name}")
+        raise RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}")
     if not points:
         return None
     last = points[-1]
@@ -316,7 +233,7 @@ def _history(points: Any, place: str, name: str) -> Sequence[float]:
     if points is None:
         return ()
     if not isinstance(points, list):
-        raise RejectSummary(f"expected a list of numbers, got {_kind(points)}", where=f"{place}.{name}")
+        raise RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}")
     if set(map(type, points)) <= {float}:
         return points
     numbers = (_number(point, f"{place}.{name}[{index}]") for index, point in enumerate(points))
@@ -328,7 +245,7 @@ def _checkpoints(ids: Any, points: int, place: str) -> Sequence[Checkpoint] | No
         return None
     where = f"{place}.checkpoints"
     if not isinstance(ids, list):
-        raise RejectSummary(f"expected a list of checkpoint ids, got {_kind(ids)}", where=where)
+        raise RejectSummary(f"expected a list of checkpoint ids, got {kind_of(ids)}", where=where)
     if len(ids) != points:
         raise RejectSummary(
             f"{len(ids)} ids for {points} points of fitness history", where=where, hint="give one id a point"
@@ -337,7 +254,9 @@ def _checkpoints(ids: Any, points: int, place: str) -> Sequence[Checkpoint] | No
         if isinstance(checkpoint, str):
             _check_text(checkpoint, f"{where}[{index}]", MAX_SYMBOL)
         elif isinstance(checkpoint, bool) or not isinstance(checkpoint, int):
-            raise RejectSummary(f"expected a whole number or text, got {_kind(checkpoint)}", where=f"{where}[{index}]")
+            raise RejectSummary(
+                f"expected a whole number or text, got {kind_of(checkpoint)}", where=f"{where}[{index}]"
+            )
         elif not 0 <= checkpoint <= _MAX_INTEGER:
             raise RejectSummary("expected a number from 0 to 2^53", where=f"{where}[{index}]")
     return ids
@@ -382,7 +301,7 @@ def _optional_text(document: Mapping[str, Any], name: str) -> str | None:
     text = document.get(name)
     if text is not None and not isinstance(text, str):
         raise RejectSummary(
-            f"expected text, got {_kind(text)}", where=name, hint=EXPECTED if name == "timestamp" else ""
+            f"expected text, got {kind_of(text)}", where=name, hint=EXPECTED if name == "timestamp" else ""
         )
     return text
 
@@ -411,41 +330,8 @@ def _number(value: Any, where: str) -> float | None:
     if value is None or type(value) is float:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RejectSummary(f"expected a number, got {_kind(value)}", where=where)
+        raise RejectSummary(f"expected a number, got {kind_of(value)}", where=where)
     try:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
-
-
-def _join(place: str, key: str) -> str:
-    """The place of a key inside a place: plain where the key is a plain word, quoted where it is not."""
-    if key.isascii() and key.isidentifier() and len(key) <= _SHOWN:
-        return f"{place}.{key}" if place else key
-    return f"{place}[{_quote(key)}]"
-
-
-def _kind(value: object) -> str:  # noqa: PLR0911 - one return a kind
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return "a number"
-        case float():
-            return f"the number {value!r}"
-        case str():
-            return f"text {_quote(value)}"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
-
-
-def _quote(text: str) -> str:
-    return json.dumps(_shorten(text), ensure_ascii=True)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,153 @@
+"""JSON from a stranger: the one object in the bytes, or why there is none; and how what stands in it is put in words.
+
+The rule: no key stands twice in one object, so that two readers can't read two things; and a reason quotes no more of
+a stranger's text than a line shows, and none of it unescaped.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import jiter
+
+from modelwarden.errors import RejectSummary
+
+_SHOWN: Final = 40
+"""How many characters of a stranger's text a reason quotes."""
+
+
+class NotJson(RejectSummary):
+    """The bytes are not one JSON object. They may still be being written: a truncated object never parses."""
+
+
+class KeyTwice(RejectSummary):
+    """An object has a key twice: a reader can't know which counts.
+
+    Attributes:
+        key: the key, whole.
+    """
+
+    # Only one argument without a default: a worker's errors are pickled, and made again from that one.
+    def __init__(self, what: str, *, where: str = "", hint: str = "", key: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.key = key
+
+
+def read_object(data: bytes) -> Mapping[str, Any]:
+    """The JSON object in the bytes.
+
+    Raises:
+        NotJson: they are not one (yet).
+        KeyTwice: they are, and some object in it has a key twice.
+    """
+    if not data:
+        raise NotJson("the file is empty")
+    try:
+        document = jiter.from_json(data.removeprefix(b"\xef\xbb\xbf"), catch_duplicate_keys=True)
+    except ValueError as error:
+        raise _why_not_json(data, str(error)) from None
+    if not isinstance(document, dict):
+        raise NotJson(
+            f"the top level is {kind_of(document)}, not an object",
+            hint='write {"models": [...]}',
+        )
+    return document
+
+
+def _why_not_json(data: bytes, message: str) -> RejectSummary:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
+        return NotJson("the file is not UTF-8 (UTF-16, or zero bytes)", hint="write it as UTF-8")
+    if message.startswith("Detected duplicate key"):
+        return _which_key_twice(data, message)
+    if message.startswith("recursion limit"):
+        return NotJson(
+            message.replace("recursion limit exceeded", "nested too deeply"),
+            hint="a summary needs five levels",
+        )
+    return NotJson(f"not JSON: {message}")
+
+
+def _which_key_twice(data: bytes, message: str) -> RejectSummary:
+    """The place of a key that an object has twice. A slow second reading, for files that are refused anyway."""
+    place = message[message.rfind(" at line ") :]  # the key before it may be as long as the file
+    try:
+        document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_object_of)
+    except (ValueError, RecursionError):
+        return NotJson(f"not JSON, and an object has a key twice{place}")
+    found = _find_twice(document, "")
+    if found is None:
+        return NotJson(f"an object has a key twice{place}")
+    place, key = found
+    return KeyTwice(
+        f"the key {quote(key)} stands twice in one object",
+        where=place,
+        hint="keep one: a reader can't know which counts",
+        key=key,
+    )
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    """The object; one that remembers only where it has something to remember, since there may be millions."""
+    plain = dict(pairs)
+    return plain if len(plain) == len(pairs) else _PairsObject(pairs)
+
+
+class _PairsObject(dict[str, Any]):
+    """A JSON object that remembers the first of its keys that came twice."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        super().__init__()
+        self.twice: str | None = None
+        for key, value in pairs:
+            if key in self and self.twice is None:
+                self.twice = key
+            self[key] = value
+
+
+def _find_twice(node: object, place: str) -> tuple[str, str] | None:
+    """The place of the first object that has a key twice, and that key."""
+    if isinstance(node, dict):
+        if isinstance(node, _PairsObject) and node.twice is not None:
+            return place, node.twice
+        inner = ((value, join_place(place, key)) for key, value in node.items())
+    elif isinstance(node, list):
+        inner = ((value, f"{place}[{index}]") for index, value in enumerate(node))
+    else:
+        return None
+    return next(filter(None, (_find_twice(value, where) for value, where in inner)), None)
+
+
+def join_place(place: str, key: str) -> str:
+    """The place of a key inside a place: plain where the key is a plain word, quoted where it is not."""
+    if key.isascii() and key.isidentifier() and len(key) <= _SHOWN:
+        return f"{place}.{key}" if place else key
+    return f"{place}[{quote(key)}]"
+
+
+def kind_of(value: object) -> str:  # noqa: PLR0911 - one return a kind
+    """What a value is, in words: `a list`, `text "abc"`."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return "a number"
+        case float():
+            return f"the number {value!r}"
+        case str():
+            return f"text {quote(value)}"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def quote(text: str) -> str:
+    """The beginning of a text, quoted; only ASCII, nothing of it can change a line or a terminal."""
+    return json.dumps(shorten(text), ensure_ascii=True)
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
