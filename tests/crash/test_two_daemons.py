@@ -16,7 +16,7 @@ from rigs.crash_scenes import Violations, file
 from rigs.crash_subject import Orders
 from rigs.lives import Subjects
 from rigs.refusals import can_be_refused, of_the_state
-from rigs.system_calls import Point, Seen, killing, traced
+from rigs.system_calls import Point, killing, traced
 from rigs.two_daemons import End, Pair, goes_on, killed, pair
 
 pytestmark = pytest.mark.crash
@@ -76,14 +76,7 @@ def test_two_daemons_and_one_refused_any_call_archive_everything_once(
 ) -> None:
     """What one could not finish the other does; the one then knows of it, and archives nothing again."""
     with pair(lives, root=root) as both:
-        calls = _refusable(both, both.walk())
-        violations = Violations()
-        for call in calls:
-            with violations.at(call):
-                both.place.put_back()
-                both.refuse(call.point, error)
-        violations.assert_none()
-        tried("two daemons, one refused: points", len(calls))
+        tried("two daemons, one refused: points", refused_at_every_call(both, both.walk(), both.refuse, error))
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
@@ -94,18 +87,20 @@ def test_two_daemons_and_one_refused_any_call_of_its_start_archive_everything_on
     """It had died in a commit; the other finishes that while it pauses in its start, and neither does it again."""
     with pair(lives, root=root) as both:
         both.leave_half_a_commit()
-        calls = _refusable(both, both.start())
-        violations = Violations()
-        for call in calls:
-            with violations.at(call):
-                both.place.put_back()
-                both.refuse_start(call.point, error)
-        violations.assert_none()
-        tried("two daemons, one refused at its start: points", len(calls))
+        points = refused_at_every_call(both, both.start(), both.refuse_start, error)
+        tried("two daemons, one refused at its start: points", points)
 
 
-def _refusable(both: Pair, orders: Orders) -> list[Seen]:
-    return [call for call in both.calls(orders) if can_be_refused(call) and not of_the_state(call)]
+def refused_at_every_call(both: Pair, orders: Orders, refuse: Callable[[Point, str], None], error: str) -> int:
+    """Refuse each call that a disk could refuse of a life with these orders; how many there were."""
+    calls = [call for call in both.calls(orders) if can_be_refused(call) and not of_the_state(call)]
+    violations = Violations()
+    for call in calls:
+        with violations.at(call):
+            both.place.put_back()
+            refuse(call.point, error)
+    violations.assert_none()
+    return len(calls)
 
 
 def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(
