@@ -115,7 +115,7 @@ CASES: Final = (
         Mutant(
             "never_gives_a_poison_file_up",
             "service/sources.py",
-            "        if deaths is None or deaths < DEATHS_ALLOWED:",
+            "        if deaths < DEATHS_ALLOWED:",
             "        if True:",
         ),
         "case_25",

@@ -12,12 +12,13 @@ import pytest
 
 from modelwarden.archive.publishing import MARKER_FILE
 from modelwarden.gate.timestamp import is_run_name
-from rigs.crash_scenes import SCENES, playing
+from rigs.crash_scenes import SCENES, playing, publishes, replaces_the_index
+from rigs.crash_subject import Orders
 from rigs.lives import Subjects, subjects
 from rigs.mutants import Mutant
 from rigs.refusals import assert_survives
-from rigs.system_calls import Seen
-from rigs.two_daemons import LATE, End, goes_on, killed, pair
+from rigs.system_calls import Point, Seen
+from rigs.two_daemons import LATE, End, Pair, goes_on, killed, pair
 
 pytestmark = pytest.mark.crash
 
@@ -69,9 +70,7 @@ def beside_another(root: str, choose: Choose, end: End) -> Trial:
 
     def trial(lives: Subjects) -> None:
         with pair(lives, root=root) as both:
-            call = next(call for call in both.calls(both.walk()) if choose(call))
-            both.place.put_back()
-            both.play(call.point, end, starts=False)
+            both.play(first_call(both, both.walk(), choose), end, starts=False)
 
     return trial
 
@@ -81,9 +80,7 @@ def refusing_beside_another(root: str, choose: Choose, error: str) -> Trial:
 
     def trial(lives: Subjects) -> None:
         with pair(lives, root=root) as both:
-            call = next(call for call in both.calls(both.walk()) if choose(call))
-            both.place.put_back()
-            both.refuse(call.point, error)
+            both.refuse(first_call(both, both.walk(), choose), error)
 
     return trial
 
@@ -94,19 +91,16 @@ def refusing_a_start_beside_another(root: str, choose: Choose, error: str) -> Tr
     def trial(lives: Subjects) -> None:
         with pair(lives, root=root) as both:
             both.leave_half_a_commit()
-            call = next(call for call in both.calls(both.start()) if choose(call))
-            both.place.put_back()
-            both.refuse_start(call.point, error)
+            both.refuse_start(first_call(both, both.start(), choose), error)
 
     return trial
 
 
-def publishes(call: Seen) -> bool:
-    return call.point.call == "renameat2" and is_run_name(Path(call.path).name)
-
-
-def replaces_the_index(call: Seen) -> bool:
-    return call.point.call == "renameat2" and call.path.endswith("/index.json")
+def first_call(both: Pair, orders: Orders, choose: Choose) -> Point:
+    """The first that is chosen of an undisturbed life; then all is as before it."""
+    call = next(call for call in both.place.calls_of(orders) if choose(call))
+    both.place.put_back()
+    return call.point
 
 
 def writes_into_a_run(call: Seen) -> bool:

@@ -59,7 +59,7 @@ def test_two_daemons_and_one_stopped_after_any_call_lead_to_one_whole_archive(
     """No duplicate, no lock that stays, nothing half made by the living one; the dead one's next start clears up."""
     root, starts, end, step, shards = MEETINGS[meeting]
     with pair(lives, root=root) as both:
-        calls = both.calls(both.walk())[shard * step :: shards * step]
+        calls = both.place.calls_of(both.walk())[shard * step :: shards * step]
         violations = Violations()
         for call in calls:
             with violations.at(call):
@@ -93,7 +93,7 @@ def test_two_daemons_and_one_refused_any_call_of_its_start_archive_everything_on
 
 def refused_at_every_call(both: Pair, orders: Orders, refuse: Callable[[Point, str], None], error: str) -> int:
     """Refuse each call that a disk could refuse of a life with these orders; how many there were."""
-    calls = [call for call in both.calls(orders) if can_be_refused(call) and not of_the_state(call)]
+    calls = [call for call in both.place.calls_of(orders) if can_be_refused(call) and not of_the_state(call)]
     violations = Violations()
     for call in calls:
         with violations.at(call):

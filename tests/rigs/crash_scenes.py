@@ -406,7 +406,8 @@ def killed_at(choose: Callable[[Seen], bool]) -> Callable[[Place], None]:
     return prepare
 
 
-def _publishes(call: Seen) -> bool:
+def publishes(call: Seen) -> bool:
+    """Whether the call gives a run its name."""
     return call.point.call == "renameat2" and is_run_name(Path(call.path).name)
 
 
@@ -444,7 +445,7 @@ SCENES: Final[Mapping[str, Scene]] = {
     "no_summary": Scene(in_order, [WARM, NOT], "1"),
     "first_start_and_a_file": Scene(nothing, [EARLIER[:1]], "start"),
     "start": Scene(in_order, [], "start", ALONE),
-    "start_after_staging": Scene(killed_at(_publishes), [], "start", [*WARM, *THREE]),
+    "start_after_staging": Scene(killed_at(publishes), [], "start", [*WARM, *THREE]),
     "start_after_renames": Scene(killed_at(replaces_the_index), [], "start", [*WARM, *THREE]),
     "start_after_the_index": Scene(killed_at(_removes_the_marker), [], "start", [*WARM, *THREE]),
     "start_without_index": Scene(lost("index.json"), [], "start"),

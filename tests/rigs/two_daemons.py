@@ -6,7 +6,7 @@ archives a summary twice; and once the dead one is started again nothing is left
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ from rigs.crash_scenes import ALONE, EARLIER, WARM, Host, Place, replaces_the_in
 from rigs.crash_subject import Orders, Report
 from rigs.lives import Life, Subjects
 from rigs.refusals import TRIES
-from rigs.system_calls import Point, Seen, refusing
+from rigs.system_calls import Point, refusing
 
 OTHERS: Final = ("other-warm.json", "other-1.json", "other-2.json")
 LATE: Final = ("late.json",)
@@ -31,12 +31,14 @@ class Pair(NamedTuple):
         neighbour: the second.
         first: what the neighbour archives while the victim stands still, or before it tries again; the victim's file
             too, where they share a folder.
+        last: what it archives while the victim pauses in its start, likewise.
     """
 
     place: Place
     victim: Host
     neighbour: Host
     first: str
+    last: str
 
     def walk(self) -> Orders:
         """The victim's: one file, with its spare of the index at hand."""
@@ -46,13 +48,9 @@ class Pair(NamedTuple):
         """The victim's: it starts, walks the same file, and one more."""
         return self.victim.orders(ALONE, LATE, stops=["start"])
 
-    def calls(self, orders: Orders) -> Sequence[Seen]:
-        """Those of an undisturbed life of the victim's."""
-        return self.place.calls_of(orders)
-
     def leave_half_a_commit(self) -> None:
         """The victim was killed when its run had a name, and index.json lacked it; that is how every scene begins."""
-        point = [call.point for call in self.calls(self.walk()) if replaces_the_index(call)][-1]
+        point = [call.point for call in self.place.calls_of(self.walk()) if replaces_the_index(call)][-1]
         self.place.put_back()
         self.place.kill(self.walk(), point)
         self.place.keep()
@@ -99,8 +97,7 @@ class Pair(NamedTuple):
 
     def refuse_start(self, point: Point, error: str) -> None:
         """Refuse a call of the victim's start; before it tries again the neighbour starts, and archives."""
-        share = self.neighbour.site.out == self.victim.site.out
-        orders = self.neighbour.orders(OTHERS[:1], [self.first], LATE if share else OTHERS[2:])
+        orders = self.neighbour.orders(OTHERS[:1], [self.first], [self.last])
         with self._refused(self.start(), point, error), self.place.lives.life(orders) as neighbour:
             report = neighbour.end()
         self._assert_well(report)
@@ -175,4 +172,4 @@ def pair(lives: Subjects, *, root: str) -> Iterator[Pair]:
         place.live(victim.orders(EARLIER))
         place.live(neighbour.orders(EARLIER if shared else []))
         place.keep()
-        yield Pair(place, victim, neighbour, others[1])
+        yield Pair(place, victim, neighbour, others[1], LATE[0] if shared else OTHERS[2])

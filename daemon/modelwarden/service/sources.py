@@ -120,21 +120,24 @@ class Sources:
             if found is not None:
                 batch.append(found)
                 size += len(found.data)
-        suspects = [found for found in batch if self._deaths(found) is not None]
-        for found in suspects:
-            if self._in_haste:
+        rest: list[Found] = []
+        for found in batch:
+            deaths = self._deaths(found)
+            if deaths is None:
+                rest.append(found)
+            elif self._in_haste:
                 return
-            self._walk_alone(found)
-        if rest := [found for found in batch if found not in suspects]:
+            else:
+                self._walk_alone(found, deaths)
+        if rest:
             self._walk(rest)
 
     def _deaths(self, found: Found) -> int | None:
         return None if found.figures is None else self._attempts.deaths(found.path, found.figures)
 
-    def _walk_alone(self, found: Found) -> None:
+    def _walk_alone(self, found: Found, deaths: int) -> None:
         """A process died while it worked on this file: alone it harms no other, and shows whose fault it was."""
-        deaths = self._deaths(found)
-        if deaths is None or deaths < DEATHS_ALLOWED:
+        if deaths < DEATHS_ALLOWED:
             self._walk([found])
             return
         error = RejectSummary(
