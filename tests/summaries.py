@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelwarden.archive.document import RunRecord, Source, record_of
+from modelwarden.archive.record import RunRecord, Source, record_of
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import ModelGatingConfig, Policy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden.service.config import load_settings
+from modelwarden.config import load_settings
 from processes import modelwarden
 from summaries import flat_summary
 

@@ -18,17 +18,17 @@ import pytest
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.archive.publishing import Archive, Staged, run_files
-from modelwarden.crew import Crew, Orders
+from modelwarden.config import load_settings
 from modelwarden.errors import RetryLater
 from modelwarden.gate.policy import Policy
 from modelwarden.intake import reading
 from modelwarden.intake.reading import Whole, read_whole
 from modelwarden.intake.scan import figures_of
 from modelwarden.intake.settling import Figures
-from modelwarden.pipeline import AlreadyArchived, Found, Outcome, Postponed, Unfinished
-from modelwarden.service.config import load_settings
+from modelwarden.pipeline.walk import AlreadyArchived, Found, Outcome, Postponed, Unfinished
+from modelwarden.pipeline.workers import Orders, Workers
 from modelwarden.service.lifecycle import Service
-from modelwarden.service.wiring import open_service
+from modelwarden.wiring import open_service
 from processes import Site, drop, make_site, until
 from rigs.mutants import Mutant
 from rigs.needs import needs
@@ -110,7 +110,7 @@ BROKEN = (
     Broken(
         Mutant(
             "sources_are_deleted_unasked",
-            "service/sources.py",
+            "service/processing.py",
             "if self._delete_archived and figures is not None:",
             "if figures is not None:",
         ),
@@ -128,7 +128,7 @@ BROKEN = (
     Broken(
         Mutant(
             "batches_stay_in_memory",
-            "service/sources.py",
+            "service/processing.py",
             "outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)",
             "outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)\n"
             '            self.__dict__.setdefault("kept", []).append(b"x" * (len(batch) << 20))',
@@ -149,7 +149,7 @@ BROKEN = (
     Broken(
         Mutant(
             "refusal_of_the_disk_is_unforeseen",
-            "pipeline.py",
+            "pipeline/walk.py",
             "        except RetryLater as error:\n            for item in items:",
             "        except ZeroDivisionError as error:\n            for item in items:",
         ),
@@ -249,7 +249,7 @@ def turned(service: Service) -> None:
 
     def is_done() -> bool:
         service._turn()
-        return service._stopping or (service._lookout.has_scanned and not len(service._settling))
+        return service._stopping or (service._discovery.has_scanned and not len(service._settling))
 
     until(is_done, "all to be dealt with")
 
@@ -270,8 +270,8 @@ def test_state_file_that_refuses_to_forget_a_file_ends_no_daemon(
         paths[0].unlink()
         with monkeypatch.context() as patch:
             patch.setattr(service._pipeline, "forget", full)
-            service._lookout.scan()
-        service._lookout.scan()
+            service._discovery.scan()
+        service._discovery.scan()
         assert str(paths[0]) not in set(service._pipeline.ledger.paths())
         service._stop()
 
@@ -284,8 +284,8 @@ def test_disk_that_refuses_a_batch_is_asked_again_after_a_second(
     paths = dropped(site, 20)
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
         monkeypatch.setattr(service._pipeline, "process", only_postponed)
-        service._sources.work(list(map(str, paths)))
-        assert service._sources.trouble_pause == 1.0
+        service._processing.work(list(map(str, paths)))
+        assert service._processing.trouble_pause == 1.0
 
 
 def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
@@ -296,7 +296,7 @@ def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
     paths = dropped(site, 5)
     batches: list[int] = []
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
-        service._sources._attempts.begin(attempted(paths))
+        service._processing._attempts.begin(attempted(paths))
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
 
         def process(batch: Sequence[Found], **_: bool) -> list[Outcome]:
@@ -323,8 +323,8 @@ def test_pauses_grow_while_one_file_is_refused_whatever_else_goes_well(
         monkeypatch.setattr(service._pipeline, "process", process)
         pauses = []
         for _ in range(3):
-            service._sources.work(list(map(str, paths)))
-            pauses.append(service._sources.trouble_pause)
+            service._processing.work(list(map(str, paths)))
+            pauses.append(service._processing.trouble_pause)
     assert pauses == [1.0, 2.0, 4.0]
     assert [record.levelname for record in caplog.records if "postponed" in record.message].count("WARNING") == 1
 
@@ -345,11 +345,11 @@ def test_file_that_can_not_be_rejected_is_tried_again_after_a_pause(
         monkeypatch.setattr(service._pipeline, "process", process)
 
         def is_refused() -> bool:
-            service._sources.work([str(path)])
-            return service._sources.trouble_pause > 0
+            service._processing.work([str(path)])
+            return service._processing.trouble_pause > 0
 
         until(is_refused, "it to be given up")
-        assert service._sources.trouble_pause == 1.0
+        assert service._processing.trouble_pause == 1.0
         assert batches[-2:] == [False, True]
 
 
@@ -363,7 +363,7 @@ def test_files_that_are_rejected_need_no_lock(tmp_path: Path, monkeypatch: pytes
             drop(b"no summary %d" % number, site.out, f"{number}.json")
         with IndexLock(str(site.archive)).held(1.0):
             turned(service)
-        assert service._sources.rejected == 3
+        assert service._processing.rejected == 3
         service._stop()
 
 
@@ -386,10 +386,10 @@ def test_stop_amid_a_batch_is_heeded_before_its_files_are_taken_one_by_one(
 
         monkeypatch.setattr(service._pipeline, "process", process)
         monkeypatch.setattr(service._settling, "unfinished", lambda *_: True)
-        service._sources.work(list(map(str, paths)))
+        service._processing.work(list(map(str, paths)))
         assert batches == [3]
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
-        attempts = service._sources._attempts
+        attempts = service._processing._attempts
         assert [attempts.deaths(*each) for each in attempted(paths)] == [None] * 3
 
 
@@ -414,7 +414,7 @@ def test_worker_that_starts_says_nothing(tmp_path: Path, capfd: pytest.CaptureFi
     with closing(Archive(str(tmp_path), "0a1b2c3d")) as archive:
         archive.tree.enter_staging()
         orders = Orders(archive.root, archive.tree.staging, "0a1b2c3d", "host", Policy.from_config(None))
-        with closing(Crew(orders, 2)) as crew:
-            crew.call()
-            until(crew.is_ready, "the workers")
+        with closing(Workers(orders, 2)) as workers:
+            workers.call()
+            until(workers.is_ready, "the workers")
     assert capfd.readouterr().err == ""

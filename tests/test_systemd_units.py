@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden.service.config import load_settings
+from modelwarden.config import load_settings
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 UNITS = sorted(SYSTEMD.glob("*.service"))

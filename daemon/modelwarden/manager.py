@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
-from modelwarden.archive.document import RunRecord
 from modelwarden.archive.publishing import Archive
+from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RejectSummary, UnknownRun
 from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Flag, finite_or_none
 from modelwarden.gate.policy import METRICS, ModelGatingConfig, Policy
 from modelwarden.gate.timestamp import is_run_name
-from modelwarden.pipeline import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.state.database import Database
 
 API_OWNER: Final = "api"

@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from modelwarden.archive.document import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, RunRecord, encode_entry
 from modelwarden.archive.index import INDEX_FILE, Index
 from modelwarden.archive.publishing import MARKER_FILE, Archive
+from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, RunRecord, encode_entry
 from modelwarden.archive.tree import REJECTED
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.gate.assessment import Assessment, count_by_classification
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.summary import parse_summary
-from modelwarden.recording import catalog_run
+from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, ModelRow, model_rows
 
 COMMIT_SECONDS: Final = 10.0

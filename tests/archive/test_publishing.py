@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from modelwarden.archive.document import RUN_FILES, Source, record_of
 from modelwarden.archive.publishing import (
     Archive,
     Changes,
@@ -27,6 +26,7 @@ from modelwarden.archive.publishing import (
     Staged,
     run_files,
 )
+from modelwarden.archive.record import RUN_FILES, Source, record_of
 from modelwarden.errors import RetryLater, StorageSuspect
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modelwarden.archive.document import RUN_FILES
+from modelwarden.archive.record import RUN_FILES
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, StorageSuspect, UnknownRun
 

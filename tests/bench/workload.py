@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from modelwarden.archive.document import RunRecord, Source, encode_entry, record_of
 from modelwarden.archive.index import Index
 from modelwarden.archive.publishing import run_files
+from modelwarden.archive.record import RunRecord, Source, encode_entry, record_of
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
-from modelwarden.recording import catalog_run
+from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
 from summaries import encoded, random_summary

@@ -96,7 +96,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "announces_what_another_state_archived",
-            "recording.py",
+            "pipeline/recording.py",
             "run.daemon_id != self._database.daemon_id or ",
             "",
         ),
@@ -105,7 +105,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "runs_twice_on_one_state",
-            "service/wiring.py",
+            "wiring.py",
             "        lock.acquire(blocking=False)\n    except Timeout:",
             "        pass\n    except Timeout:",
         ),
@@ -114,7 +114,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "never_gives_a_poison_file_up",
-            "service/sources.py",
+            "service/processing.py",
             "        if deaths < DEATHS_ALLOWED:",
             "        if True:",
         ),
@@ -168,7 +168,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "forgets_what_is_on_a_device_that_is_not_there",
-            "service/sources.py",
+            "service/processing.py",
             "if path not in seen and ledger.device(path) in devices]",
             "if path not in seen]",
         ),
@@ -195,7 +195,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "concludes_from_a_walk_that_did_not_see_everything",
-            "service/lookout.py",
+            "service/discovery.py",
             "        if not problems:\n",
             "        if True:\n",
         ),
@@ -204,7 +204,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "forgets_a_file_that_it_may_not_read",
-            "service/sources.py",
+            "service/processing.py",
             "                self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)",
             "                self._settling.forget(path)",
         ),
@@ -213,7 +213,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "tells_at_every_look_what_it_may_not_read",
-            "service/sources.py",
+            "service/processing.py",
             "        if self._unreadable.get(path) != reason:",
             "        if True:",
         ),
@@ -222,7 +222,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "forgets_what_the_disk_refused",
-            "service/sources.py",
+            "service/processing.py",
             "                self._settling.again(path, time.monotonic() + self.trouble_pause)",
             "                self._settling.forget(path)",
         ),
@@ -231,7 +231,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "waits_by_the_clock_on_the_wall",
-            "service/lookout.py",
+            "service/discovery.py",
             "import time\n",
             "import time as _time\nclass time:\n    monotonic = staticmethod(_time.time)\n",
         ),

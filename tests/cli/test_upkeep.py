@@ -10,7 +10,7 @@ import pytest
 
 from commands import command
 from modelwarden import TrainingArchiveManager
-from modelwarden.service.config import load_settings
+from modelwarden.config import load_settings
 from processes import modelwarden
 from summaries import GOOD, flat_summary
 

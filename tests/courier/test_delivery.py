@@ -13,7 +13,7 @@ from modelwarden.courier.delivery import Courier
 from modelwarden.courier.destinations import Destination
 from modelwarden.courier.pacing import pause_after
 from modelwarden.gate.policy import Policy
-from modelwarden.pipeline import Archived, Found, Pipeline, Rejected
+from modelwarden.pipeline.walk import Archived, Found, Pipeline, Rejected
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Outbox, Route
 from processes import outbox_of

@@ -14,7 +14,7 @@ from modelwarden.courier.delivery import Courier
 from modelwarden.courier.destinations import Destination, TimedOut
 from modelwarden.courier.pacing import GATHER_QUIET
 from modelwarden.gate.policy import Policy
-from modelwarden.pipeline import Archived, Found, Pipeline
+from modelwarden.pipeline.walk import Archived, Found, Pipeline
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Event, Kind, Outbox, Route
 from processes import outbox_of, until

@@ -25,7 +25,7 @@ from modelwarden.courier.digest import RunNews
 from modelwarden.courier.picture import Histories, Pictures
 from modelwarden.errors import RejectSummary, UnknownRun
 from modelwarden.gate.policy import Policy
-from modelwarden.pipeline import Archived, Found, Pipeline
+from modelwarden.pipeline.walk import Archived, Found, Pipeline
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from processes import outbox_of, until

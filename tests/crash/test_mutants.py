@@ -143,7 +143,7 @@ CASES: Final = (
     Case(
         Mutant(
             "acknowledges_before_the_rename",
-            "pipeline.py",
+            "pipeline/walk.py",
             "            outcomes, changes = self.archive.commit(",
             "            self._recorder.record([\n"
             "                Dealt(item.found.path, item.found.figures, item.sha256, run.run.timestamp, None)\n"
@@ -167,7 +167,7 @@ CASES: Final = (
     Case(
         Mutant(
             "starts_without_reconciling",
-            "pipeline.py",
+            "pipeline/walk.py",
             "changes, owed = self._reconcile(rebuild=False)",
             "changes, owed = Changes(), 0",
         ),
@@ -264,7 +264,7 @@ CASES: Final = (
     Case(
         Mutant(
             "never_sweeps",
-            "pipeline.py",
+            "pipeline/walk.py",
             "        swept = self.archive.tree.sweep()\n",
             "        swept = 0\n",
         ),
@@ -274,7 +274,7 @@ CASES: Final = (
     Case(
         Mutant(
             "forgets_the_announcement_of_what_it_finds_archived",
-            "recording.py",
+            "pipeline/recording.py",
             "        self._appeared |= dict.fromkeys(changes.appeared)\n",
             "",
         ),

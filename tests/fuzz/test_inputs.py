@@ -170,7 +170,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, str]]] = (
         r"assert len\(reason\) <= LONGEST_REASON",
     ),
     (
-        Mutant("place-left-out", "pipeline.py", '"where": error.where', '"where": ""'),
+        Mutant("place-left-out", "pipeline/walk.py", '"where": error.where', '"where": ""'),
         "the reason names no place",
     ),
     (
@@ -185,7 +185,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, str]]] = (
     (
         Mutant(
             "rejected-by-path",
-            "pipeline.py",
+            "pipeline/walk.py",
             "identity = item.sha256[:16]",
             "identity = hashlib.sha256(os.fsencode(item.found.path)).hexdigest()[:16]",
         ),

@@ -177,7 +177,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
     (
         Mutant(
             "never-scans",
-            "service/lookout.py",
+            "service/discovery.py",
             "if hints.rescan or time.monotonic() >= self.scan_at:",
             "if not self._roots:",
         ),
@@ -207,7 +207,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
     (
         Mutant(
             "old-runs-announced",
-            "recording.py",
+            "pipeline/recording.py",
             "announced = run.daemon_id != self._database.daemon_id or ",
             "announced = ",
         ),
@@ -217,7 +217,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
     (
         Mutant(
             "sources-deleted",
-            "service/sources.py",
+            "service/processing.py",
             "if self._delete_archived and figures is not None:",
             "if figures is not None:",
         ),

@@ -150,7 +150,7 @@ class Trainer(RuleBasedStateMachine):
         self._rejected_before: set[str] = set()
         self._swept_by_nobody = False
         self._was_killed = False
-        self._sources: Mapping[str, tuple[int, int, str]] = {}
+        self._processing: Mapping[str, tuple[int, int, str]] = {}
         for name in FOLDERS:
             self._path(name).mkdir(parents=True, exist_ok=True)
         self._has_index = self._has_state = False
@@ -437,7 +437,7 @@ class Trainer(RuleBasedStateMachine):
             for name, node in self._files.items():
                 if _is_watched(name):
                     (self._runs if _is_summary(node.content) else self._rejected).may.add(node.content)
-        self._sources = self._snapshot()
+        self._processing = self._snapshot()
 
     def _snapshot(self) -> Mapping[str, tuple[int, int, str]]:
         return {
@@ -484,7 +484,7 @@ class Trainer(RuleBasedStateMachine):
         assert runs == {f"run:{digest[:16]}" for digest in archived - self._runs_before}, "owed, and old or no run"
         rejected = {f"rejected:{identity}" for identity in kept} - self._rejections_before()
         assert set(owed) - runs <= rejected, "owed, and an old rejection or none"
-        assert self._snapshot() == self._sources, "the daemon changed the trainer's files"
+        assert self._snapshot() == self._processing, "the daemon changed the trainer's files"
 
     def _archived(self) -> set[str]:
         """The digests of all runs, from their folders."""

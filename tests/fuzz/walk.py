@@ -25,7 +25,7 @@ from fuzz.corpus import MEGABYTE, Fate, Input, a_few_of_each
 from invariants import assert_archive_whole, assert_nothing_half_made
 from modelwarden.archive.publishing import Archive
 from modelwarden.gate.policy import Policy
-from modelwarden.pipeline import AlreadyArchived, Archived, Found, Outcome, Pipeline, Rejected
+from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Outcome, Pipeline, Rejected
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from processes import outbox_of

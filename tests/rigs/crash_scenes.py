@@ -145,7 +145,7 @@ class Place:
         self.hosts: list[Host] = []
         self.unannounced: frozenset[str] = frozenset()
         self._kept: Final = folder / "kept"
-        self._sources: Mapping[str, Any] = {}
+        self._processing: Mapping[str, Any] = {}
         self._index_was_true = True
         self.disk.mkdir()
 
@@ -153,7 +153,7 @@ class Place:
         """Another daemon on the archive."""
         host = Host(name, self, files, root=root, state=state)
         self.hosts.append(host)
-        self._sources = {str(each.site.out): snapshot(each.site.out) for each in self.hosts}
+        self._processing = {str(each.site.out): snapshot(each.site.out) for each in self.hosts}
         return host
 
     def leave(self, names: Sequence[str]) -> None:
@@ -163,7 +163,7 @@ class Place:
         for out in {host.site.out for host in self.hosts}:
             for name in names:
                 drop(file(name), out, name)
-        self._sources = {str(each.site.out): snapshot(each.site.out) for each in self.hosts}
+        self._processing = {str(each.site.out): snapshot(each.site.out) for each in self.hosts}
 
     def keep(self) -> None:
         """Remember how everything is."""
@@ -251,7 +251,9 @@ class Place:
         for host in self.hosts:
             self._assert_follows(host)
         self.assert_all_archived_once()
-        assert self._sources == {str(each.site.out): snapshot(each.site.out) for each in self.hosts}, "a source changed"
+        assert self._processing == {str(each.site.out): snapshot(each.site.out) for each in self.hosts}, (
+            "a source changed"
+        )
 
     def assert_survived(self) -> None:
         """The life that met with trouble dealt with all it was given; the next start has only to clear up."""

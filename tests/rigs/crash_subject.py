@@ -20,13 +20,13 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
+from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.events import LOGGER_NAME
 from modelwarden.intake.scan import figures_of
-from modelwarden.service.config import Settings, load_settings
 from modelwarden.service.lifecycle import Service
-from modelwarden.service.wiring import open_service
 from modelwarden.state import database
+from modelwarden.wiring import open_service
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -166,7 +166,7 @@ class Life:
             if waiting and attempt:
                 self._stop("again")
             if waiting:
-                service._sources.work(waiting)
+                service._processing.work(waiting)
         self._dealt += [path for path in paths if _is_dealt_with(service, path)]
 
     def _stop(self, place: str) -> None:

@@ -24,10 +24,10 @@ from threading import Event, Thread
 from typing import Final, NamedTuple
 
 from invariants import _assert_run_whole, assert_archive_whole, assert_nothing_half_made, contents, sha256, snapshot
+from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.gate.timestamp import is_run_name
-from modelwarden.service.config import Settings, load_settings
-from modelwarden.service.wiring import open_pipeline
+from modelwarden.wiring import open_pipeline
 from processes import Site, destination, index_of, make_site, outbox_of
 from rigs.block_log import Epoch, Write, epochs_of, recorded_disk
 from rigs.disk_images import FILE_SYSTEMS, FileSystem, make_image, memory_folder, mounted

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from modelwarden import pipeline as walk
 from modelwarden.archive.publishing import Archive, Changes, Outcome, Published, Staged
-from modelwarden.crew import WORTHWHILE
+from modelwarden.config import load_settings
 from modelwarden.intake.scan import figures_of
-from modelwarden.pipeline import Archived, Found, Pipeline, Rejected
-from modelwarden.service.config import load_settings
-from modelwarden.service.wiring import open_pipeline
+from modelwarden.pipeline import walk
+from modelwarden.pipeline.walk import Archived, Found, Pipeline, Rejected
+from modelwarden.pipeline.workers import WORTHWHILE
+from modelwarden.wiring import open_pipeline
 from processes import until
 from summaries import encoded, random_summary
 
@@ -156,11 +156,11 @@ def _note_commits(archive: Archive, notes: _Notes) -> None:
 
 def _call_workers(pipeline: Pipeline, steps: Sequence[tuple[int, Step]]) -> None:
     """Have the workers ready where a step is a backlog: the product would be done before they had started."""
-    crew = pipeline._crew
-    if crew._size >= WORTHWHILE and any(step.count >= 2 * SMALL_GROUP for _, step in steps):
+    workers = pipeline._workers
+    if workers._size >= WORTHWHILE and any(step.count >= 2 * SMALL_GROUP for _, step in steps):
         pipeline.archive.tree.enter_staging()
-        crew.call()
-        until(crew.is_ready, "the workers to be ready")
+        workers.call()
+        until(workers.is_ready, "the workers to be ready")
 
 
 def _take(pipeline: Pipeline, step: Step, folder: Path, notes: _Notes) -> None:

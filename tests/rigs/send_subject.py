@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from modelwarden.config import Settings
 from modelwarden.courier import delivery
 from modelwarden.courier.destinations import Destination
 from modelwarden.courier.digest import Message
-from modelwarden.service.config import Settings
-from modelwarden.service.wiring import only_courier, open_courier
+from modelwarden.wiring import only_courier, open_courier
 from rigs.crash_subject import Life, serve
 
 

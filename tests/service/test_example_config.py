@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from modelwarden.service.config import DestinationTable, Settings, WatchTable, load_settings
-from modelwarden.service.wiring import state_dir_of
+from modelwarden.config import DestinationTable, Settings, WatchTable, load_settings
+from modelwarden.wiring import state_dir_of
 from processes import modelwarden
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from modelwarden.archive.publishing import Archive
+from modelwarden.config import load_settings
 from modelwarden.gate.policy import Policy
-from modelwarden.pipeline import Pipeline
-from modelwarden.service import lifecycle, lookout, sources
-from modelwarden.service.config import load_settings
+from modelwarden.pipeline.walk import Pipeline
+from modelwarden.service import discovery, lifecycle, processing
 from modelwarden.service.problems import KEPT_SECONDS, Expected, Problems, _duration
-from modelwarden.service.wiring import open_service
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
+from modelwarden.wiring import open_service
 from processes import Site, destination, drop, make_site, outbox_of, until
 from summaries import encoded, flat_summary
 
@@ -289,7 +289,7 @@ def living(site: Site, script: Callable[[], None]) -> Iterator[None]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lasts a minute lasts a moment."""
     monkeypatch.setattr(lifecycle, "SUPERVISE_SECONDS", 0.02)
-    monkeypatch.setattr(lookout, "UNWATCHED_SCAN_SECONDS", 0.05)
+    monkeypatch.setattr(discovery, "UNWATCHED_SCAN_SECONDS", 0.05)
     monkeypatch.setattr(lifecycle, "LASTING_SECONDS", 0.2)
 
 
@@ -355,8 +355,8 @@ def test_storage_that_keeps_refusing_is_announced_once_and_its_end_said(
 ) -> None:
     """Something stands where runs are staged: many tries, one message; mended, the run is archived, and it is over."""
     caplog.set_level(logging.DEBUG, "modelwarden")
-    monkeypatch.setattr(sources, "LASTING_TROUBLE", 1.0)  # the first pause, for the sake of the test's time
-    monkeypatch.setattr(sources, "LONGEST_TROUBLE_PAUSE", 1.0)
+    monkeypatch.setattr(processing, "LASTING_TROUBLE", 1.0)  # the first pause, for the sake of the test's time
+    monkeypatch.setattr(processing, "LONGEST_TROUBLE_PAUSE", 1.0)
     site = make_site(tmp_path, destination("team", "json://127.0.0.1:9", "PROBLEM"))
 
     def script() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelwarden.archive.document import decode_assessments, encode_assessments
+from modelwarden.archive.record import decode_assessments, encode_assessments
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import ModelGatingConfig, Policy
-from modelwarden.recording import catalog_run
+from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary

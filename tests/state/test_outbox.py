@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden.recording import catalog_run
+from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Event, Kind, Outbox, Owed, Route, Status

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from modelwarden.archive.document import SUMMARY_FILE
+from modelwarden.archive.record import SUMMARY_FILE
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.summary import parse_summary
 from modelwarden.gate.timestamp import is_run_name

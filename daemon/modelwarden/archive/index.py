@@ -14,8 +14,8 @@ import jiter
 from filelock import FileLock, Timeout
 
 from modelwarden import durable
-from modelwarden.archive.document import SCHEMA_VERSION
 from modelwarden.archive.index_file import IndexFile
+from modelwarden.archive.record import SCHEMA_VERSION
 from modelwarden.errors import RetryLater
 from modelwarden.filesystems import network_file_system
 from modelwarden.gate.timestamp import run_key

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from modelwarden import durable
-from modelwarden.archive.document import (
+from modelwarden.archive.index import Index, IndexLock
+from modelwarden.archive.record import (
     ASSESSMENTS_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
@@ -21,7 +22,6 @@ from modelwarden.archive.document import (
     encode_assessments,
     encode_entry,
 )
-from modelwarden.archive.index import Index, IndexLock
 from modelwarden.archive.report import render_report
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun

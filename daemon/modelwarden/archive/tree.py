@@ -12,7 +12,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from modelwarden import durable
-from modelwarden.archive.document import ASSESSMENTS_FILE, RUN_FILES
+from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.filesystems import show_path
 from modelwarden.gate.timestamp import is_run_name

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from modelwarden.archive.document import REPORT_FILE
+from modelwarden.archive.record import REPORT_FILE
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import (
     MODEL_FIGURES,
@@ -23,9 +23,9 @@ from modelwarden.cli.tables import (
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Classification
 from modelwarden.gate.timestamp import is_run_name
-from modelwarden.pipeline import Pipeline
-from modelwarden.service.wiring import open_pipeline
+from modelwarden.pipeline.walk import Pipeline
 from modelwarden.state.catalog import CatalogRun
+from modelwarden.wiring import open_pipeline
 
 DEFAULT_LIMIT = 50
 

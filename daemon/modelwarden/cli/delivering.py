@@ -15,12 +15,12 @@ import typer
 
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.tables import print_json, print_table
+from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path
-from modelwarden.service.config import Settings, load_settings, parse_duration
-from modelwarden.service.wiring import UNENCRYPTED_HINT, destinations_of, open_database, state_dir_of
 from modelwarden.state.database import STATE_FILE
 from modelwarden.state.outbox import Outbox, Row, Status
+from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_database, state_dir_of
 
 NOT_TAKEN: Final = 1
 """Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met less."""

@@ -13,14 +13,14 @@ from modelwarden.cli.tables import (
     print_json,
     print_table,
 )
+from modelwarden.config import load_settings
 from modelwarden.errors import RejectSummary
 from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment, Classification, count_by_classification
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
-from modelwarden.service.config import load_settings
-from modelwarden.service.wiring import policy_of
+from modelwarden.wiring import policy_of
 
 ALL_APPROVED = 0
 NOT_ALL_APPROVED = 1

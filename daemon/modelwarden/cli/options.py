@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from modelwarden.config import Settings, load_settings
 from modelwarden.errors import UnknownRun
-from modelwarden.service.config import Settings, load_settings
 from modelwarden.service.logs import configure_logs
 
 Config = Annotated[

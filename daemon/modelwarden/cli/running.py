@@ -10,12 +10,12 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from modelwarden.cli.options import Archive, Config
+from modelwarden.config import Settings, exposed, load_settings
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
-from modelwarden.service.config import Settings, exposed, load_settings
 from modelwarden.service.courier_process import START_AGAIN, check_destinations, drain_outbox
 from modelwarden.service.logs import configure_logs
-from modelwarden.service.wiring import UNENCRYPTED_HINT, destinations_of, only_courier, open_courier, open_service
+from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, only_courier, open_courier, open_service
 
 POLL_SECONDS: Final = 1.0
 """How often the courier looks for what is owed; the look is one indexed query."""

@@ -8,10 +8,10 @@ import typer
 
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import print_json, print_table
+from modelwarden.config import exposed, load_settings
 from modelwarden.filesystems import show_path
-from modelwarden.service.config import exposed, load_settings
-from modelwarden.service.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policy_of, state_dir_of
 from modelwarden.verification import verify as verify_archive
+from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policy_of, state_dir_of
 
 NOT_RIGHT = 1
 """Exit code of `verify` where something is wrong."""

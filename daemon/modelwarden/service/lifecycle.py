@@ -13,11 +13,11 @@ from typing import Final
 from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.intake.settling import Settling
-from modelwarden.pipeline import Pipeline
+from modelwarden.pipeline.walk import Pipeline
 from modelwarden.service.courier_process import CourierHandle
-from modelwarden.service.lookout import Lookout
+from modelwarden.service.discovery import Discovery
 from modelwarden.service.problems import Problems
-from modelwarden.service.sources import Sources
+from modelwarden.service.processing import Processing
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 
@@ -35,9 +35,9 @@ class Service:
     """The parts, and when each is used.
 
     Args:
-        lookout: finds the files.
+        discovery: finds the files.
         settling: says which are due.
-        sources: deals with them.
+        processing: deals with them.
         pipeline: what they go through.
         problems: what a person should hear of.
         courier: the process that delivers.
@@ -47,18 +47,18 @@ class Service:
 
     def __init__(
         self,
-        lookout: Lookout,
+        discovery: Discovery,
         settling: Settling,
-        sources: Sources,
+        processing: Processing,
         pipeline: Pipeline,
         problems: Problems,
         courier: CourierHandle,
         notifier: Notifier,
         wake: Wake,
     ) -> None:
-        self._lookout = lookout
+        self._discovery = discovery
         self._settling = settling
-        self._sources = sources
+        self._processing = processing
         self._pipeline = pipeline
         self._problems = problems
         self._courier = courier
@@ -71,7 +71,7 @@ class Service:
     @property
     def is_all_well(self) -> bool:
         """Whether no file was rejected, and the last scan could look at everything."""
-        return self._sources.rejected == self._lookout.unseen == 0
+        return self._processing.rejected == self._discovery.unseen == 0
 
     def run(self) -> None:
         """Live until a signal says stop."""
@@ -95,7 +95,7 @@ class Service:
     def request_stop(self) -> None:
         """End the loop after the batch under way; safe in a signal handler."""
         self._stopping = True
-        self._sources.hurry()
+        self._processing.hurry()
         self._wake.ring()
 
     def look_around(self) -> None:
@@ -106,9 +106,9 @@ class Service:
         self._recover()
         if self._stopping:  # told to stop while it waited: it never was ready
             return
-        self._lookout.start()
+        self._discovery.start()
         self._notifier.ready(self._status())
-        log.info("ready", runs=len(self._pipeline.archive), folders=self._lookout.folders)
+        log.info("ready", runs=len(self._pipeline.archive), folders=self._discovery.folders)
 
     def _recover(self) -> None:
         """Reconcile; while the lock or the disk is in the way, wait and say so."""
@@ -124,13 +124,13 @@ class Service:
 
     def _stop(self) -> None:
         self._notifier.stopping()
-        self._lookout.stop()
+        self._discovery.stop()
         self._courier.stop()
         log.info("stopped", runs=len(self._pipeline.archive), waiting=len(self._settling))
 
     def _pause(self) -> float:
         """How long nothing needs to be done, in seconds."""
-        moments = [self._supervise_at, self._lookout.scan_at]
+        moments = [self._supervise_at, self._discovery.scan_at]
         moments += [each for each in (self._settling.next_look(), self._courier.next_look()) if each is not None]
         return max(0.0, min(moments) - time.monotonic())
 
@@ -139,17 +139,17 @@ class Service:
         now = time.monotonic()
         self._courier.supervise(now)
         if now >= self._supervise_at:
-            self._lookout.supervise()
+            self._discovery.supervise()
             self._notifier.status(self._status())
             self._look_for_problems(now)
             self._catch_up()
             if not len(self._settling):
                 self._pipeline.rest()
             self._supervise_at = now + SUPERVISE_SECONDS
-        self._lookout.look()
+        self._discovery.look()
         paths = self._settling.due(time.monotonic(), BATCH_FILES)
         if paths:
-            self._sources.work(paths)
+            self._processing.work(paths)
 
     def _catch_up(self) -> None:
         """Record what the disk refused before; where it still does, whatever comes next tells so."""
@@ -159,16 +159,16 @@ class Service:
     def _look_for_problems(self, now: float) -> None:
         """What lasts is announced: a watch that was lost, a folder that fell silent."""
         self._problems.announce()
-        if self._lookout.is_watched:
+        if self._discovery.is_watched:
             self._watched_at = now
             self._problems.end("watch")
         elif self._watched_at is not None and now - self._watched_at > LASTING_SECONDS:
             self._problems.begin("watch", "the watch on a folder is lost; it is scanned instead, see the log")
-        if self._lookout.has_scanned and not len(self._settling):
+        if self._discovery.has_scanned and not len(self._settling):
             self._problems.look_for_silence()
 
     def _status(self) -> str:
-        watch = "watching" if self._lookout.is_watched or not self._supervise_at else "scanning only"
+        watch = "watching" if self._discovery.is_watched or not self._supervise_at else "scanning only"
         return f"{len(self._pipeline.archive)} runs archived, {len(self._settling)} files waiting, {watch}"
 
 

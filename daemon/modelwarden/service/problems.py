@@ -14,7 +14,7 @@ from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
 from modelwarden.intake.scan import is_inside
-from modelwarden.pipeline import Pipeline
+from modelwarden.pipeline.walk import Pipeline
 from modelwarden.state.expectations import Expectation
 from modelwarden.state.outbox import Event, Kind
 

@@ -243,7 +243,7 @@ class Host:
 
     def workers(self) -> list[int]:
         """The processes that stage a backlog for it now."""
-        return [pid for pid, line in children(self.pid).items() if "modelwarden.crew" in line]
+        return [pid for pid, line in children(self.pid).items() if "modelwarden.pipeline.workers" in line]
 
     def daemon_id(self) -> str:
         """What its runs record."""

@@ -28,7 +28,7 @@ SLACK_MIB: Final = 16.0
 """How much more than it once had a daemon may keep: what an allocator does not give back after a backlog."""
 
 NOISE: Final = (
-    "<frozen runpy>:128: RuntimeWarning: 'modelwarden.crew' found in sys.modules",
+    "<frozen runpy>:128: RuntimeWarning: 'modelwarden.pipeline.workers' found in sys.modules",
     "InotifyEmitter.queue_events() called when the thread is inactive",
 )
 """Beginnings of lines that are no events; let pass until a worker starts, and a watch stops, without them."""

@@ -20,7 +20,7 @@ from modelwarden.archive.publishing import Archive, Changes
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import figures_of
-from modelwarden.pipeline import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from processes import index_of, outbox_of

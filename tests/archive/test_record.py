@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.archive.document import (
+from modelwarden.archive.record import (
     RunRecord,
     Source,
     decode_assessments,

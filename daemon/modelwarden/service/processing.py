@@ -15,7 +15,7 @@ from modelwarden.filesystems import show_path
 from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.scan import figures_of
 from modelwarden.intake.settling import Figures, Settling
-from modelwarden.pipeline import (
+from modelwarden.pipeline.walk import (
     AlreadyArchived,
     Archived,
     Found,
@@ -25,8 +25,8 @@ from modelwarden.pipeline import (
     Rejected,
     Unfinished,
 )
+from modelwarden.service.attempts import DEATHS_ALLOWED, Attempts
 from modelwarden.service.problems import Problems
-from modelwarden.state.attempts import DEATHS_ALLOWED, Attempts
 
 BATCH_BYTES: Final = 64 * 1024 * 1024
 """Most bytes in a batch, so that memory is bounded whatever the backlog."""
@@ -41,7 +41,7 @@ LONGEST_TROUBLE_PAUSE: Final = 60.0
 """Longest pause, in seconds, before what could not be stored is tried again."""
 
 
-class Sources:
+class Processing:
     """The files that trainers leave, from the moment they are due.
 
     Args:

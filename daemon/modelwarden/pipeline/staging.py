@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
-from modelwarden.archive.document import (
+from modelwarden.archive.record import (
     ASSESSMENTS_FILE,
     REPORT_FILE,
     SUMMARY_FILE,

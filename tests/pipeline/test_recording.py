@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden.archive.document import RunRecord
 from modelwarden.archive.publishing import Changes
+from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.gate.assessment import Assessment
-from modelwarden.recording import Judged, Recorder
+from modelwarden.pipeline.recording import Judged, Recorder
 from modelwarden.state.catalog import model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
 
-from modelwarden.archive.document import REPORT_FILE
 from modelwarden.archive.histories import read_histories
 from modelwarden.archive.publishing import Archive
+from modelwarden.archive.record import REPORT_FILE
+from modelwarden.config import DestinationTable, Settings
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
 from modelwarden.events import log
@@ -24,16 +25,15 @@ from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
-from modelwarden.pipeline import Pipeline
-from modelwarden.service.config import DestinationTable, Settings
+from modelwarden.pipeline.walk import Pipeline
+from modelwarden.service.attempts import Attempts
 from modelwarden.service.courier_process import CourierProcess, NoCourier
+from modelwarden.service.discovery import Discovery
 from modelwarden.service.lifecycle import Service
-from modelwarden.service.lookout import Lookout
 from modelwarden.service.problems import Expected, Problems
-from modelwarden.service.sources import Sources
+from modelwarden.service.processing import Processing
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
-from modelwarden.state.attempts import Attempts
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 
@@ -148,7 +148,7 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             socket.gethostname(),
             [Expected(each.path, each.expect_every) for each in settings.watch if each.expect_every is not None],
         )
-        sources = Sources(
+        processing = Processing(
             settling,
             pipeline,
             Attempts(state_dir),
@@ -156,19 +156,19 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             max_bytes=settings.intake.max_bytes,
             delete_archived=settings.intake.after_archive == "delete",
         )
-        lookout = Lookout(
+        discovery = Discovery(
             roots,
             [os.path.realpath(pipeline.archive.root), os.path.realpath(state_dir)],
             watch,
             settling,
-            sources,
+            processing,
             scan_every=settings.intake.scan_every_seconds,
         )
         has_destinations = bool(settings.notify.destination)
         service = Service(
-            lookout,
+            discovery,
             settling,
-            sources,
+            processing,
             pipeline,
             problems,
             CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),

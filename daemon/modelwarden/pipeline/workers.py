@@ -20,7 +20,7 @@ from typing import IO, Final, NamedTuple
 
 from modelwarden.archive.tree import Tree
 from modelwarden.gate.policy import Policy
-from modelwarden.staging import Candidate, Stager, Staging
+from modelwarden.pipeline.staging import Candidate, Stager, Staging
 
 WORTHWHILE: Final = 2
 """Fewest workers that are of use: one alone is no faster than the process it would work for."""
@@ -57,7 +57,7 @@ class WorkerLost(Exception):
     """A worker ended before it answered: killed, out of memory, silent, or an error of ours. See its standard error."""
 
 
-class Crew:
+class Workers:
     """The workers of one process.
 
     Args:
@@ -139,7 +139,7 @@ class _Worker:
     def __init__(self, orders: Orders) -> None:
         # -P: a folder called modelwarden where the daemon was started is not the package.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from modelwarden.crew import main; main()"],
+            [sys.executable, "-P", "-c", "from modelwarden.pipeline.workers import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONUTF8": "1"},

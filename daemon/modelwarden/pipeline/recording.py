@@ -6,8 +6,8 @@ an announcement and loses none.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from modelwarden.archive.document import RunRecord
 from modelwarden.archive.publishing import Changes
+from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.gate.assessment import Assessment

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden.state.attempts import DEATHS_ALLOWED, FILE, Attempts
+from modelwarden.service.attempts import DEATHS_ALLOWED, FILE, Attempts
 
 A, B = ("/out/a.json", (1, 2, 3, 4, 5)), ("/out/b\udcff.json", (1, 3, 3, 4, 5))
 

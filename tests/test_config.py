@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from modelwarden import config
+from modelwarden.config import GateTable, Settings, load_settings
 from modelwarden.errors import StopService
 from modelwarden.gate.policy import ModelGatingConfig
-from modelwarden.service import config
-from modelwarden.service.config import GateTable, Settings, load_settings
 
 SECRET = "slack://T0KENA/T0KENB/T0KENC"
 

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import jiter
 from pydantic_core import to_json
 
-from modelwarden.archive.document import RunRecord, Source
 from modelwarden.archive.publishing import (
     Archive,
     Changes,
@@ -26,15 +25,16 @@ from modelwarden.archive.publishing import (
     Published,
     Staged,
 )
-from modelwarden.crew import STOP_SECONDS, Crew, Orders, WorkerLost
+from modelwarden.archive.record import RunRecord, Source
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
 from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
-from modelwarden.recording import Recorder
-from modelwarden.staging import DRAFTS, Candidate, StagedRun, Stager, Staging
+from modelwarden.pipeline.recording import Recorder
+from modelwarden.pipeline.staging import DRAFTS, Candidate, StagedRun, Stager, Staging
+from modelwarden.pipeline.workers import STOP_SECONDS, Orders, WorkerLost, Workers
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.expectations import Expectations
@@ -138,7 +138,7 @@ class Pipeline:
         self._clock = clock
         self._owner = owner
         self._stager = Stager(archive.tree, policy, owner, host)
-        self._crew = Crew(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
+        self._workers = Workers(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
         self._in_haste = False
 
     @property
@@ -163,7 +163,7 @@ class Pipeline:
 
     def close(self) -> None:
         """End the threads and the workers."""
-        self._crew.close()
+        self._workers.close()
         self._stager.close()
 
     def hurry(self) -> None:
@@ -172,7 +172,7 @@ class Pipeline:
 
     def rest(self) -> None:
         """There is no backlog: the workers may go."""
-        self._crew.dismiss()
+        self._workers.dismiss()
 
     def recover(self) -> None:
         """Start-up: sweep half-made runs, then archive -> index -> state.
@@ -275,11 +275,11 @@ class Pipeline:
     def _stage(self, items: Sequence[_Item]) -> Generator[Sequence[_Item]]:
         """Stage all; hand them on in groups as they are ready, in order."""
         if len(items) >= BACKLOG:
-            self._crew.call()
+            self._workers.call()
         done = 0
         while done < len(items):
-            if len(items) - done > GROUP and self._crew.is_ready():
-                yield from self._stage_by_crew(items[done:])
+            if len(items) - done > GROUP and self._workers.is_ready():
+                yield from self._stage_by_workers(items[done:])
                 return
             group = items[done : done + GROUP]
             self._stage_here(group)
@@ -291,10 +291,10 @@ class Pipeline:
         for item, outcome in zip(items, outcomes, strict=True):
             item.staging = outcome
 
-    def _stage_by_crew(self, items: Sequence[_Item]) -> Generator[Sequence[_Item]]:
+    def _stage_by_workers(self, items: Sequence[_Item]) -> Generator[Sequence[_Item]]:
         """The same by the workers, who go on while a group is published and recorded."""
         chunks = [items[start : start + DRAFTS] for start in range(0, len(items), DRAFTS)]
-        answers = [self._crew.stage([self._candidate(item, reserve=True) for item in chunk]) for chunk in chunks]
+        answers = [self._workers.stage([self._candidate(item, reserve=True) for item in chunk]) for chunk in chunks]
         group: list[_Item] = []
         asked = list(zip(chunks, answers, strict=True))
         try:
@@ -328,7 +328,7 @@ class Pipeline:
                 return answer.result(STOP_SECONDS)
             except TimeoutError:
                 if self._in_haste:
-                    self._crew.kill()
+                    self._workers.kill()
 
     def _is_ours(self, identity: str) -> bool:
         """Whether this state's owner was the first to keep the rejected file, and so announces it."""

@@ -232,7 +232,7 @@ def load_settings(
     if archive is not None:
         typed["archive_dir"] = archive
 
-    class Sources(Settings):
+    class FromEverywhere(Settings):
         """The settings with this call's sources."""
 
         @classmethod
@@ -248,7 +248,7 @@ def load_settings(
             return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=document)
 
     try:
-        settings: Settings = Sources(**typed)
+        settings: Settings = FromEverywhere(**typed)
     except (ValidationError, SettingsError) as error:
         problems = list(_problems(error)) if isinstance(error, ValidationError) else [_bad_variable(error)]
         raise StopService(

@@ -18,17 +18,17 @@ from pathlib import Path
 import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made
-from modelwarden import crew as crew_module
-from modelwarden import pipeline as pipeline_module
-from modelwarden.archive.document import Source
 from modelwarden.archive.publishing import Archive
+from modelwarden.archive.record import Source
 from modelwarden.archive.tree import Tree
-from modelwarden.crew import Crew, Orders, WorkerLost
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.json_object import KeyTwice, NotJson
 from modelwarden.gate.policy import ModelGatingConfig, Policy
-from modelwarden.pipeline import GROUP, AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
-from modelwarden.staging import Candidate, StagedRun, Stager
+from modelwarden.pipeline import walk as pipeline_module
+from modelwarden.pipeline import workers as workers_module
+from modelwarden.pipeline.staging import Candidate, StagedRun, Stager
+from modelwarden.pipeline.walk import GROUP, AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.pipeline.workers import Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from processes import clean_environment, is_running, outbox_of, until
@@ -58,27 +58,27 @@ def orders(tree: Tree, policy: Policy | None = None) -> Orders:
 
 
 @pytest.fixture
-def crew(tree: Tree) -> Iterator[Crew]:
+def workers(tree: Tree) -> Iterator[Workers]:
     """Two workers that wait for work."""
-    with closing(Crew(orders(tree), SIZE)) as crew:
-        crew.call()
-        until(crew.is_ready, "the workers to be ready")
-        yield crew
+    with closing(Workers(orders(tree), SIZE)) as workers:
+        workers.call()
+        until(workers.is_ready, "the workers to be ready")
+        yield workers
 
 
-def pids(crew: Crew) -> list[int]:
+def pids(workers: Workers) -> list[int]:
     """The workers' processes."""
-    return [worker._process.pid for worker in crew._workers]
+    return [worker._process.pid for worker in workers._workers]
 
 
-def test_worker_stages_what_this_process_would_stage_byte_for_byte(crew: Crew, tree: Tree) -> None:
+def test_worker_stages_what_this_process_would_stage_byte_for_byte(workers: Workers, tree: Tree) -> None:
     """Where a run is staged makes no difference: files, record and rows are the same."""
     policy = Policy.from_config(ModelGatingConfig(approved_min_fitness=0.9))
     batch = [candidate(encoded(random_summary(seed, models=3)), f"{NAME}_{seed + 2}") for seed in range(5)]
     here = Stager(tree, Policy.from_config(), "abcd", "trainer-7")
     stricter = Stager(tree, policy, "abcd", "trainer-7")
 
-    theirs, ours = crew.stage(batch).result(), here.stage(batch)
+    theirs, ours = workers.stage(batch).result(), here.stage(batch)
 
     for mine, other, strict in zip(ours, theirs, stricter.stage(batch), strict=True):
         assert isinstance(mine, StagedRun)
@@ -96,12 +96,12 @@ def files(folder: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def test_worker_tells_what_is_no_summary_with_its_place(crew: Crew) -> None:
+def test_worker_tells_what_is_no_summary_with_its_place(workers: Workers) -> None:
     """A refusal comes back as the error that it is: kind, place and hint."""
     bad = flat_summary()
     bad["models"][1]["final_pf"] = "much"
 
-    broken, twice, wrong, good = crew.stage(
+    broken, twice, wrong, good = workers.stage(
         [candidate(b'{"a'), candidate(b'{"a": 1, "a": 2}'), candidate(encoded(bad)), candidate(encoded(flat_summary()))]
     ).result()
 
@@ -114,11 +114,11 @@ def test_worker_tells_what_is_no_summary_with_its_place(crew: Crew) -> None:
     assert isinstance(good, StagedRun)
 
 
-def test_worker_whose_disk_refuses_says_so_and_leaves_nothing(crew: Crew, tree: Tree) -> None:
+def test_worker_whose_disk_refuses_says_so_and_leaves_nothing(workers: Workers, tree: Tree) -> None:
     """A refusal of the disk is the same error as it is here."""
     os.rename(tree.staging, f"{tree.staging}-away")
 
-    (outcome,) = crew.stage([candidate(encoded(flat_summary()))]).result()
+    (outcome,) = workers.stage([candidate(encoded(flat_summary()))]).result()
 
     assert isinstance(outcome, RetryLater)
     assert not isinstance(outcome, StagedRun)
@@ -127,31 +127,31 @@ def test_worker_whose_disk_refuses_says_so_and_leaves_nothing(crew: Crew, tree: 
     assert [each for each in os.scandir(tree.staging) if each.is_dir()] == []
 
 
-def test_worker_killed_before_it_answers_is_reported_and_others_go_on(crew: Crew) -> None:
+def test_worker_killed_before_it_answers_is_reported_and_others_go_on(workers: Workers) -> None:
     """What a dead worker was given is the caller's again."""
-    victims = pids(crew)
+    victims = pids(workers)
     for victim in victims:
         os.kill(victim, signal.SIGSTOP)  # so that no answer can come first
-    answers = [crew.stage([candidate(encoded(random_summary(seed)))]) for seed in range(SIZE)]
+    answers = [workers.stage([candidate(encoded(random_summary(seed)))]) for seed in range(SIZE)]
     os.kill(victims[0], signal.SIGKILL)
     os.kill(victims[1], signal.SIGCONT)
 
     lost = [answer for answer in answers if isinstance(answer.exception(30), WorkerLost)]
 
     assert len(lost) == 1
-    assert not crew.is_ready()
+    assert not workers.is_ready()
 
 
-def test_worker_that_stands_still_is_killed_and_reported(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_stands_still_is_killed_and_reported(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody stopped it: the daemon does not wait for whoever did to let it go on."""
-    monkeypatch.setattr(crew_module, "SILENCE_SECONDS", 0.2)
-    for victim in pids(crew):
+    monkeypatch.setattr(workers_module, "SILENCE_SECONDS", 0.2)
+    for victim in pids(workers):
         os.kill(victim, signal.SIGSTOP)
 
-    answer = crew.stage([candidate(encoded(flat_summary()))])
+    answer = workers.stage([candidate(encoded(flat_summary()))])
 
     assert isinstance(answer.exception(30), WorkerLost)
-    for victim in filter(is_running, pids(crew)):
+    for victim in filter(is_running, pids(workers)):
         os.kill(victim, signal.SIGCONT)
 
 
@@ -159,10 +159,10 @@ def test_answer_that_a_signal_interrupts_arrives_whole(tree: Tree, monkeypatch: 
     """Also where the environment asks for streams without buffers, as containers do."""
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     batch = [candidate(encoded(random_summary(seed, models=200, points=2)), f"run-{seed}") for seed in range(16)]
-    worker = crew_module._Worker(orders(tree))
+    worker = workers_module._Worker(orders(tree))
     with ThreadPoolExecutor(1) as pool:
         worker.wait()
-        crew_module._write(worker._questions, batch)
+        workers_module._write(worker._questions, batch)
 
         def is_full() -> bool:
             waiting = fcntl.ioctl(worker._answers, termios.FIONREAD, bytes(4))
@@ -181,53 +181,53 @@ def test_answer_that_a_signal_interrupts_arrives_whole(tree: Tree, monkeypatch: 
             worker.end(time.monotonic())
 
 
-def test_crew_called_again_after_a_death_is_whole_again(crew: Crew) -> None:
+def test_workers_called_again_after_a_death_is_whole_again(workers: Workers) -> None:
     """The next backlog has all its workers."""
-    os.kill(pids(crew)[0], signal.SIGKILL)
-    until(lambda: not crew.is_ready(), "the death to be seen")
+    os.kill(pids(workers)[0], signal.SIGKILL)
+    until(lambda: not workers.is_ready(), "the death to be seen")
 
-    crew.dismiss()
-    crew.call()
+    workers.dismiss()
+    workers.call()
 
-    until(crew.is_ready, "the new workers to be ready")
-    assert isinstance(crew.stage([candidate(encoded(flat_summary()))]).result()[0], StagedRun)
+    until(workers.is_ready, "the new workers to be ready")
+    assert isinstance(workers.stage([candidate(encoded(flat_summary()))]).result()[0], StagedRun)
 
 
-def test_dismissed_workers_end(crew: Crew) -> None:
+def test_dismissed_workers_end(workers: Workers) -> None:
     """A host that trains has no use for workers that wait."""
-    before = pids(crew)
+    before = pids(workers)
 
-    crew.dismiss()
+    workers.dismiss()
 
     assert not any(map(is_running, before))
-    assert not crew.is_ready()
+    assert not workers.is_ready()
 
 
 @pytest.mark.parametrize("moment", ["at its start", "at rest"])
 def test_dismissed_worker_that_stands_still_is_killed(tree: Tree, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """Whoever stopped it, and whenever: the daemon goes on without it."""
-    monkeypatch.setattr(crew_module, "STOP_SECONDS", 0.2)
-    with closing(Crew(orders(tree), SIZE)) as crew:
-        crew.call()
-        until(lambda: len(crew._workers) == SIZE, "the workers to be there")
+    monkeypatch.setattr(workers_module, "STOP_SECONDS", 0.2)
+    with closing(Workers(orders(tree), SIZE)) as workers:
+        workers.call()
+        until(lambda: len(workers._workers) == SIZE, "the workers to be there")
         if moment == "at rest":
-            until(crew.is_ready, "the workers to be ready")
-        stopped = pids(crew)
+            until(workers.is_ready, "the workers to be ready")
+        stopped = pids(workers)
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
 
-        crew.dismiss()
+        workers.dismiss()
 
         assert not any(map(is_running, stopped))
 
 
 def test_one_core_calls_no_workers(tree: Tree) -> None:
     """One worker is no faster than the process it would work for."""
-    with closing(Crew(orders(tree), 1)) as crew:
-        crew.call()
+    with closing(Workers(orders(tree), 1)) as workers:
+        workers.call()
 
-        assert pids(crew) == []
-        assert not crew.is_ready()
+        assert pids(workers) == []
+        assert not workers.is_ready()
 
 
 def test_workers_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
@@ -235,14 +235,14 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
     program = f"""
 import sys, time
 from modelwarden.archive.tree import Tree
-from modelwarden.crew import Crew, Orders
+from modelwarden.pipeline.workers import Workers, Orders
 from modelwarden.gate.policy import Policy
 tree = Tree({str(tmp_path / "archive")!r}, "abcd")
-crew = Crew(Orders(tree.root, tree.staging, "abcd", "host", Policy.from_config()), 2)
-crew.call()
-while not crew.is_ready():
+workers = Workers(Orders(tree.root, tree.staging, "abcd", "host", Policy.from_config()), 2)
+workers.call()
+while not workers.is_ready():
     time.sleep(0.01)
-print(*[worker._process.pid for worker in crew._workers], flush=True)
+print(*[worker._process.pid for worker in workers._workers], flush=True)
 time.sleep(60)
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=clean_environment())
@@ -282,16 +282,16 @@ class Place:
         self.pipeline.recover()
 
     @property
-    def crew(self) -> Crew:
+    def workers(self) -> Workers:
         """Its workers."""
-        return self.pipeline._crew
+        return self.pipeline._workers
 
     def call(self) -> None:
         """Have the workers ready before the batch comes."""
         archive = self.pipeline.archive
         archive.tree.enter_staging()
-        self.crew.call()
-        until(self.crew.is_ready, "the workers to be ready")
+        self.workers.call()
+        until(self.workers.is_ready, "the workers to be ready")
 
 
 @pytest.fixture
@@ -385,8 +385,8 @@ def test_worker_killed_in_a_backlog_costs_no_run(place: Place) -> None:
     """What it was given is staged by the walk itself."""
     batch = batch_of(4 * GROUP)
     place.call()
-    os.kill(pids(place.crew)[0], signal.SIGKILL)
-    place.crew._is_whole = lambda: True  # type: ignore[method-assign] # it dies after the look that found it alive
+    os.kill(pids(place.workers)[0], signal.SIGKILL)
+    place.workers._is_whole = lambda: True  # type: ignore[method-assign] # it dies after the look that found it alive
 
     outcomes = place.pipeline.process(batch)
 
@@ -400,7 +400,7 @@ def test_worker_that_stands_still_holds_up_no_stop(place: Place, monkeypatch: py
     monkeypatch.setattr(pipeline_module, "STOP_SECONDS", 0.1)
     batch = batch_of(4 * GROUP)
     place.call()
-    os.kill(pids(place.crew)[0], signal.SIGSTOP)
+    os.kill(pids(place.workers)[0], signal.SIGSTOP)
 
     place.pipeline.hurry()
     outcomes = place.pipeline.process(batch)
@@ -433,7 +433,7 @@ def test_backlog_whose_commit_fails_is_postponed_and_leaves_nothing_staged(
 def test_walk_at_rest_has_no_workers(place: Place) -> None:
     """They end when there is no backlog any more."""
     place.call()
-    before = pids(place.crew)
+    before = pids(place.workers)
 
     place.pipeline.rest()
 

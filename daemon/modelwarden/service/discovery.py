@@ -1,4 +1,4 @@
-"""The lookout: which files are there that nobody has dealt with, by hints and by scans, and when to scan again.
+"""The discovery: which files are there that nobody has dealt with, by hints and by scans, and when to scan again.
 
 The rule: events are hints and the scan is the truth. Whatever the watch fails to say, or says wrongly, the next scan
 finds; a scan takes a bounded share of the time, however large the folders are.
@@ -15,7 +15,7 @@ from modelwarden.filesystems import show_path
 from modelwarden.intake.scan import Root, Scan, figures_of
 from modelwarden.intake.settling import Figures, Settling
 from modelwarden.intake.watch import Watch
-from modelwarden.service.sources import Sources
+from modelwarden.service.processing import Processing
 
 UNWATCHED_SCAN_SECONDS: Final = 5.0
 """Pause between scans while a folder gives no events."""
@@ -28,7 +28,7 @@ WATCHED_SCAN_SECONDS: Final = 300.0
 """While events arrive, one part in so many is enough, as long as that is not a longer pause than this."""
 
 
-class Lookout:
+class Discovery:
     """What looks at the watched folders.
 
     Args:
@@ -36,7 +36,7 @@ class Lookout:
         excluded: real paths of folders that are never entered.
         watch: hints about the roots.
         settling: hears of every file that is not dealt with.
-        sources: knows which are.
+        processing: knows which are.
         scan_every: seconds between scans while events arrive.
 
     Attributes:
@@ -52,7 +52,7 @@ class Lookout:
         excluded: Sequence[str],
         watch: Watch,
         settling: Settling,
-        sources: Sources,
+        processing: Processing,
         *,
         scan_every: float,
     ) -> None:
@@ -60,7 +60,7 @@ class Lookout:
         self._excluded = excluded
         self._watch = watch
         self._settling = settling
-        self._sources = sources
+        self._processing = processing
         self._scan_every = scan_every
         self.is_watched = False
         self.has_scanned = False
@@ -106,7 +106,7 @@ class Lookout:
             for path, figures in scan:
                 seen.add(path)
                 devices.add(figures[0])
-                if not self._sources.is_dealt_with(path, figures):
+                if not self._processing.is_dealt_with(path, figures):
                     fresh.append((path, figures))
             problems += scan.problems
         for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
@@ -116,9 +116,9 @@ class Lookout:
             self._watch.folders_changed = True  # what could not be read can be watched now
         self.unseen = len(problems)
         for path, reason in problems:
-            self._sources.say_unreadable(path, reason)
+            self._processing.say_unreadable(path, reason)
         if not problems:
-            self._sources.forget_gone(seen, devices)
+            self._processing.forget_gone(seen, devices)
         took = time.monotonic() - began
         if self.is_watched:
             pause = max(self._scan_every, min(took * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
@@ -145,7 +145,7 @@ class Lookout:
                 self._see(path, figures_of(status), hinted=True)
 
     def _see(self, path: str, figures: Figures, *, hinted: bool) -> None:
-        if not self._sources.is_dealt_with(path, figures):
+        if not self._processing.is_dealt_with(path, figures):
             self._settling.seen(path, figures, hinted=hinted, now=time.monotonic())
 
 

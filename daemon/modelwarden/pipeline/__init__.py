@@ -1,0 +1,1 @@
+"""A batch's way: staged, published, indexed, recorded."""
