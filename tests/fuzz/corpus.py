@@ -293,8 +293,14 @@ ODD_CHARACTERS: Final = (
 )
 """Control characters, writing directions, marks, private and lone halves."""
 
+INVISIBLE: Final = (
+    *("\u00ad", "\u034f", "\u115f", "\u180b", "\u200b", "\u200c", "\u200d", "\u2060", "\u2064", "\u2800", "\u3164"),
+    *("\ufe00", "\ufe0f", "\ufeff", "\uffa0", "\ufff9", "\U000e0001", "\U000e0041", "\U000e0100"),
+)
+"""What takes no room on a screen."""
+
 SIZES: Final = ("", "a" * 129, "a" * 256, "a" * 257, "\N{ROCKET}" * 128, "\N{ROCKET}" * 129, "`" * 128, "<" * 128)
-TEXTS: Final = (*PATHS, *MARKUP, *ODD_CHARACTERS, *SIZES)
+TEXTS: Final = (*PATHS, *MARKUP, *ODD_CHARACTERS, *(f"A{each}B" for each in INVISIBLE), *SIZES)
 
 _serial = count()
 
@@ -333,8 +339,13 @@ def _about(symbol: str, figures: Mapping[str, Any], run_name: str) -> dict[str, 
 
 
 def _fate_of_symbol(text: str) -> Fate:
-    """Any text of 1..128 characters without control characters is a symbol; of invisible ones nothing is promised."""
+    """Any text of 1..128 characters without control characters and invisible ones is a symbol.
+
+    Of private and unassigned characters nothing is promised.
+    """
     if not 1 <= len(text) <= 128 or any(ord(each) < 32 or 0x7F <= ord(each) < 0xA0 for each in text):
+        return Fate.REJECTED
+    if any(each in text for each in INVISIBLE):
         return Fate.REJECTED
     return Fate.ARCHIVED if text.isprintable() else Fate.EITHER
 

@@ -488,7 +488,7 @@ def test_symbol_of_another_length_is_refused_and_not_repeated_at_length(symbol: 
         " spaced ",
         "%s {x}",
         "\N{FAMILY}",
-        "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}",
+        "\N{WOMAN}\N{ROCKET}",
         "e\N{COMBINING ACUTE ACCENT}",
         "\N{NO-BREAK SPACE}",
     ],
@@ -520,6 +520,79 @@ def test_control_character_is_refused_by_its_code_and_not_repeated(character: st
         assert refused.where.startswith(place)
         assert f"U+{ord(character):04X}" in refused.what
         assert character not in str(refused)
+
+
+INVISIBLE = {
+    "\N{ZERO WIDTH SPACE}": "ZERO WIDTH SPACE",
+    "\N{ZERO WIDTH NON-JOINER}": "ZERO WIDTH NON-JOINER",
+    "\N{ZERO WIDTH JOINER}": "ZERO WIDTH JOINER",
+    "\N{WORD JOINER}": "WORD JOINER",
+    "\N{INVISIBLE TIMES}": "INVISIBLE TIMES",
+    "\N{SOFT HYPHEN}": "SOFT HYPHEN",
+    "\N{COMBINING GRAPHEME JOINER}": "COMBINING GRAPHEME JOINER",
+    "\N{HANGUL FILLER}": "HANGUL FILLER",
+    "\N{HALFWIDTH HANGUL FILLER}": "HALFWIDTH HANGUL FILLER",
+    "\N{MONGOLIAN VOWEL SEPARATOR}": "MONGOLIAN VOWEL SEPARATOR",
+    "\N{KHMER VOWEL INHERENT AQ}": "KHMER VOWEL INHERENT AQ",
+    "\N{VARIATION SELECTOR-1}": "VARIATION SELECTOR-1",
+    "\N{VARIATION SELECTOR-16}": "VARIATION SELECTOR-16",
+    "\N{VARIATION SELECTOR-256}": "VARIATION SELECTOR-256",
+    "\N{TAG LATIN SMALL LETTER A}": "TAG LATIN SMALL LETTER A",
+    "\N{CANCEL TAG}": "CANCEL TAG",
+    "\N{LANGUAGE TAG}": "LANGUAGE TAG",
+    "\N{ZERO WIDTH NO-BREAK SPACE}": "ZERO WIDTH NO-BREAK SPACE",
+    "\N{INTERLINEAR ANNOTATION ANCHOR}": "INTERLINEAR ANNOTATION ANCHOR",
+    "\N{BRAILLE PATTERN BLANK}": "BRAILLE PATTERN BLANK",
+    "\U000e0fff": "character",
+}
+
+
+@pytest.mark.parametrize("character", INVISIBLE, ids=lambda character: f"U+{ord(character):04X}")
+def test_invisible_character_in_a_name_is_refused_by_its_name(character: str) -> None:
+    """Two names that differ by what nobody sees are one name to everybody: neither comes in."""
+    text = f"AA{character}PL"
+    for summary, place in (
+        ({"models": [{**MODEL, "symbol": text}]}, "models[0].symbol"),
+        ({"results": {text: GOOD}}, "results["),
+        ({"models": [{**MODEL, "fitness_history": [1], "checkpoints": [text]}]}, "models[0].checkpoints[0]"),
+    ):
+        refused = refusal(summary)
+        assert refused.where.startswith(place)
+        assert f"invisible {INVISIBLE[character]} (U+{ord(character):04X})" in refused.what
+        assert character not in str(refused)
+
+
+def test_invisible_character_in_a_run_name_is_kept() -> None:
+    """A run is told from another by its timestamp; its name is for people, and may hold any sign they use."""
+    assert parse(flat_summary(run_name="best \N{HEAVY BLACK HEART}\ufe0f")).run_name is not None
+
+
+TWINS = {
+    "a letter and its accent": ("\u00e9", "e\u0301"),
+    "the sign of a unit and the letter": ("\u212b", "\u00c5"),
+    "marks in another order": ("a\u0323\u0301", "a\u0301\u0323"),
+    "a syllable and its parts": ("\ud55c", "\u1112\u1161\u11ab"),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), TWINS.values(), ids=TWINS)
+def test_symbols_that_are_one_text_in_unicode_are_refused_with_both(one: str, other: str) -> None:
+    """Nobody could tell which of the two a report means; escapes tell them apart in the reason."""
+    for document in (flat_summary({one: GOOD, "X": GOOD, other: GOOD}), {"results": {one: GOOD, other: GOOD}}):
+        refused = refusal(document)
+        assert json.dumps(one) in refused.what
+        assert json.dumps(other) in refused.what
+        assert "NFC" in refused.hint
+
+
+def test_symbol_that_is_not_in_composed_form_is_kept_as_written() -> None:
+    """Alone in its summary there is nothing to mix it up with: the archive calls it what the trainer calls it."""
+    assert parse(flat_summary({"e\u0301": GOOD})).models[0].symbol == "e\u0301"
+
+
+def test_symbols_in_upper_and_lower_case_are_two() -> None:
+    """Everybody sees the difference."""
+    assert [each.symbol for each in parse(flat_summary({"BTC": GOOD, "btc": GOOD})).models] == ["BTC", "btc"]
 
 
 def test_run_name_of_256_characters_is_kept_and_longer_ones_are_refused() -> None:

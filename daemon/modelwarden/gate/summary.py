@@ -4,7 +4,9 @@ The rule: everything in a summary is data from a stranger. Whatever the bytes ar
 a `RejectSummary` that names the place and what to do; never another exception, never a guess.
 """
 
+import json
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,12 @@ HISTORY_SERIES: Final = "fitness_score"
 
 _BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""What takes no room on a screen: Unicode's Default_Ignorable_Code_Point, the annotation marks and the empty Braille
+cell. Two names that differ by one of these look the same to everybody."""
 _DEFAULT_GATES: Final = metric_gates(ModelGatingConfig())
 _FLAT_FIELDS: Final = frozenset(gate.argument for gate in _DEFAULT_GATES)
 
@@ -45,7 +53,7 @@ class Model(NamedTuple):
     """One model as the trainer reported it.
 
     Attributes:
-        symbol: 1..128 characters, none of them a control character.
+        symbol: 1..128 characters, none of them a control character or invisible. As the trainer wrote it.
         values: the final figure per metric gate, in the table's order; None where missing.
         history: fitness over the validation points; NaN where a point is missing or null.
         checkpoints: the trainer's own checkpoint ids, one a point of the history, or None.
@@ -120,12 +128,22 @@ def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> tu
     models = [_read_model(entry, place, key, gates, interval) for place, key, entry in named]
     if not models:
         raise RejectSummary("no models", where=container, hint="a summary needs at least one")
-    seen: set[str] = set()
-    for model in models:
-        if model.symbol in seen:
-            raise _symbol_twice(model.symbol)
-        seen.add(model.symbol)
+    _check_each_its_own(models)
     return tuple(models)
+
+
+def _check_each_its_own(models: Iterable[Model]) -> None:
+    """No symbol twice, nor two that Unicode takes for the same text (NFC). Upper and lower case differ.
+
+    One symbol alone is kept as it is written: what it is called in the archive is what the trainer called it.
+    """
+    seen: dict[str, str] = {}
+    for model in models:
+        symbol = model.symbol
+        form = symbol if symbol.isascii() else unicodedata.normalize("NFC", symbol)
+        if form in seen:
+            raise _symbol_twice(symbol) if seen[form] == symbol else _twins(seen[form], symbol)
+        seen[form] = symbol
 
 
 def _model_container(document: Mapping[str, Any]) -> str:
@@ -195,13 +213,21 @@ def _symbol(entry: Mapping[str, Any], place: str, key: str | None) -> str:
             where=f"{place}.symbol",
             hint="one of the two is wrong",
         )
-    _check_text(symbol, f"{place}.symbol", MAX_SYMBOL)
+    _check_name(symbol, f"{place}.symbol")
     return symbol
 
 
 def _symbol_twice(symbol: str) -> RejectSummary:
     name = shorten(symbol) if symbol.isprintable() else quote(symbol)
     return RejectSummary(f"two models are called {name}", hint=f"give each its own symbol, such as {name}_1Hour")
+
+
+def _twins(one: str, other: str) -> RejectSummary:
+    """Both as escapes: as they stand, nobody could tell one from the other."""
+    return RejectSummary(
+        f"two models have names that look the same: {json.dumps(one)} and {json.dumps(other)}",
+        hint="write names in one form of Unicode (NFC), and give each model its own",
+    )
 
 
 def _series(entry: Mapping[str, Any], place: str) -> tuple[str, Mapping[str, Any]] | None:
@@ -252,7 +278,7 @@ def _checkpoints(ids: Any, points: int, place: str) -> Sequence[Checkpoint] | No
         )
     for index, checkpoint in enumerate(ids):
         if isinstance(checkpoint, str):
-            _check_text(checkpoint, f"{where}[{index}]", MAX_SYMBOL)
+            _check_name(checkpoint, f"{where}[{index}]")
         elif isinstance(checkpoint, bool) or not isinstance(checkpoint, int):
             raise RejectSummary(
                 f"expected a whole number or text, got {kind_of(checkpoint)}", where=f"{where}[{index}]"
@@ -304,6 +330,18 @@ def _optional_text(document: Mapping[str, Any], name: str) -> str | None:
             f"expected text, got {kind_of(text)}", where=name, hint=EXPECTED if name == "timestamp" else ""
         )
     return text
+
+
+def _check_name(name: str, where: str) -> None:
+    """Of a model or a checkpoint: what people and scripts tell apart, so that nothing in it may be out of sight."""
+    _check_text(name, where, MAX_SYMBOL)
+    if not name.isascii() and (found := _INVISIBLE.search(name)) is not None:
+        called = unicodedata.name(found[0], "character")
+        raise RejectSummary(
+            f"character {found.start()} is the invisible {called} (U+{ord(found[0]):04X})",
+            where=where,
+            hint="leave it out: names that differ by it look the same",
+        )
 
 
 def _check_text(text: str, where: str, longest: int) -> None:
