@@ -382,16 +382,69 @@ def test_message_is_given_up_after_its_deadline(desk: Desk, server: HttpServer) 
     assert "500" in outbox_of(desk.state)[0]["last_error"]
 
 
-def test_run_that_left_the_archive_is_not_announced(desk: Desk, server: HttpServer) -> None:
-    """A person who takes a run out of the archive does not hear of it any more."""
-    gone, stays = desk.archives(
-        flat_summary({"GONE": GOOD}), flat_summary({"STAYS": GOOD}, timestamp="20250101_000000")
-    )
-    Path(desk.archive.root, gone).rename(Path(desk.archive.root, "taken out"))
+@pytest.fixture
+def torn(desk: Desk) -> tuple[Path, Path]:
+    """A desk with two runs owed, the first of which was taken out of the archive; where it is, and where it was."""
+    gone, _ = desk.archives(flat_summary({"GONE": GOOD}), flat_summary({"STAYS": GOOD}, timestamp="20250101_000000"))
+    was = Path(desk.archive.root, gone)
+    away = was.rename(Path(desk.archive.root, "taken out"))
     desk.pipeline.recover()
-    desk.courier(team(server)).deliver_due()
-    assert server.titles() == [f"APPROVED 1 · REVIEW 0 · DROP 0: run {stays} (trainer-7)"]
-    assert [status for _, status, _ in desk.rows()] == ["suppressed", "delivered"]
+    return away, was
+
+
+@pytest.mark.usefixtures("torn")
+def test_run_that_is_away_is_not_announced_and_its_message_dies_at_its_deadline(desk: Desk, server: HttpServer) -> None:
+    """It holds up nobody; a person who took the run out on purpose hears of it no more, and can see why."""
+    courier = desk.courier(team(server))
+    all_delivered(desk, courier)
+    assert server.titles() == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20250101_000000 (trainer-7)"]
+    assert [status for _, status, _ in desk.rows()] == ["pending", "delivered"]
+    assert courier.pending() == 1
+
+    desk.now += 49 * HOUR
+    courier.deliver_due()
+
+    assert [status for _, status, _ in desk.rows()] == ["dead", "delivered"]
+    assert outbox_of(desk.state)[0]["last_error"] == "its run is not in the archive"
+    assert courier.pending() == 0
+
+
+@pytest.mark.parametrize("hours", [1, 60])
+def test_run_that_comes_back_is_announced_once(
+    desk: Desk, server: HttpServer, torn: tuple[Path, Path], hours: float
+) -> None:
+    """A disk was away, before or beyond the message's deadline: with the run its message comes back."""
+    away, was = torn
+    courier = desk.courier(team(server))
+    all_delivered(desk, courier)
+    desk.now += hours * HOUR
+    courier.deliver_due()
+
+    away.rename(was)
+    desk.pipeline.recover()
+    desk.pipeline.recover()
+    all_delivered(desk, courier)
+
+    assert [title.partition(": ")[2] for title in server.titles()] == [
+        "run 20250101_000000 (trainer-7)",
+        f"run {was.name} (trainer-7)",
+    ]
+    assert [status for _, status, _ in desk.rows()] == ["delivered", "delivered"]
+
+
+def test_message_whose_run_is_archived_again_under_another_name_is_about_that(
+    desk: Desk, server: HttpServer, torn: tuple[Path, Path]
+) -> None:
+    """The trainer's file came again while something else had the run's name."""
+    _, was = torn
+    was.mkdir()
+    (again,) = desk.archives(flat_summary({"GONE": GOOD}))
+    assert again == f"{was.name}_2"
+
+    all_delivered(desk, desk.courier(team(server)))
+
+    assert f"run {again}" in server.titles()[0]
+    assert [status for _, status, _ in desk.rows()] == ["delivered", "delivered"]
 
 
 def test_destination_that_left_the_settings_waits(tmp_path: Path, server: HttpServer) -> None:

@@ -105,7 +105,7 @@ def test_event_noticed_again_is_not_owed_again(database: Database, outbox: Outbo
         case "dead":
             outbox.failed(rows, "gone", DEADLINE + 1)
         case "suppressed":
-            outbox.suppress(rows, "moot")
+            outbox.drop([row.id for row in rows])
         case _:
             assert ending == "pending"
 
@@ -229,10 +229,10 @@ def test_messages_that_fail_together_die_each_at_its_own_deadline(database: Data
 
 
 def test_suppressed_message_is_never_due(database: Database, outbox: Outbox) -> None:
-    """What need not be sent any more stays as a row and is not sent."""
+    """What a person dropped stays as a row and is not sent."""
     owe(database, RUN)
 
-    outbox.suppress(due(outbox), "the run is gone")
+    outbox.drop([row.id for row in due(outbox)])
 
     assert due(outbox, 1e12) == []
     assert standing(outbox) == {"suppressed": 1}

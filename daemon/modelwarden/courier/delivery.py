@@ -28,7 +28,7 @@ from modelwarden.events import log
 from modelwarden.gate.assessment import Classification, count_by_classification
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Kind, Outbox, Owed, is_chosen
+from modelwarden.state.outbox import NO_RUN, Kind, Outbox, Owed, is_chosen
 
 OVERTIME: Final = 2.0
 """Seconds past its own timeout after which a send counts as hung."""
@@ -170,7 +170,7 @@ class Courier:
         if not lane.breaker.lets_through(self._pace_clock()) or now < self._outbox.muted_until(lane.destination.name):
             return []
         due = self._outbox.due(now, [lane.destination.name], LONGEST_PAUSE)
-        return [row for row in due if not self._is_moot(row)]
+        return [row for row in due if self._has_its_run(row, now)]
 
     def _begin_next(self, lane: _Lane) -> None:
         """Begin to send what the lane's destination is owed next, where it may be written to now."""
@@ -198,11 +198,19 @@ class Courier:
             outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"), perhaps_sent=True)
         self._ended.put((lane, outcome))
 
-    def _is_moot(self, row: Owed) -> bool:
-        """Whether there is nothing left to say; it is recorded then."""
-        if row.kind is Kind.RUN and row.run_timestamp is None:
-            self._outbox.suppress([row], "the run is no longer in the archive")
+    def _has_its_run(self, row: Owed, now: float) -> bool:
+        """Whether there is something to say. What waits for a run that is away does so until its deadline."""
+        if row.kind is not Kind.RUN or row.run_timestamp is not None:
             return True
+        if now > row.deadline:
+            self._outbox.give_up([row])
+            log.error(
+                "message_dead",
+                destination=row.destination,
+                events=[row.event],
+                error=NO_RUN,
+                hint="`modelwarden verify`",
+            )
         return False
 
     def _record(self, lane: _Lane, outcome: Delivery) -> int:
@@ -270,7 +278,7 @@ class Courier:
         name = row.run_timestamp
         run = self._catalog.run(name) if name is not None else None
         if name is None or run is None:
-            raise AssertionError(f"{row.event}: a run without a name was to be suppressed")
+            raise AssertionError(f"{row.event}: a run that is not in the catalog was not to be sent")
         models = self._catalog.assessments(name)
         counts = run.counts
         if "*" not in symbols:

@@ -160,6 +160,7 @@ class Recorder:
         announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name)
         row = catalog_run(run)
         self.catalog.add(row, run.policy, models, announced=announced)
+        self.outbox.revive(_event_id(row), row.timestamp, self._clock())
         return () if announced and live is None else (row,)
 
     def _rows_of(self, name: str) -> Judged:
@@ -214,4 +215,8 @@ def _log_archived(run: CatalogRun) -> None:
 
 def _run_event(run: CatalogRun, models: Sequence[tuple[str, str]]) -> Event:
     topics = [classification for classification, count in run.counts.items() if count]
-    return Event(f"run:{run.sha256[:16]}", Kind.RUN, topics, run.timestamp, None, models)
+    return Event(_event_id(run), Kind.RUN, topics, run.timestamp, None, models)
+
+
+def _event_id(run: CatalogRun) -> str:
+    return f"run:{run.sha256[:16]}"

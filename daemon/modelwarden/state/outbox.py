@@ -8,10 +8,13 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from modelwarden.gate.timestamp import run_key
 from modelwarden.state.database import Database
+
+NO_RUN: Final = "its run is not in the archive"
+"""Why a message is dead whose run was away until its deadline; the run's return revives it."""
 
 
 class Kind(StrEnum):
@@ -88,7 +91,7 @@ class Owed(NamedTuple):
         destination: the destination's configured name.
         kind: what it is about.
         run: the run's key (see gate.timestamp.run_key), or None.
-        run_timestamp: the run's name, or None where the archive no longer has it.
+        run_timestamp: the run's name, or None while it is not in the catalog.
         payload: the text, for kinds without a run.
         attempts: sends begun before.
         repeated: whether a send began whose end nobody saw.
@@ -220,13 +223,25 @@ class Outbox:
                 rows,
             )
 
-    def suppress(self, messages: Iterable[Owed], reason: str) -> None:
-        """Commit that these need not be sent any more."""
+    def give_up(self, messages: Iterable[Owed]) -> None:
+        """Commit that these had no run until their deadline."""
         with self._database.transaction() as connection:
             connection.executemany(
                 "UPDATE outbox SET status = ?, last_error = ? WHERE id = ?",
-                [(Status.SUPPRESSED, reason, message.id) for message in messages],
+                [(Status.DEAD, NO_RUN, message.id) for message in messages],
             )
+
+    def revive(self, event: str, run: str, now: float) -> None:
+        """An event's run is in the catalog (again): inside the caller's transaction, its messages are about that run.
+
+        What died for want of the run is tried again, for as long as it was tried at first.
+        """
+        self._connection.execute("UPDATE outbox SET run = ? WHERE event = ?", (run_key(run), event))
+        self._connection.execute(
+            "UPDATE outbox SET status = ?, next_at = ?, deadline = ? + deadline - created_at, last_error = NULL "
+            "WHERE event = ? AND status = ? AND last_error = ?",
+            (Status.PENDING, now, now, event, Status.DEAD, NO_RUN),
+        )
 
     def hand_over(self, messages: Iterable[Owed], fallback: str, now: float) -> int:
         """Owe these to another destination as well, which stands in; return how many it was not owed already."""
