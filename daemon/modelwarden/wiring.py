@@ -218,7 +218,8 @@ def destinations_of(settings: Settings) -> "list[Destination]":
     Raises:
         StopService: a URL can't be read, or Apprise does not understand it; the message names the destination.
     """
-    from modelwarden.courier.destinations import Destination, Redactor  # noqa: PLC0415 - heavy
+    from modelwarden.courier.destinations import Destination  # noqa: PLC0415 - heavy
+    from modelwarden.courier.redactor import Redactor  # noqa: PLC0415 - brings the courier along
 
     redactor = Redactor()
     return [

@@ -96,6 +96,22 @@ def files(folder: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
+def test_worker_inherits_no_secret_of_the_daemon(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting, no credential and no URL, whoever it is for: it needs none, and anybody of its user may read them."""
+    monkeypatch.setenv("MODELWARDEN_NOTIFY__DESTINATION", '[{"name": "team", "url": "json://h/c4nary"}]')
+    monkeypatch.setenv("modelwarden_archive_dir", "/c4nary")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/c4nary")
+    monkeypatch.setenv("https_proxy", "http://warden:c4nary@proxy")
+    monkeypatch.setenv("KEPT", "by the workers")
+    with closing(Workers(orders(tree), SIZE)) as workers:
+        workers.call()
+        until(workers.is_ready, "the workers to be ready")
+        for pid in pids(workers):
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"KEPT=by the workers" in environment
+            assert b"c4nary" not in environment
+
+
 def test_worker_tells_what_is_no_summary_with_its_place(workers: Workers) -> None:
     """A refusal comes back as the error that it is: kind, place and hint."""
     bad = flat_summary()

@@ -4,15 +4,11 @@ The rule: a URL is a secret. It is refused at start by the destination's name, a
 redacted before anybody else sees it.
 """
 
-import json
 import logging
 import re
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from html import escape
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import apprise
 from apprise.attachment.memory import AttachMemory
@@ -20,11 +16,10 @@ from apprise.common import NotifyFormat, NotifyType
 from apprise.utils.parse import parse_emails
 
 from modelwarden.courier.digest import Message
+from modelwarden.courier.redactor import Redactor
 from modelwarden.errors import StopService
 
 _TALKATIVE: Final = ("apprise", "urllib3", "requests", "matplotlib")
-_SHORTEST_SECRET: Final = 6
-_SHORTEST_PASSWORD: Final = 3
 _SAID: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 """The levels of what a person is told; Apprise's other lines hold payloads."""
 
@@ -44,7 +39,6 @@ _CAUSE: Final = re.compile(r"\w+ Exception: (?:.*\(Caused by (.+)\)|(.+))", re.D
 
 _BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
-_MASK: Final = "***"
 
 
 class Sent(NamedTuple):
@@ -101,7 +95,7 @@ class Destination:
         symbols: Sequence[str] = ("*",),
         fallback: str = "",
         fallback_after: float = 0.0,
-        redactor: "Redactor | None" = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self.name = name
         self.on = frozenset(on)
@@ -186,27 +180,6 @@ class Destination:
                 return NotSent(self.redact(said) or status.name.lower(), perhaps_sent)
 
 
-class Redactor:
-    """Hides every part of the URLs that it was told of, however it is encoded."""
-
-    def __init__(self) -> None:
-        self._secrets: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-
-    def hide(self, url: str) -> None:
-        """From now on nothing of this URL comes through."""
-        self._secrets |= set(_secrets_of(url))
-        longest_first = sorted(self._secrets, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
-
-    def __call__(self, text: str) -> str:
-        """The text without secrets, and no longer than a log line may be."""
-        return (self._pattern.sub(_MASK, text) if self._pattern else text)[:_LONGEST_ERROR]
-
-
-_LONGEST_ERROR: Final = 500
-
-
 def _quiet_libraries() -> None:
     """Keep what the loggers that print tokens say away from standard error; Apprise's own is heard by a send alone."""
     for name in _TALKATIVE:
@@ -246,22 +219,3 @@ def _is_this_host(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _secrets_of(url: str) -> Iterator[str]:
-    """What of a URL may be secret: its pieces of some length, and the login, each in every form a library may give it.
-
-    As written it is cut at what separates; decoded it is not, for a password may hold any of that.
-    """
-    login = re.match(r"[^:/]+://([^/?#]*)@", url)
-    user, _, password = login[1].partition(":") if login else ("", "", "")
-    if password:
-        pair = f"{unquote(user)}:{unquote(password)}"
-        yield b64encode(pair.encode()).decode()  # as HTTP's Authorization has it
-        yield b64encode(f"\0{unquote(user)}\0{unquote(password)}".encode()).decode()  # and SMTP's AUTH PLAIN
-    pieces = {piece for piece in re.split(r"[/:@?&=#,]+", url) if len(piece) >= _SHORTEST_SECRET}
-    for piece in pieces | ({password} if len(password) >= _SHORTEST_PASSWORD else set()):
-        for plain in {piece, unquote(piece), unquote_plus(piece)}:
-            yield from (plain, quote(plain, safe=""), quote(plain), quote_plus(plain), escape(plain), repr(plain)[1:-1])
-            yield from (json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
-            yield b64encode(plain.encode()).decode()

@@ -6,11 +6,12 @@ and did not answer in time is staged by whoever gave it. It is started when ther
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ SILENCE_SECONDS: Final = 120.0
 writes to."""
 
 _READY: Final = b"\n"
+
+_OF_THE_DAEMON: Final = re.compile(r"MODELWARDEN_|CREDENTIALS_DIRECTORY$|NOTIFY_SOCKET$", re.IGNORECASE)
+"""Variables that a worker has no business with; a setting's name may be written in small letters too."""
 
 
 class Orders(NamedTuple):
@@ -142,7 +146,7 @@ class _Worker:
             [sys.executable, "-P", "-c", "from modelwarden.pipeline.workers import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONUTF8": "1"},
+            env=_environment(os.environ),
         )
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("asked for pipes")
@@ -199,6 +203,12 @@ class _Worker:
             yield
         finally:
             deadline.cancel()
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What a worker inherits: it has its orders and needs no network, so no settings, no credentials and no URL."""
+    kept = {name: value for name, value in ours.items() if "://" not in value and not _OF_THE_DAEMON.match(name)}
+    return kept | {"PYTHONUTF8": "1"}
 
 
 def _write(stream: IO[bytes], value: object) -> None:
