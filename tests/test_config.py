@@ -331,6 +331,50 @@ def test_review_bound_stricter_than_the_approve_bound_is_refused_with_both(tmp_p
     assert "log.level = 'x'" in message
 
 
+@pytest.mark.parametrize("value", ["true", "false", "'0.9'", "'high'", "[0.9]"])
+def test_threshold_that_is_no_number_is_refused(tmp_path: Path, value: str) -> None:
+    """`true` is not 1.0: a gate is never opened by a slip."""
+    message = refusal(tmp_path / "config.toml", f"[gate]\nreview_max_drawdown = {value}")
+    assert "gate.review_max_drawdown" in message
+    assert "number" in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MODELWARDEN_GATE__REVIEW_MAX_DRAWDOWN", "true"),
+        ("MODELWARDEN_GATE__REVIEW_MAX_DRAWDOWN", "1_0"),
+        ("MODELWARDEN_GATE__REVIEW_MAX_DRAWDOWN", ""),
+        ("MODELWARDEN_GATE", '{"review_max_drawdown": true}'),
+    ],
+)
+def test_threshold_of_a_variable_that_is_no_number_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """The environment opens the gate by a slip no more than a file does."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StopService, match="review_max_drawdown"):
+        load_settings(os.devnull)
+
+
+@pytest.mark.parametrize("value", ["0.3", ".3", "3e-1", "+0.30"])
+def test_threshold_of_a_variable_that_is_a_number_counts(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A variable holds text; a number in it is a number."""
+    monkeypatch.setenv("MODELWARDEN_GATE__REVIEW_MAX_DRAWDOWN", value)
+    settings, _ = load_settings(os.devnull)
+    assert settings.gate.review_max_drawdown == 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("review_max_drawdown", 15), ("fitness_decline_threshold", 5.0), ("approved_min_consistency", 85)],
+)
+def test_percentage_where_a_fraction_belongs_is_refused_with_the_hint(tmp_path: Path, name: str, value: float) -> None:
+    """8 for 8 % would let every drawdown pass."""
+    message = refusal(tmp_path / "config.toml", f"[gate]\n{name} = {value}")
+    assert f"{name} = {float(value)} is outside 0..1: is it a percentage?" in message
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_threshold_that_is_no_finite_number_is_refused(tmp_path: Path, value: str) -> None:
     """TOML can write nan, and every comparison with it is false: such a gate would judge nothing."""

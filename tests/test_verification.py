@@ -1,5 +1,6 @@
 """Whatever was done to an archive behind modelwarden's back, `verify` says what and where, and nothing else."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,12 +13,13 @@ import pytest
 from invariants import contents
 from modelwarden import TrainingArchiveManager
 from modelwarden.archive.publishing import Archive
+from modelwarden.archive.record import encode_assessments
 from modelwarden.gate.timestamp import run_key
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.verification import Finding, Report, verify
 from processes import drop, make_site, modelwarden, running_daemon
-from summaries import encoded, flat_summary, random_summary
+from summaries import GOOD, encoded, flat_summary, judged_run, random_summary
 
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 
@@ -101,6 +103,47 @@ def test_model_approved_by_hand_is_found(archive: Path) -> None:
         document["dropped_count"] -= 1
 
     edit(archive / SECOND / "model_assessments.json", approve)
+
+    finding = next(each for each in verified(archive).findings if "is recorded as APPROVED" in each.what)
+    assert finding.where == SECOND
+
+
+def make_of_an_earlier_version(root: Path, name: str) -> None:
+    """Rewrite a run as one with a drawdown of 500 %, judged by the first rule under bounds that are percentages."""
+    summary = encoded(flat_summary({"A": {**GOOD, "final_max_dd": 5.0}}, timestamp=name))
+    before = json.loads((root / name / "model_assessments.json").read_bytes())
+    run, assessments = judged_run(json.loads(summary), timestamp=name)
+    document = json.loads(encode_assessments(run, assessments))
+    document |= {name: before[name] for name in ("archived_by", "daemon_id", "source", "archived_at")}
+    del document["rule"]
+    document |= {"approved_count": 1, "dropped_count": 0, "sha256": hashlib.sha256(summary).hexdigest()}
+    document["policy"] |= {"approved_max_drawdown": 8.0, "review_max_drawdown": 15.0}
+    document["models"][0] |= {"classification": "APPROVED", "flags": [], "reasons": []}
+    document["models"][0]["metrics"]["max_drawdown"] |= {"approve": 8.0, "review": 15.0, "band": "APPROVED"}
+    (root / name / "summary.json").write_bytes(summary)
+    (root / name / "model_assessments.json").write_text(json.dumps(document))
+    report = (root / name / "recommendations.md").read_text().replace(before["sha256"], document["sha256"])
+    (root / name / "recommendations.md").write_text(report)
+
+
+def test_run_of_an_earlier_rule_is_judged_by_that_rule(archive: Path) -> None:
+    """Bounds and figures that are refused today make no old run wrong; the catalog and the index take it too."""
+    make_of_an_earlier_version(archive, SECOND)
+    assert modelwarden("reindex", "--archive", archive).returncode == 0
+
+    assert verified(archive) == Report(3, [])
+
+    shown = json.loads(modelwarden("show", SECOND, "--json", "--archive", archive).stdout)
+    assert shown["models"][0]["classification"] == "APPROVED"
+
+
+def test_model_of_an_earlier_rule_changed_by_hand_is_found(archive: Path) -> None:
+    """What the first rule would not have said of the recorded figures stands out."""
+    make_of_an_earlier_version(archive, SECOND)
+    edit(
+        archive / SECOND / "model_assessments.json",
+        lambda document: document["models"][0]["metrics"]["max_drawdown"].update(value=20.0),
+    )
 
     finding = next(each for each in verified(archive).findings if "is recorded as APPROVED" in each.what)
     assert finding.where == SECOND

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -93,19 +94,33 @@ class IntakeTable(_Table):
     after_archive: Literal["keep", "delete"] = "keep"
 
 
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def _is_number(value: object) -> object:
+    """Refuse what pydantic would make a number of: true would be 1.0."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    hint = "write it without quotes" if isinstance(value, str) and _NUMBER.fullmatch(value) else "such as 0.7"
+    raise ValueError(f"give a number, {hint}")
+
+
+Threshold = Annotated[float, BeforeValidator(_is_number)]
+
+
 class GateTable(_Table):
     """`[gate]`: the thresholds, by the names of `ModelGatingConfig`; what is left out has the calibrated default."""
 
-    approved_min_fitness: float = 0.70
-    approved_min_pf: float = 1.8
-    approved_min_consistency: float = 0.85
-    approved_max_drawdown: float = 0.08
-    review_min_fitness: float = 0.50
-    review_min_pf: float = 1.3
-    review_min_consistency: float = 0.65
-    review_max_drawdown: float = 0.15
-    fitness_decline_threshold: float = 0.05
-    fitness_oscillation_threshold: float = 0.10
+    approved_min_fitness: Threshold = 0.70
+    approved_min_pf: Threshold = 1.8
+    approved_min_consistency: Threshold = 0.85
+    approved_max_drawdown: Threshold = 0.08
+    review_min_fitness: Threshold = 0.50
+    review_min_pf: Threshold = 1.3
+    review_min_consistency: Threshold = 0.65
+    review_max_drawdown: Threshold = 0.15
+    fitness_decline_threshold: Threshold = 0.05
+    fitness_oscillation_threshold: Threshold = 0.10
 
     @model_validator(mode="after")
     def _consistent(self) -> "GateTable":
@@ -202,6 +217,20 @@ class Settings(BaseSettings):
         return value
 
 
+class _Environment(EnvSettingsSource):
+    """The variables. All that a variable can hold is text: what is a number in `[gate]` becomes one here."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        gate = values.get("gate")
+        if isinstance(gate, dict):
+            values["gate"] = {
+                name: float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+                for name, value in gate.items()
+            }
+        return values
+
+
 def find_config(given: str | None) -> str | None:
     """The config file that counts: the one given, else `$MODELWARDEN_CONFIG`, else /etc's where it exists."""
     if given is not None:
@@ -244,8 +273,8 @@ def load_settings(
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=document)
+            del env_settings, dotenv_settings, file_secret_settings
+            return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, init_kwargs=document)
 
     try:
         settings: Settings = FromEverywhere(**typed)

@@ -17,7 +17,8 @@ from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES,
 from modelwarden.archive.tree import REJECTED
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.gate.assessment import Assessment, count_by_classification
-from modelwarden.gate.gating import assess_summary
+from modelwarden.gate.gating import Verdict, assess_summary, judge
+from modelwarden.gate.policy import RULE
 from modelwarden.gate.summary import parse_summary
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, ModelRow, model_rows
@@ -129,6 +130,8 @@ def _verify_judgement(summary: bytes, run: RunRecord, assessments: list[Assessme
     """What the recorded judgement gets wrong: the summary under the recorded policy must come to it."""
     if dict(run.counts) != dict(count_by_classification(assessments)):
         return "the counts are not those of its models"
+    if run.policy.rule != RULE:
+        return _verify_recorded_figures(run, assessments)
     try:
         judged = assess_summary(parse_summary(summary, run.policy.gates), run.policy)
     except RejectSummary as error:
@@ -137,11 +140,20 @@ def _verify_judgement(summary: bytes, run: RunRecord, assessments: list[Assessme
         return f"its models are not those of {SUMMARY_FILE}"
     for mine, recorded in zip(judged, assessments, strict=True):
         if (mine.classification, mine.flags) != (recorded.classification, recorded.flags):
-            return f"{mine.symbol} is recorded as {_verdict(recorded)} and its figures say {_verdict(mine)}"
+            return f"{recorded.symbol} is recorded as {_verdict(recorded)} and its figures say {_verdict(mine)}"
     return None
 
 
-def _verdict(model: Assessment) -> str:
+def _verify_recorded_figures(run: RunRecord, assessments: list[Assessment]) -> str | None:
+    """The same by the recorded figures alone: under another revision of the rule the summary may read differently."""
+    for model in assessments:
+        mine = judge(model.values, model.decline, model.largest_fall, run.reward_scale, run.policy)
+        if (mine.classification, mine.flags) != (model.classification, model.flags):
+            return f"{model.symbol} is recorded as {_verdict(model)} and its figures say {_verdict(mine)}"
+    return None
+
+
+def _verdict(model: Assessment | Verdict) -> str:
     return " ".join([model.classification, *model.flags])
 
 

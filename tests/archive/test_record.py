@@ -46,7 +46,7 @@ policies = st.sampled_from(
     [
         Policy.from_config(),
         Policy.from_config(ModelGatingConfig(approved_min_fitness=0.1, review_min_fitness=0.1 - 1e-17)),
-        Policy.from_config(ModelGatingConfig(review_max_drawdown=1e300, fitness_decline_threshold=0.0)),
+        Policy.from_config(ModelGatingConfig(review_max_drawdown=1.0, fitness_decline_threshold=0.0)),
     ]
 )
 
@@ -144,6 +144,7 @@ def test_document_of_a_realistic_run_has_all_parts() -> None:
         "source",
         "sha256",
         "reward_scale",
+        "rule",
         "policy",
         "approved_count",
         "review_count",
@@ -214,6 +215,28 @@ def test_record_of_assessments_counts_each_class() -> None:
     assert run.models == len(assessments) == 3
 
 
+def test_document_without_a_rule_is_read_under_the_first_and_bounds_that_are_refused_today() -> None:
+    """A run of an earlier version with percentages for drawdown bounds stays readable, under its policy's own id."""
+    document = json.loads(encode_assessments(*judged_run(flat_summary({"A": {**GOOD, "final_max_dd": 5.0}}))))
+    del document["rule"]
+    document["policy"] |= {"approved_max_drawdown": 8.0, "review_max_drawdown": 15.0}
+    document["models"][0] |= {"classification": "APPROVED", "flags": [], "reasons": []}
+    document["models"][0]["metrics"]["max_drawdown"] |= {"approve": 8.0, "review": 15.0, "band": "APPROVED"}
+    run, (model,) = decode_assessments(json.dumps(document).encode())
+    assert (run.policy.rule, run.policy.thresholds["approved_max_drawdown"]) == (1, 8.0)
+    assert run.policy.id == "c71d819b"
+    verdict = judge(model.values, model.decline, model.largest_fall, run.reward_scale, run.policy)
+    assert verdict == (Classification.APPROVED, (), model.bands)
+
+
+@pytest.mark.parametrize("rule", [None, "1", True, 1.5])
+def test_document_with_a_rule_that_is_no_whole_number_raises_value_error(rule: Any) -> None:
+    """What is there must be what is written."""
+    document = json.loads(encode_assessments(*judged_run(REALISTIC)))
+    with pytest.raises(ValueError, match="rule"):
+        decode_assessments(json.dumps(document | {"rule": rule}).encode())
+
+
 def test_document_of_another_policy_is_read_under_that_policy() -> None:
     """A run is read by the thresholds that judged it, whatever the host's config says today."""
     config = ModelGatingConfig(approved_min_fitness=0.95)
@@ -242,7 +265,7 @@ def test_document_of_something_else_raises_value_error(data: bytes) -> None:
 def test_document_with_any_part_missing_raises_value_error() -> None:
     """Every part is needed: what lacks one was not written by encode_assessments."""
     whole = json.loads(encode_assessments(*judged_run(REALISTIC)))
-    unneeded = {"schema_version", "id", "approve", "review", "approved_count", "not_finite"}
+    unneeded = {"schema_version", "id", "approve", "review", "approved_count", "not_finite", "rule"}
     for place in _places(whole):
         if isinstance(place[-1], int) or place[-1] in unneeded or (place[0] == "policy" and len(place) > 1):
             continue

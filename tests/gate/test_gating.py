@@ -71,6 +71,9 @@ CASES = {
     "fitness is NaN": Case((NAN, 2.0, 0.9, 0.05), None, "DROP", "INVALID_METRIC"),
     "no losing trade": Case((0.9, INF, 0.9, 0.05), None, "REVIEW", "NO_LOSSES"),
     "consistency as a percentage": Case((0.9, 2.0, 88.0, 0.05), None, "DROP", "INVALID_METRIC"),
+    "drawdown as a percentage": Case((0.9, 2.0, 0.9, 8.0), None, "DROP", "INVALID_METRIC"),
+    "drawdown of more than all": Case((0.9, 2.0, 0.9, 1.0000001), None, "DROP", "INVALID_METRIC"),
+    "drawdown of all": Case((0.9, 2.0, 0.9, 1.0), None, "DROP", "HIGH_DRAWDOWN"),
     "negative drawdown": Case((0.9, 2.0, 0.9, -0.3), None, "DROP", "INVALID_METRIC"),
 }
 

@@ -1,6 +1,7 @@
 """A policy is a table that never contradicts itself, and its id names its thresholds and nothing else."""
 
 import math
+import pickle
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -37,10 +38,9 @@ BOUNDS = [
 def configs(draw: st.DrawFn) -> ModelGatingConfig:
     """Any config that is in order: bounds inside their domains, REVIEW never stricter than APPROVED."""
     anything = st.floats(allow_nan=False, allow_infinity=False)
-    sizes = st.floats(min_value=0, allow_infinity=False)
     shares = st.floats(0, 1)
     fitness, factor, consistency, drawdown = (
-        sorted((draw(numbers), draw(numbers))) for numbers in (anything, anything, shares, sizes)
+        sorted((draw(numbers), draw(numbers))) for numbers in (anything, anything, shares, shares)
     )
     return ModelGatingConfig(
         approved_min_fitness=fitness[1],
@@ -51,8 +51,8 @@ def configs(draw: st.DrawFn) -> ModelGatingConfig:
         review_min_consistency=consistency[0],
         approved_max_drawdown=drawdown[0],
         review_max_drawdown=drawdown[1],
-        fitness_decline_threshold=draw(sizes),
-        fitness_oscillation_threshold=draw(sizes),
+        fitness_decline_threshold=draw(shares),
+        fitness_oscillation_threshold=draw(shares),
     )
 
 
@@ -132,6 +132,11 @@ def test_config_whole_number_beyond_floats_is_refused_by_name(field: str) -> Non
         ("review_min_consistency", -0.1, "-0.1 is outside 0..1: is it a percentage?"),
         ("approved_max_drawdown", -0.08, "-0.08 is negative: give the size of the fall"),
         ("review_max_drawdown", -0.15, "-0.15 is negative: give the size of the fall"),
+        ("approved_max_drawdown", 8, "8 is outside 0..1: is it a percentage?"),
+        ("review_max_drawdown", 15.0, "15.0 is outside 0..1: is it a percentage?"),
+        ("review_max_drawdown", math.nextafter(1.0, 2.0), "1.0000000000000002 is outside 0..1: is it a percentage?"),
+        ("fitness_decline_threshold", 5, "5 is outside 0..1: is it a percentage?"),
+        ("fitness_oscillation_threshold", 10.0, "10.0 is outside 0..1: is it a percentage?"),
         ("fitness_decline_threshold", -0.05, "-0.05 is negative"),
         ("fitness_oscillation_threshold", -0.1, "-0.1 is negative"),
     ],
@@ -149,6 +154,16 @@ def test_config_with_several_faults_names_all_of_them() -> None:
         ModelGatingConfig(approved_min_pf=1.0, fitness_decline_threshold=-1.0, approved_min_consistency=85.0)
     for field in ("approved_min_pf", "review_min_pf", "fitness_decline_threshold", "approved_min_consistency"):
         assert field in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "field", [name for name in DEFAULTS if "drawdown" in name or "consistency" in name or "threshold" in name]
+)
+def test_config_fraction_of_one_is_accepted(field: str) -> None:
+    """1.0 is the largest fraction: whoever wants no bound on a drawdown, or no such flag, can say so."""
+    loosest = {"approved_max_drawdown": {"review_max_drawdown": 1.0}}
+    strictest = {"review_min_consistency": {"approved_min_consistency": 1.0}}
+    ModelGatingConfig(**{field: 1.0} | loosest.get(field, {}) | strictest.get(field, {}))
 
 
 def test_policy_id_is_eight_hex_digits() -> None:
@@ -205,6 +220,24 @@ def test_policy_from_thresholds_that_are_not_ours_is_refused(recorded: dict[str,
         Policy.from_thresholds(recorded)
 
 
+PERCENTAGES = {**DEFAULTS, "approved_max_drawdown": 8.0, "review_max_drawdown": 15.0, "fitness_decline_threshold": 5.0}
+
+
+def test_policy_that_a_run_recorded_is_read_although_its_bounds_would_be_refused_today() -> None:
+    """Stricter rules for new settings take no old run away, and it is judged again as it was."""
+    policy = Policy.from_thresholds(PERCENTAGES, rule=1)
+    assert [policy.gates[3].band(drawdown) for drawdown in (8.0, 15.0, 16.0)] == [Band.APPROVED, Band.REVIEW, Band.DROP]
+    with pytest.raises(ValueError, match="approved_max_drawdown"):
+        ModelGatingConfig(**PERCENTAGES)
+
+
+def test_policy_of_another_rule_has_another_id_and_the_first_rule_the_ids_that_its_runs_have() -> None:
+    """What judges differently is called differently; the runs there are keep the id that their index entries name."""
+    assert Policy.from_thresholds(DEFAULTS, rule=1).id == "24e76465"
+    assert Policy.from_thresholds(DEFAULTS, rule=1).id != Policy.from_config().id
+    assert pickle.loads(pickle.dumps(Policy.from_thresholds(DEFAULTS, rule=1))).rule == 1
+
+
 @pure
 @given(configs(), st.one_of(st.none(), st.floats()))
 def test_band_of_any_figure_under_any_policy_is_the_one_the_bounds_say(
@@ -220,7 +253,7 @@ def _expected_band(name: str, approve: float, review: float, value: float | None
         return Band.INVALID
     if value == math.inf:
         return Band.REVIEW if name == "profit_factor" else Band.INVALID
-    if (name == "consistency" and not 0 <= value <= 1) or (name == "max_drawdown" and value < 0):
+    if (name == "consistency" and not 0 <= value <= 1) or (name == "max_drawdown" and not 0 <= value <= 1):
         return Band.INVALID
     sign = -1 if name == "max_drawdown" else 1
     if sign * value >= sign * approve:

@@ -19,7 +19,7 @@ from modelwarden.gate.assessment import (
     Flag,
     count_by_classification,
 )
-from modelwarden.gate.policy import Policy
+from modelwarden.gate.policy import FIRST_RULE, Policy
 
 SCHEMA_VERSION: Final = 1
 SUMMARY_FILE: Final = "summary.json"
@@ -134,6 +134,7 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         "source": {"path": run.source.path, "size": run.source.size, "mtime": run.source.mtime},
         "sha256": run.sha256,
         "reward_scale": run.reward_scale,
+        "rule": run.policy.rule,
         "policy": {"id": run.policy.id, **run.policy.thresholds},
         "approved_count": run.approved_count,
         "review_count": run.review_count,
@@ -192,7 +193,10 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
         document = jiter.from_json(data)
         for name, kinds in _HEAD_TYPES.items():
             _expect(document[name], kinds, name)
-        policy = Policy.from_thresholds({name: value for name, value in document["policy"].items() if name != "id"})
+        _expect(rule := document.get("rule", FIRST_RULE), int, "rule")
+        policy = Policy.from_thresholds(
+            {name: value for name, value in document["policy"].items() if name != "id"}, rule
+        )
         run = RunRecord(
             timestamp=document["timestamp"],
             run_name=document["run_name"],

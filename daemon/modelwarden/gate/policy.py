@@ -7,7 +7,7 @@ before it judges anything.
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
@@ -17,6 +17,16 @@ from modelwarden.gate.assessment import Band, Flag
 
 CALIBRATED_REWARD_SCALE: Final = 0.001
 """The reward scale that the default bounds are calibrated for (training notes v2.4.1)."""
+
+RULE: Final = 2
+"""The revision of the rule that judges now; each run records the one that judged it, and is read back by that one.
+
+1: runs that record no revision. 2: a drawdown above 1 is outside its domain.
+"""
+
+FIRST_RULE: Final = 1
+
+_NO_FRACTION: Final = "is outside 0..1: is it a percentage?"
 
 
 class Better(StrEnum):
@@ -41,7 +51,8 @@ class MetricGate:
         low_flag: the flag of a figure in the DROP band.
         least: smallest figure inside the metric's domain.
         most: largest figure inside the metric's domain.
-        outside_hint: what a figure outside the domain suggests.
+        below_hint: what a figure below the domain suggests.
+        above_hint: what a figure above it suggests.
         infinity_flag: set where +infinity means something (no losing trade) and lies in the domain; the band is
             then REVIEW.
         band: from a final figure, or None where it is missing, to its band.
@@ -57,7 +68,8 @@ class MetricGate:
     low_flag: Flag
     least: float = -sys.float_info.max
     most: float = sys.float_info.max
-    outside_hint: str = ""
+    below_hint: str = ""
+    above_hint: str = ""
     infinity_flag: Flag | None = None
     band: Callable[[float | None], Band] = field(init=False, repr=False, compare=False)
 
@@ -68,6 +80,10 @@ class MetricGate:
     def signs(self) -> tuple[str, str]:
         """How a figure within a bound and one beyond it compare to it."""
         return (">=", "<") if self.better is Better.HIGHER else ("<=", ">")
+
+    def hint_outside(self, value: float) -> str:
+        """What a figure outside the domain suggests."""
+        return self.below_hint if value < self.least else self.above_hint
 
 
 def _band_of(gate: MetricGate) -> Callable[[float | None], Band]:
@@ -98,13 +114,8 @@ def _band_of(gate: MetricGate) -> Callable[[float | None], Band]:
 
 
 @dataclass(frozen=True)
-class ModelGatingConfig:
-    """The thresholds a team sets. Every field has the calibrated default.
-
-    Raises:
-        ValueError: at construction, where a threshold is not a finite number, lies outside its metric's
-            domain, or a review bound is stricter than its approve bound; the message names fields and values.
-    """
+class Thresholds:
+    """Ten thresholds as they stand, checked by nobody: what a run recorded must be read whatever is refused today."""
 
     approved_min_fitness: float = 0.70
     approved_min_pf: float = 1.8
@@ -117,35 +128,50 @@ class ModelGatingConfig:
     fitness_decline_threshold: float = 0.05
     fitness_oscillation_threshold: float = 0.10
 
+
+@dataclass(frozen=True)
+class ModelGatingConfig(Thresholds):
+    """The thresholds a team sets. Every field has the calibrated default.
+
+    Consistency, drawdown and the two thresholds of the history are fractions: 0.08 is 8 %. 1.0 is the largest.
+
+    Raises:
+        ValueError: at construction, where a threshold is not a finite number, lies outside its metric's
+            domain, is no fraction where it must be one, or a review bound is stricter than its approve bound; the
+            message names fields and values.
+    """
+
     def __post_init__(self) -> None:
-        problems = list(self._problems())
+        problems = _unusable(self) or [*_outside(self), *_contradictions(self)]
         if problems:
             raise ValueError("; ".join(problems))
 
-    def _problems(self) -> list[str]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        unusable = [
-            f"{name} = {value!r} is not a finite number"
-            for name, value in values.items()
-            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max
-        ]
-        if unusable:
-            return unusable
-        problems = [
-            f"{name} = {values[name]!r} is negative"
-            for name in ("fitness_decline_threshold", "fitness_oscillation_threshold")
-            if values[name] < 0
-        ]
-        for gate, (approve_name, review_name) in zip(metric_gates(self), _BOUND_NAMES, strict=True):
-            problems += [
-                f"{name} = {values[name]!r} {gate.outside_hint}"
-                for name in (approve_name, review_name)
-                if not gate.least <= values[name] <= gate.most
-            ]
-            stricter = gate.review > gate.approve if gate.better is Better.HIGHER else gate.review < gate.approve
-            if stricter:
-                problems.append(f"{review_name} = {gate.review!r} is stricter than {approve_name} = {gate.approve!r}")
-        return problems
+
+def _unusable(thresholds: Thresholds) -> list[str]:
+    return [
+        f"{name} = {value!r} is not a finite number"
+        for name, value in vars(thresholds).items()
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max
+    ]
+
+
+def _outside(thresholds: Thresholds) -> Iterator[str]:
+    """The thresholds that no figure can meet, or every figure meets."""
+    for name in ("fitness_decline_threshold", "fitness_oscillation_threshold"):
+        value = getattr(thresholds, name)
+        if not 0 <= value <= 1:
+            yield f"{name} = {value!r} {'is negative' if value < 0 else _NO_FRACTION}"
+    for gate, names in zip(metric_gates(thresholds), _BOUND_NAMES, strict=True):
+        for name, value in zip(names, (gate.approve, gate.review), strict=True):
+            if not gate.least <= value <= gate.most:
+                yield f"{name} = {value!r} {gate.hint_outside(value)}"
+
+
+def _contradictions(thresholds: Thresholds) -> Iterator[str]:
+    """The review bounds that ask for more than their approve bounds."""
+    for gate, (approve_name, review_name) in zip(metric_gates(thresholds), _BOUND_NAMES, strict=True):
+        if gate.review > gate.approve if gate.better is Better.HIGHER else gate.review < gate.approve:
+            yield f"{review_name} = {gate.review!r} is stricter than {approve_name} = {gate.approve!r}"
 
 
 _BOUND_NAMES: Final = (
@@ -156,8 +182,8 @@ _BOUND_NAMES: Final = (
 )
 
 
-def metric_gates(config: ModelGatingConfig) -> tuple[MetricGate, ...]:
-    """The table of gates that a config fills. A new metric is a new row here."""
+def metric_gates(thresholds: Thresholds, rule: int = RULE) -> tuple[MetricGate, ...]:
+    """The table of gates that the thresholds fill, as that revision of the rule has it. A new metric is a new row."""
     return (
         MetricGate(
             name="fitness",
@@ -165,8 +191,8 @@ def metric_gates(config: ModelGatingConfig) -> tuple[MetricGate, ...]:
             series="fitness_score",
             label="fitness",
             better=Better.HIGHER,
-            approve=config.approved_min_fitness,
-            review=config.review_min_fitness,
+            approve=thresholds.approved_min_fitness,
+            review=thresholds.review_min_fitness,
             low_flag=Flag.LOW_FITNESS,
         ),
         MetricGate(
@@ -175,8 +201,8 @@ def metric_gates(config: ModelGatingConfig) -> tuple[MetricGate, ...]:
             series="profit_factor",
             label="profit factor",
             better=Better.HIGHER,
-            approve=config.approved_min_pf,
-            review=config.review_min_pf,
+            approve=thresholds.approved_min_pf,
+            review=thresholds.review_min_pf,
             low_flag=Flag.LOW_PF,
             most=math.inf,
             infinity_flag=Flag.NO_LOSSES,
@@ -187,12 +213,13 @@ def metric_gates(config: ModelGatingConfig) -> tuple[MetricGate, ...]:
             series="consistency",
             label="consistency",
             better=Better.HIGHER,
-            approve=config.approved_min_consistency,
-            review=config.review_min_consistency,
+            approve=thresholds.approved_min_consistency,
+            review=thresholds.review_min_consistency,
             low_flag=Flag.LOW_CONSISTENCY,
             least=0.0,
             most=1.0,
-            outside_hint="is outside 0..1: is it a percentage?",
+            below_hint=_NO_FRACTION,
+            above_hint=_NO_FRACTION,
         ),
         MetricGate(
             name="max_drawdown",
@@ -200,11 +227,13 @@ def metric_gates(config: ModelGatingConfig) -> tuple[MetricGate, ...]:
             series="max_drawdown",
             label="max drawdown",
             better=Better.LOWER,
-            approve=config.approved_max_drawdown,
-            review=config.review_max_drawdown,
+            approve=thresholds.approved_max_drawdown,
+            review=thresholds.review_max_drawdown,
             low_flag=Flag.HIGH_DRAWDOWN,
             least=0.0,
-            outside_hint="is negative: give the size of the fall",
+            most=sys.float_info.max if rule == FIRST_RULE else 1.0,
+            below_hint="is negative: give the size of the fall",
+            above_hint=_NO_FRACTION,
         ),
     )
 
@@ -222,40 +251,56 @@ class Policy:
         gates: the table of metric gates.
         decline_threshold: FITNESS_DECLINE above this.
         oscillation_threshold: UNSTABLE_TRAINING above this.
+        rule: the revision of the rule that goes with them.
     """
 
     thresholds: Mapping[str, float]
     gates: tuple[MetricGate, ...]
     decline_threshold: float
     oscillation_threshold: float
+    rule: int = RULE
 
     @classmethod
     def from_config(cls, config: ModelGatingConfig | None = None) -> Self:
         """The policy of a config, or of the defaults."""
-        config = config or ModelGatingConfig()
-        thresholds = {field.name: float(getattr(config, field.name)) for field in fields(ModelGatingConfig)}
-        config = ModelGatingConfig(**thresholds)  # floats throughout, so that 1 and 1.0 are one policy
-        return cls(
-            thresholds=thresholds,
-            gates=metric_gates(config),
-            decline_threshold=config.fitness_decline_threshold,
-            oscillation_threshold=config.fitness_oscillation_threshold,
-        )
+        return cls._of(config or ModelGatingConfig(), RULE)
 
     @classmethod
-    def from_thresholds(cls, thresholds: Mapping[str, float]) -> Self:
-        """The policy that a run recorded. Raises ValueError or TypeError where it is not one of ours."""
-        return cls.from_config(ModelGatingConfig(**thresholds))
+    def from_thresholds(cls, thresholds: Mapping[str, float], rule: int = RULE) -> Self:
+        """The policy that a run recorded, also if its bounds would be refused today.
+
+        Raises:
+            ValueError, TypeError: it is not one of ours.
+        """
+        recorded = Thresholds(**thresholds)
+        if problems := _unusable(recorded) or [*_contradictions(recorded)]:
+            raise ValueError("; ".join(problems))
+        return cls._of(recorded, rule)
+
+    @classmethod
+    def _of(cls, thresholds: Thresholds, rule: int) -> Self:
+        # Floats throughout, so that 1 and 1.0 are one policy.
+        floats = {each.name: float(getattr(thresholds, each.name)) for each in fields(Thresholds)}
+        thresholds = Thresholds(**floats)
+        return cls(
+            thresholds=floats,
+            gates=metric_gates(thresholds, rule),
+            decline_threshold=thresholds.fitness_decline_threshold,
+            oscillation_threshold=thresholds.fitness_oscillation_threshold,
+            rule=rule,
+        )
 
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def __reduce__(self) -> tuple[Callable[[Mapping[str, float]], "Policy"], tuple[dict[str, float]]]:
-        """What another process gets: the thresholds; all else follows from them."""
-        return Policy.from_thresholds, (dict(self.thresholds),)
+    def __reduce__(self) -> tuple[Callable[[Mapping[str, float], int], "Policy"], tuple[dict[str, float], int]]:
+        """What another process gets: the thresholds and the rule; all else follows from them."""
+        return Policy.from_thresholds, (dict(self.thresholds), self.rule)
 
     @cached_property
     def id(self) -> str:
-        """Eight hex digits that change when any threshold does."""
+        """Eight hex digits that change when any threshold does, or the rule."""
         canonical = ";".join(f"{name}={value!r}" for name, value in sorted(self.thresholds.items()))
+        if self.rule != FIRST_RULE:  # the runs of the first go on under the ids that they have
+            canonical += f";rule={self.rule}"
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]

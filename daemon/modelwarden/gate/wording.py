@@ -146,7 +146,7 @@ def _why_invalid(gate: MetricGate, value: float | None) -> str:
     if math.isinf(value):
         return "is infinite" if value > 0 else "is minus infinity"
     short = f"{value:.12g}"  # 88, not 88.0; but never a figure that lies inside
-    return f"{short if float(short) == value else repr(value)} {gate.outside_hint}"
+    return f"{short if float(short) == value else repr(value)} {gate.hint_outside(value)}"
 
 
 def _share(figure: float | None, threshold: float, peak: float | None) -> str:

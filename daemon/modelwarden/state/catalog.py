@@ -15,7 +15,7 @@ from modelwarden.gate.assessment import (
     Flag,
 )
 from modelwarden.gate.gating import Verdict, judge
-from modelwarden.gate.policy import Policy
+from modelwarden.gate.policy import FIRST_RULE, Policy
 from modelwarden.gate.timestamp import run_key
 from modelwarden.gate.wording import explain
 from modelwarden.state.database import Database
@@ -89,7 +89,7 @@ class Catalog:
         if policy.id not in self._policies:
             self._connection.execute(
                 "INSERT OR IGNORE INTO policies VALUES (?, ?)",
-                (policy.id, json.dumps(dict(policy.thresholds))),
+                (policy.id, json.dumps({**policy.thresholds, "rule": policy.rule})),
             )
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
         self._connection.execute(
@@ -208,7 +208,9 @@ class Catalog:
             (thresholds,) = self._connection.execute(
                 "SELECT thresholds FROM policies WHERE id = ?", (policy_id,)
             ).fetchone()
-            self._policies[policy_id] = Policy.from_thresholds(json.loads(thresholds))
+            recorded = json.loads(thresholds)
+            rule = recorded.pop("rule", FIRST_RULE)
+            self._policies[policy_id] = Policy.from_thresholds(recorded, rule)
         return self._policies[policy_id]
 
 
