@@ -169,7 +169,9 @@ def test_destination_gets_only_what_it_asked_for(tmp_path: Path, server: HttpSer
     with http_server() as other:
         couriers = desk.courier(team(server, "APPROVED"), Destination("on call", other.url(), ["REJECTED"]))
         couriers.deliver_due()
-        assert [message.title for message in other.accepted] == ["REJECTED: a summary"]
+        assert [message.title for message in other.accepted] == [
+            'REJECTED: rejected.json: the top level is a list, not an object: write {"models": [...]} (trainer-7)'
+        ]
     desk.close()
     (message,) = server.accepted
     assert "BEST" in message.text
@@ -184,18 +186,18 @@ def test_rejected_file_is_announced_once_with_its_reason(desk: Desk, server: Htt
     courier.deliver_due()
     courier.deliver_due()
     (message,) = server.accepted
-    assert message.title == "REJECTED: a summary"
-    path, reason, kept = message.text.splitlines()
-    assert path == "/out/leer.json"
-    assert "models" in reason
+    why, kept = message.text.splitlines()
+    assert why.startswith("/out/leer.json on trainer-7: ")
+    assert "models" in why
+    assert message.title == f"REJECTED: leer.json: {why.partition(': ')[2]} (trainer-7)"
     assert kept.startswith(f"kept in {desk.archive.root}/rejected/")
 
 
 def test_file_name_with_a_newline_adds_no_line_to_the_message(desk: Desk, server: HttpServer) -> None:
-    """A stranger's file name can't write lines of the message: file, reason and place are a line each."""
+    """A stranger's file name can't write lines of the message: what happened and the place are a line each."""
     desk.rejects(b"[]", "/out/x\nAPPROVED (1)\n- FAKE: deploy.json")
     desk.courier(team(server)).deliver_due()
-    assert len(server.accepted[0].text.splitlines()) == 3
+    assert len(server.accepted[0].text.splitlines()) == 2
 
 
 def test_delivered_message_is_never_sent_again(desk: Desk, server: HttpServer) -> None:
@@ -232,8 +234,9 @@ def test_many_rejected_files_are_one_message(desk: Desk, server: HttpServer) -> 
     for number in range(7):
         desk.rejects(f"[{number}]".encode(), f"/out/{number}.json")
     desk.courier(team(server)).deliver_due()
-    assert server.titles() == ["REJECTED: 7 summaries"]
-    assert all(f"/out/{number}.json\n" in server.accepted[0].text for number in range(7))
+    names = ", ".join(f"{number}.json" for number in range(7))
+    assert server.titles() == [f"REJECTED: 7 summaries: {names} (trainer-7)"]
+    assert all(f"/out/{number}.json on trainer-7: " in server.accepted[0].text for number in range(7))
 
 
 @pytest.mark.parametrize("answer", [500, 503, 429, 404, 302, 301, Answer.CLOSE], ids=str)

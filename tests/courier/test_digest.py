@@ -278,48 +278,76 @@ def test_many_runs_message_of_many_runs_is_cut_with_counts() -> None:
     assert size(message.body) <= LONGEST_TEXT
 
 
-def test_rejected_message_of_one_file_has_its_text() -> None:
-    """The file, the reason and where it is kept."""
-    text = "/training_output/x.json\nmodels[0].final_pf: expected a number\nkept in /archive/rejected/ab"
+def test_rejected_message_says_file_host_and_reason_in_title_and_first_line() -> None:
+    """A lock screen says which and why; the first line has the whole path; what else there is to know comes below."""
+    text = "/out/x.json\nmodels[0].final_pf: expected a number\nkept in /archive/rejected/ab\nhost: trainer-7"
     message = rejected_message([text])
-    assert message.title == "REJECTED: a summary"
-    assert message.body == text
+    assert message.title == "REJECTED: x.json: models[0].final_pf: expected a number (trainer-7)"
+    assert message.body.split("\n") == [
+        "/out/x.json on trainer-7: models[0].final_pf: expected a number",
+        "kept in /archive/rejected/ab",
+    ]
+
+
+def test_rejected_message_of_long_names_keeps_the_beginning_of_all_three() -> None:
+    """A file name of 255 characters takes neither the reason nor the host from the title."""
+    text = f"/out/{'x' * 250}.json\n{'why ' * 100}\nkept in /archive\nhost: trainer-7"
+    message = rejected_message([text])
+    assert message.title.startswith(f"REJECTED: {'x' * 59}…: why why")
+    assert message.title.endswith("… (trainer-7)")
+    assert f"{'x' * 250}.json on trainer-7: why why" in message.body.split("\n")[0]
+
+
+def test_rejected_message_of_a_row_written_before_hosts_were_is_whole() -> None:
+    """An outbox may owe what an earlier version worded."""
+    message = rejected_message(["/out/x.json\nno models\nkept in /archive/rejected/ab"])
+    assert message.title == "REJECTED: x.json: no models"
+    assert message.body == "/out/x.json: no models\nkept in /archive/rejected/ab"
 
 
 def test_rejected_message_of_many_files_is_cut_with_a_count() -> None:
-    """A folder full of garbage is one message of bounded length."""
-    texts = [f"file {index}" for index in range(MODELS_NAMED + 3)]
+    """A folder full of garbage is one message of bounded length, whose title names some."""
+    texts = [f"/out/f{index}\nno models\nhost: trainer-{index % 2}" for index in range(MODELS_NAMED + 3)]
     message = rejected_message(texts)
-    assert message.title == f"REJECTED: {MODELS_NAMED + 3} summaries"
-    assert message.body.split("\n\n") == [*texts[:MODELS_NAMED], "… and 3 more"]
-
-
-def test_rejected_message_says_the_host_where_it_is_given() -> None:
-    """A team with many training hosts sees on the phone where to look."""
-    assert rejected_message(["x"], host="trainer-7").title == "REJECTED: a summary (trainer-7)"
+    names = ", ".join(f"f{index}" for index in range(MODELS_NAMED))
+    assert message.title == f"REJECTED: {MODELS_NAMED + 3} summaries: {names} (2 hosts)"
+    told = [f"/out/f{index} on trainer-{index % 2}: no models" for index in range(MODELS_NAMED)]
+    assert message.body.split("\n\n") == [*told, "… and 3 more"]
 
 
 @pytest.mark.parametrize(
-    ("text", "title"),
+    ("text", "title", "body"),
     [
-        ("/archive: no space left\nwaiting since 04:12", "PROBLEM: /archive: no space left (trainer-7)"),
-        ("\n no summary for 26 h \nlast one: x", "PROBLEM: no summary for 26 h (trainer-7)"),
-        ("", "PROBLEM: no details (trainer-7)"),
-        ("a\rb", "PROBLEM: a (trainer-7)"),
+        (
+            "/archive: no space left\nwaiting since 04:12\nhost: trainer-8",
+            "PROBLEM: /archive: no space left (trainer-8)",
+            "waiting since 04:12",
+        ),
+        ("\n no summary for 26 h \nlast one: x", "PROBLEM: no summary for 26 h (trainer-7)", "last one: x"),
+        ("", "PROBLEM: no details (trainer-7)", "no details"),
+        ("a\rb", "PROBLEM: a\\u000db (trainer-7)", "a\\u000db"),
+        (f"{'w' * 200}\nx", f"PROBLEM: {'w' * 110}… (trainer-7)", f"{'w' * 200}\nx"),
     ],
 )
-def test_problem_message_has_its_first_line_in_the_title(text: str, title: str) -> None:
-    """What is wrong and where is on the lock screen; the text has the rest."""
+def test_problem_message_says_what_its_title_does_not(text: str, title: str, body: str) -> None:
+    """What is wrong and where is on the lock screen; the text has the rest, and repeats only what was cut."""
     message = problem_message([text], host="trainer-7")
     assert message.title == title
-    assert message.body.split("\n") == text.replace("\r", "\\u000d").split("\n")
+    assert message.body == body
+
+
+def test_problem_s_html_says_each_thing_once() -> None:
+    """The heading says what and where, and nothing below repeats it."""
+    message = problem_message(["no space left\nnothing is lost\nhost: trainer-7"])
+    page = message.html.partition("<body")[2]
+    assert [page.count(words) for words in ("no space left", "trainer-7", "nothing is lost")] == [1, 1, 1]
 
 
 def test_problem_message_of_several_is_counted() -> None:
-    """The title has the count, the text has each."""
-    message = problem_message(["no space left", "the watch was lost"])
-    assert message.title == "PROBLEM: 2 reports"
-    assert message.body == "no space left\n\nthe watch was lost"
+    """The title has the count and the beginnings, the text has each."""
+    message = problem_message(["no space left\nhost: a", "the watch was lost\nsee the log\nhost: a"])
+    assert message.title == "PROBLEM: 2 reports: no space left; the watch was lost (a)"
+    assert message.body == "no space left\n\nthe watch was lost\nsee the log"
 
 
 def test_message_without_html_is_one() -> None:

@@ -133,7 +133,9 @@ def test_rejected_file_with_a_hostile_name_is_announced(channel: Channel) -> Non
     """A file's name and the reason are from outside as well."""
     drop(b'{"models": {"<!channel>": 5}}', channel.site.out, "<!channel> & <@U024BE7LH>.json")
     for message in channel.read_of("REJECTED"):
-        assert message.text.splitlines()[0] == f"{channel.site.out}/<!channel> & <@U024BE7LH>.json"
+        name = "<!channel> & <@U024BE7LH>.json"
+        assert message.title.startswith(f"REJECTED: {name}: ")
+        assert message.text.startswith(f"{channel.site.out}/{name} on {HOST}: ")
 
 
 def _posted(payload: object, path: str = f"/services/{TOKENS}", **headers: str) -> Posted:

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,12 @@ def host(tmp_path: Path, stack: ExitStack) -> Host:
 
 
 def test_episode_is_announced_once_however_long_it_lasts(host: Host) -> None:
-    """To those who asked for problems; the first line says what, the last where."""
+    """To those who asked for problems; the first line says what, the last two when and where."""
     for _ in range(5):
         host.problems.begin("storage", "a run can't be archived\nthe disk is full")
         host.now += HOUR
-    assert host.told() == ["a run can't be archived\nthe disk is full\nhost: trainer-7"]
+    moment = f"{datetime.fromtimestamp(NOW, UTC):%Y-%m-%d %H:%M} UTC"
+    assert host.told() == [f"a run can't be archived\nthe disk is full\nnoticed: {moment}\nhost: trainer-7"]
 
 
 def test_episode_that_is_over_is_no_message_and_the_next_one_is(host: Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -139,9 +141,10 @@ def test_silence_is_announced_once_it_is_longer_than_expected(host: Host) -> Non
         host.problems.look_for_silence()
         host.now += DAY
     (text,) = host.told()
-    what, hint, where = text.splitlines()
+    what, hint, when, where = text.splitlines()
     assert what == "no summary in /out since 2024-12-24 00:26 UTC"
     assert hint == "expected every 1d: is the trainer alive?"
+    assert when == "noticed: 2024-12-25 00:26 UTC"
     assert where == "host: trainer-7"
 
 

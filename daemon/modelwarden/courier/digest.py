@@ -5,10 +5,22 @@ comes with the bound that it missed; a long list is cut, with a count of what wa
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
-from modelwarden.courier.page import Figure, Page, Row, Section, fitted, render_html, render_text, render_title, shown
+from modelwarden.courier.page import (
+    Figure,
+    Page,
+    Row,
+    Section,
+    clipped,
+    fitted,
+    render_html,
+    render_text,
+    render_title,
+    shown,
+)
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Band, Classification, Flag
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
@@ -106,26 +118,90 @@ def many_runs_message(news: Sequence[RunNews], on: Collection[str], *, repeated:
 
 
 def rejected_message(texts: Sequence[str], *, repeated: bool = False, host: str = "") -> Message:
-    """One message for rejected files; a text is the file, the reason and where it is kept, a line each."""
-    subject = "a summary" if len(texts) == 1 else f"{len(texts)} summaries"
-    return _message(_page_of_texts("REJECTED", subject, host, texts), repeated)
+    """One message for rejected files.
+
+    Args:
+        texts: of each, a line each: the file, the reason, where it is kept and `host: ...`.
+        repeated: whether it may have arrived before.
+        host: where it was, if the texts don't say.
+    """
+    reports = [_Report.of(text, host) for text in texts]
+    names = [report.what.rpartition("/")[2] for report in reports[:MODELS_NAMED]]
+    if len(reports) == 1:
+        subject, said = names[0], "".join(reports[0].lines[:1])
+    else:
+        subject, said = f"{len(reports)} summaries", ", ".join(names)
+    return _message(_page_of_reports("REJECTED", subject, said, reports, map(_rejection, reports)), repeated)
 
 
 def problem_message(texts: Sequence[str], *, repeated: bool = False, host: str = "") -> Message:
-    """One message for what keeps the daemon from its work; the first line of a text says what, for the title."""
-    subject = (
-        (texts[0].strip() or "no details").splitlines()[0].rstrip() if len(texts) == 1 else f"{len(texts)} reports"
+    """One message for what keeps the daemon from its work.
+
+    Args:
+        texts: of each, a line each: what is wrong, for the title; what else there is to say; and `host: ...`.
+        repeated: whether it may have arrived before.
+        host: where it is, if the texts don't say.
+    """
+    reports = [_Report.of(text, host) for text in texts]
+    if len(reports) == 1:
+        what, lines, _ = reports[0]
+        page = _page_of_reports("PROBLEM", what, "", reports, ["\n".join(lines)])
+        if not lines or shown(what) not in render_title(page):  # there must be a text, and all must be said somewhere
+            page = page._replace(texts=("\n".join((what, *lines)),))
+        return _message(page, repeated)
+    said = "; ".join(report.what for report in reports[:MODELS_NAMED])
+    told = ("\n".join((report.what, *report.lines)) for report in reports)
+    return _message(_page_of_reports("PROBLEM", f"{len(reports)} reports", said, reports, told), repeated)
+
+
+class _Report(NamedTuple):
+    """What happened beside the runs, as the outbox has it.
+
+    Attributes:
+        what: the first line: a file that was rejected, or what is wrong.
+        lines: the others.
+        host: where; "" if that is not known.
+    """
+
+    what: str
+    lines: tuple[str, ...]
+    host: str
+
+    @classmethod
+    def of(cls, text: str, host: str) -> "_Report":
+        """From the text of an outbox row, whose last line may name the host."""
+        what, *lines = [line.strip() for line in text.strip().split("\n")]
+        if lines and lines[-1].startswith(_HOST_LINE):
+            host = lines.pop().removeprefix(_HOST_LINE)
+        return cls(what or "no details", tuple(lines), host)
+
+
+_HOST_LINE: Final = "host: "
+_LONGEST_PATH: Final = 300
+"""What the first line keeps of a rejected file's path: the reason stands behind it."""
+
+
+def _rejection(report: _Report) -> str:
+    """A rejected file: which, where and why in the first line."""
+    place = " on ".join(filter(None, (clipped(shown(report.what), _LONGEST_PATH), report.host)))
+    return "\n".join((": ".join((place, *report.lines[:1])), *report.lines[1:]))
+
+
+def _page_of_reports(kind: str, subject: str, said: str, reports: Sequence[_Report], texts: Iterable[str]) -> Page:
+    hosts = sorted({report.host for report in reports} - {""})
+    return Page(
+        lead=(kind,),
+        subject=subject,
+        host=hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts" if hosts else "",
+        texts=tuple(islice(texts, MODELS_NAMED)),
+        texts_total=len(reports),
+        said=said,
     )
-    return _message(_page_of_texts("PROBLEM", subject, host, texts), repeated)
 
 
 def _message(page: Page, repeated: bool) -> Message:
     page = fitted(page)
     return Message(render_title(page, repeated=repeated), render_text(page), render_html(page))
-
-
-def _page_of_texts(kind: str, subject: str, host: str, texts: Sequence[str]) -> Page:
-    return Page((kind,), subject, host, texts=tuple(texts[:MODELS_NAMED]), texts_total=len(texts))
 
 
 def _tallies(counts: Mapping[Classification, int]) -> tuple[str, ...]:

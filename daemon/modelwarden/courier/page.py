@@ -22,6 +22,9 @@ SEPARATOR: Final = " · "
 _LONGEST_LINE: Final = 600
 """Of a path, a host or a line of a reason: so that one of them can't crowd out the others."""
 
+_LONGEST_SUBJECT: Final = 60
+"""What a title keeps of a subject of which something is said: a long name must leave room for that."""
+
 _HOST_AT_LEAST: Final = 40
 """What a title keeps of a host's name, however long the rest is."""
 
@@ -83,11 +86,12 @@ class Page(NamedTuple):
     Attributes:
         lead: what the title begins with: `APPROVED 3`, `REVIEW 5`, `DROP 42`; or REJECTED, or PROBLEM.
         subject: what it is about.
-        host: where; "" where that is not known.
+        host: where; "" if that is not known.
         sections: lists of models or runs.
         texts: paragraphs of one line or more.
         texts_total: how many there are, with those that were cut.
         facts: name and value, a line each, at the end.
+        said: what the title says of the subject, such as why a file was rejected; "" for nothing.
     """
 
     lead: tuple[str, ...]
@@ -97,6 +101,7 @@ class Page(NamedTuple):
     texts: tuple[str, ...] = ()
     texts_total: int = 0
     facts: tuple[tuple[str, str], ...] = ()
+    said: str = ""
 
 
 def shown(text: str) -> str:
@@ -128,6 +133,7 @@ def fitted(page: Page) -> Page:
     """
     page = page._replace(
         subject=_line(page.subject),
+        said=_line(page.said),
         host=_line(page.host),
         texts=tuple("\n".join(_line(line) for line in text.split("\n")) for text in page.texts),
         facts=tuple((name, _line(value)) for name, value in page.facts),
@@ -151,7 +157,9 @@ def render_title(page: Page, *, repeated: bool = False) -> str:
     """The title, at most LONGEST_TITLE characters; the same with and without the mark of a repeat."""
     lead = f"{SEPARATOR.join(page.lead)}: "
     room = LONGEST_TITLE - len(REPEAT_MARK) - size(lead)
-    subject, host = shown(page.subject), shown(page.host)
+    subject, said, host = shown(page.subject), shown(page.said), shown(page.host)
+    if said:
+        subject = f"{clipped(subject, _LONGEST_SUBJECT)}: {said}"
     if host:
         host = f" ({clipped(host, max(_HOST_AT_LEAST, room - len(' ()') - size(subject)))})"
     title = f"{lead}{clipped(subject, room - size(host))}{host}"

@@ -137,6 +137,7 @@ class Pipeline:
         self._recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
         self._clock = clock
         self._owner = owner
+        self._host = host
         self._stager = Stager(archive.tree, policy, owner, host)
         self._workers = Workers(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
         self._in_haste = False
@@ -433,7 +434,7 @@ class Pipeline:
         folder = self.archive.tree.keep_rejected(
             identity, {"as_found": item.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
         )
-        text = f"{show_path(item.found.path)}\n{rejected.reason}\nkept in {folder}"
+        text = f"{show_path(item.found.path)}\n{rejected.reason}\nkept in {folder}\nhost: {self._host}"
         dealt = list(_dealt(_Item(item.found, item.sha256, outcome=rejected), self._clock()))
         new = self._recorder.reject(
             identity, at, source.path, rejected.reason, text, dealt, ours=self._is_ours(identity)

@@ -110,8 +110,9 @@ class Problems:
         log.warning("summaries_missing" if expectation.is_overdue else "summaries_again", folder=show_path(folder))
 
     def _event(self, what: str, text: str) -> Event:
-        identity = f"problem:{what}:{self._clock():.3f}"
-        return Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), None, f"{text}\nhost: {self._host}")
+        now = self._clock()  # told, since a message may arrive days later
+        told = f"{text}\nnoticed: {_moment(now)}\nhost: {self._host}"
+        return Event(f"problem:{what}:{now:.3f}", Kind.PROBLEM, (Kind.PROBLEM,), None, told)
 
 
 def _moment(seconds: float) -> str:
