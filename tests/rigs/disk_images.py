@@ -43,13 +43,14 @@ FILE_SYSTEMS: Final[Mapping[str, FileSystem]] = {
 
 
 def needs_file_system(kind: FileSystem) -> None:
-    """Skip the test where the machine lacks what an image of this kind needs; fail it in CI."""
+    """Skip the test if the machine lacks what an image of this kind needs; fail it in CI."""
     if not Path("/sys/fs", kind.name).exists():
         subprocess.run(["modprobe", kind.name], check=False, capture_output=True)
     needs(
         root=True,
         commands=(kind.make[0], "mount", "umount", "fusermount3"),
-        devices=("/dev/fuse", "/dev/loop-control", f"/sys/fs/{kind.name}"),
+        devices=("/dev/loop-control", f"/sys/fs/{kind.name}"),
+        fuse=True,
     )
 
 

@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import mfusepy
-
 from processes import until
 from rigs.launching import DIES_WITH_US
 from rigs.mounts import PrivateMounts
@@ -181,7 +179,7 @@ class RefusingFilesystem:
 @contextmanager
 def refusing_filesystem(mounts: PrivateMounts, mountpoint: Path) -> Iterator[RefusingFilesystem]:
     """Mount one at an empty folder, in a private namespace, over a folder beside it."""
-    needs(devices=("/dev/fuse",))
+    needs(fuse=True)
     below = mountpoint.with_name(f"{mountpoint.name}-below")
     below.mkdir()
     orders = mountpoint.with_name(f"{mountpoint.name}-orders")
@@ -200,6 +198,7 @@ def refusing_filesystem(mounts: PrivateMounts, mountpoint: Path) -> Iterator[Ref
 
 def serve(below: str, mountpoint: str, orders: str) -> None:
     """Mount, and answer until it is unmounted."""
+    import mfusepy  # noqa: PLC0415 - loads libfuse, which a test that is only collected must not need
 
     class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         """Says of a rename with flags that it does not know them, as most network file systems do."""
