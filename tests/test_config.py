@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden import config
-from modelwarden.config import GateTable, Settings, load_settings
+from modelwarden.config import GateTable, Settings, load_settings, loading
 from modelwarden.errors import StopService
 from modelwarden.gate.policy import ModelGatingConfig
 
@@ -20,7 +19,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("MODELWARDEN_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(config, "SYSTEM_CONFIG", str(tmp_path / "etc.toml"))
+    monkeypatch.setattr(loading, "SYSTEM_CONFIG", str(tmp_path / "etc.toml"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -159,74 +158,23 @@ def test_watch_on_the_command_line_needs_no_file_and_takes_none(
     assert settings.log.level == "info"
 
 
-@pytest.mark.parametrize("options", [{"watch": "", "archive": "a"}, {"watch": "w", "archive": ""}])
-def test_empty_folder_on_the_command_line_is_refused(options: dict[str, str]) -> None:
+@pytest.mark.parametrize(("watch", "archive"), [("", "a"), ("w", "")])
+def test_empty_folder_on_the_command_line_is_refused(watch: str, archive: str) -> None:
     """`--watch "$UNSET"` is a mistake, not the current folder."""
     with pytest.raises(StopService):
-        load_settings(**options)
-
-
-WRONG = """
-colour = "red"
-archive_dir = 5
-[[watch]]
-path = ""
-[[watch]]
-path = "out"
-patern = "*.json"
-[intake]
-settle_seconds = -1
-reject_after_seconds = nan
-scan_every_seconds = "soon"
-max_bytes = 0
-after_archive = "move"
-[gate]
-approved_min_fitness = "high"
-[notify]
-digest_above = 0
-[[notify.destination]]
-name = "te/am"
-url = ""
-[log]
-level = "loud"
-format = "xml"
-"""
-
-
-def test_all_that_is_wrong_is_said_in_one_message(tmp_path: Path) -> None:
-    """Every wrong setting is named with its path and value at once, so that a file is put right in one go."""
-    message = refusal(tmp_path / "config.toml", WRONG)
-    assert message.startswith(f"{tmp_path}/config.toml: ")
-    for problem in [
-        "colour = 'red'",
-        "archive_dir = 5",
-        "watch[0].path = ''",
-        "watch[1].patern = '*.json'",
-        "intake.settle_seconds = -1",
-        "intake.reject_after_seconds = nan",
-        "intake.scan_every_seconds = 'soon'",
-        "intake.max_bytes = 0",
-        "intake.after_archive = 'move'",
-        "gate.approved_min_fitness = 'high'",
-        "notify.digest_above = 0",
-        "notify.destination[0].name = 'te/am'",
-        "notify.destination[0].url",
-        "log.level = 'loud'",
-        "log.format = 'xml'",
-    ]:
-        assert f"\n  {problem}: " in message
+        load_settings(watch=watch, archive=archive)
 
 
 @pytest.mark.parametrize("table", ["", "[intake]", "[gate]", "[notify]", "[log]", "[[watch]]\npath = 'x'"])
 def test_unknown_setting_is_refused_in_every_table(tmp_path: Path, table: str) -> None:
     """A misspelt setting never silently leaves the default in force."""
-    assert "lebel = 'x'" in refusal(tmp_path / "config.toml", f"{table}\nlebel = 'x'")
+    assert "lebel: there is no such setting" in refusal(tmp_path / "config.toml", f"{table}\nlebel = 'x'")
 
 
 def test_misspelt_variable_of_a_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt setting in the environment is told like one in a file."""
     monkeypatch.setenv("MODELWARDEN_LOG__LEVL", "debug")
-    with pytest.raises(StopService, match=r"environment: .*\n  log\.levl = 'debug'"):
+    with pytest.raises(StopService, match=r"environment: .*\n  MODELWARDEN_LOG__LEVL: .* mean MODELWARDEN_LOG__LEVEL"):
         load_settings()
 
 
@@ -281,14 +229,14 @@ def test_settings_do_not_show_a_url(tmp_path: Path) -> None:
 def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
     """A message is known by its destination's name."""
     text = "[[notify.destination]]\nname = 'team'\nurl = 'json://a'\n" * 2
-    assert "two destinations are called team" in refusal(tmp_path / "config.toml", text)
+    assert "lines 2 and 5: notify.destination[1].name: also the name of" in refusal(tmp_path / "config.toml", text)
 
 
 @pytest.mark.parametrize("extra", ['archive_dir = "out"', 'archive_dir = "archive"\nstate_dir = "out"'])
 def test_watched_folder_that_is_the_archive_or_the_state_is_refused(tmp_path: Path, extra: str) -> None:
     """The archive is never scanned, so a daemon that watches it would sit there for ever: said at start, both named."""
     message = refusal(tmp_path / "config.toml", f'{extra}\n[[watch]]\npath = "out"\n')
-    assert str(tmp_path / "out") in message
+    assert "watch[0].path: the same folder as " in message
 
 
 @pytest.mark.parametrize("line", ['archive_dir = "~nobody-of-that-name/a"', '[[watch]]\npath = "~nobody-of-that-name"'])
@@ -328,7 +276,7 @@ def test_review_bound_stricter_than_the_approve_bound_is_refused_with_both(tmp_p
     )
     assert "review_min_fitness = 0.5 is stricter than approved_min_fitness = 0.4" in message
     assert "review_max_drawdown = 0.15 is stricter than approved_max_drawdown = 0.3" in message
-    assert "log.level = 'x'" in message
+    assert "log.level: " in message
 
 
 @pytest.mark.parametrize("value", ["true", "false", "'0.9'", "'high'", "[0.9]"])
@@ -378,14 +326,15 @@ def test_percentage_where_a_fraction_belongs_is_refused_with_the_hint(tmp_path: 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_threshold_that_is_no_finite_number_is_refused(tmp_path: Path, value: str) -> None:
     """TOML can write nan, and every comparison with it is false: such a gate would judge nothing."""
-    assert f"approved_min_pf = {value}" in refusal(tmp_path / "config.toml", f"[gate]\napproved_min_pf = {value}")
+    message = refusal(tmp_path / "config.toml", f"[gate]\napproved_min_pf = {value}")
+    assert f"line 2: gate.approved_min_pf: give a number that is finite, not {value}" in message
 
 
 def test_message_ends_with_what_to_do(tmp_path: Path) -> None:
-    """The hint stands on a line of its own below the problems."""
+    """The hint stands on a line of its own below the problems, and names what every installation has."""
     lines = refusal(tmp_path / "config.toml", "[log]\nlevel = 'x'").splitlines()
-    assert "config.example.toml" in lines[-1]
-    assert lines[-2].startswith("  log.level = 'x': ")
+    assert lines[-1] == "`modelwarden config example` prints every setting"
+    assert lines[-2].startswith("  line 2: log.level: ")
 
 
 def test_last_problem_ends_like_the_others(tmp_path: Path) -> None:

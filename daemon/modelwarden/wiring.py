@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from modelwarden.archive.histories import read_histories
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import REPORT_FILE
-from modelwarden.config import DestinationTable, Settings
+from modelwarden.config import Settings, destination_of
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
 from modelwarden.events import log
@@ -218,44 +218,10 @@ def destinations_of(settings: Settings) -> "list[Destination]":
     Raises:
         StopService: a URL can't be read, or Apprise does not understand it; the message names the destination.
     """
-    from modelwarden.courier.destinations import Destination  # noqa: PLC0415 - heavy
     from modelwarden.courier.redactor import Redactor  # noqa: PLC0415 - brings the courier along
 
     redactor = Redactor()
-    return [
-        Destination(each.name, url_of(each), each.on, each.symbols, each.fallback or "", each.fallback_after, redactor)
-        for each in settings.notify.destination
-    ]
-
-
-def url_of(table: DestinationTable) -> str:
-    """The destination's URL: from the settings, a file of its own, or a systemd credential.
-
-    Raises:
-        StopService: the file can't be read or is empty, or there is no such credential.
-    """
-    if table.url is not None:
-        return table.url.get_secret_value()
-    where = f'destination "{table.name}"'
-    path = table.url_file
-    if path is None:
-        folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        if folder is None:
-            raise StopService(
-                f"its URL is the credential {table.url_credential}, and there are none",
-                where=where,
-                hint="LoadCredential= in the unit of modelwarden-courier",
-            )
-        path = os.path.join(folder, table.url_credential or "")
-    try:
-        with open(path, encoding="utf-8") as stream:
-            url = stream.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise StopService(f"its URL can't be read from {show_path(path)} ({reason})", where=where) from None
-    if not url:
-        raise StopService(f"its URL can't be read: {show_path(path)} is empty", where=where)
-    return url
+    return [destination_of(each, redactor) for each in settings.notify.destination]
 
 
 @contextmanager

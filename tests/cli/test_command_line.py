@@ -37,6 +37,8 @@ COMMANDS = [
     ["outbox", "drop"],
     ["config"],
     ["config", "check"],
+    ["config", "example"],
+    ["config", "show"],
 ]
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 MOON = "📈MOON"

@@ -39,7 +39,7 @@ def outbox(context: typer.Context, config: Config = None, archive: Archive = Non
     """List the messages that are owed or given up."""
     if context.invoked_subcommand is not None:
         return
-    settings, _ = load_settings(config, archive=archive)
+    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
         rows = owed.rows(*_OPEN)
         if as_json:
@@ -109,7 +109,7 @@ def retry(
     archive: Archive = None,
 ) -> None:
     """Try messages again at once, with a new deadline."""
-    settings, _ = load_settings(config, archive=archive)
+    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
         chosen = ids or [row.id for row in owed.rows(Status.DEAD)]
         if not chosen:
@@ -125,7 +125,7 @@ def retry(
 @outbox_commands.command("drop")
 def drop(ids: Ids, config: Config = None, archive: Archive = None) -> None:
     """Give messages up: they are not sent any more."""
-    settings, _ = load_settings(config, archive=archive)
+    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
         refused = _unfit(owed, ids)
         _say_count(owed.drop(ids), "dropped", refused)
@@ -138,7 +138,7 @@ def mute(
     archive: Archive = None,
 ) -> None:
     """Leave a destination in peace; what it is owed waits."""
-    settings, _ = load_settings(config, archive=archive)
+    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     _insist(settings, [destination])
     try:
         seconds = 0.0 if time_span == "0" else parse_duration(time_span)
@@ -159,11 +159,11 @@ def notify_test(
     from modelwarden.courier.destinations import NotSent, Sent, TimedOut  # noqa: PLC0415 - brings Apprise along
     from modelwarden.courier.digest import Message  # noqa: PLC0415 - likewise
 
-    settings, _ = load_settings(config)
+    settings, _ = load_settings(config, urls="all", asks_apprise=True)
     names = [destination] if destination is not None else [each.name for each in settings.notify.destination]
     if not names:
         raise StopService(
-            "there is no destination to test", where="notify.destination", hint="config.example.toml shows one"
+            "there is no destination to test", where="notify.destination", hint="`modelwarden config example` shows one"
         )
     _insist(settings, names)
     message = Message("TEST from modelwarden", "This is a test message. No run was archived.")

@@ -36,7 +36,7 @@ def check(
 
     Exit code 0 when every model is APPROVED, 1 when not, 2 when a file is no summary.
     """
-    settings, _ = load_settings(config)
+    settings, _ = load_settings(config, asks_apprise=True)
     policy = policy_of(settings)
     judged: list[tuple[str, list[Assessment]]] = []
     bad = False

@@ -30,7 +30,7 @@ def settings_for_asking(config: str | None, archive: str | None) -> Settings:
         StopService: the settings are wrong.
         UnknownRun: there is no archive: a misspelt name must not make one.
     """
-    settings, _ = load_settings(config, archive=archive)
+    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     configure_logs("warning", settings.log.format)
     if not os.path.isdir(settings.archive_dir):
         raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")

@@ -46,13 +46,13 @@ def run(
     ] = True,
 ) -> None:
     """Watch, judge, archive and announce, until told to stop."""
-    settings, path = load_settings(config, watch=watch, archive=archive)
+    settings, path = load_settings(config, watch=watch, archive=archive, urls="all" if courier else "written")
     configure_logs(settings.log.level, settings.log.format)
-    for file in exposed(path, settings):
-        log.warning("url_readable_by_others", path=show_path(file), hint="it holds a destination's URL: chmod 640")
     arguments = _courier_arguments(path, settings)
     if courier and settings.notify.destination and (refused := check_destinations(arguments)) != 0:
         raise typer.Exit(refused)
+    for file in exposed(path, settings):
+        log.warning("url_readable_by_others", path=show_path(file), hint="it holds a destination's URL: chmod 640")
     with open_service(settings, arguments, courier=courier and not once) as service:
         if not once:
             service.run()
@@ -72,7 +72,7 @@ def courier(
     attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
 ) -> None:
     """Deliver what the outbox owes. `run` starts one; under systemd it is a service of its own."""
-    settings, _ = load_settings(config, archive=archive)
+    settings, _ = load_settings(config, archive=archive, urls="all", asks_apprise=True)
     configure_logs(settings.log.level, settings.log.format)
     if check:
         destinations_of(settings)

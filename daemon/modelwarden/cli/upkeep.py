@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib import resources
 from typing import Annotated, Any
 
 import typer
 
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import print_json, print_table
-from modelwarden.config import exposed, load_settings
+from modelwarden.config import exposed, load_settings, watched_twice
 from modelwarden.filesystems import show_path
 from modelwarden.verification import verify as verify_archive
 from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policy_of, state_dir_of
@@ -49,7 +50,7 @@ def config_check(
     config: Config = None,
 ) -> None:
     """Say whether the settings are right, and what they come to. Exit code 2 where they are wrong."""
-    settings, path = load_settings(file or config)
+    settings, path = load_settings(file or config, urls="all", asks_apprise=True)
     destinations = destinations_of(settings)
     policy = policy_of(settings)
     for each in exposed(path, settings):
@@ -57,7 +58,9 @@ def config_check(
     for destination in destinations:
         if destination.goes_unencrypted():
             typer.echo(f'modelwarden: destination "{destination.name}": {UNENCRYPTED_HINT}', err=True)
-    typer.echo(f"{path or 'no file: defaults and environment'}: right")
+    for inner, outer in watched_twice(settings):
+        typer.echo(f"modelwarden: {show_path(inner)}: also watched as a part of {show_path(outer)}", err=True)
+    typer.echo(f"{show_path(path) if path else 'no file: defaults and environment'}: right")
     print_table(
         ("setting", "value"),
         [
@@ -70,10 +73,16 @@ def config_check(
     )
 
 
+@config_commands.command("example")
+def config_example() -> None:
+    """Print a config file with every setting, explained, its default commented out."""
+    typer.echo(resources.files("modelwarden").joinpath("config.example.toml").read_text(encoding="utf-8"), nl=False)
+
+
 @config_commands.command("show")
 def config_show(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
     """Print all settings as they count, defaults and environment included, as TOML; URLs are masked."""
-    settings, path = load_settings(config, archive=archive)
+    settings, path = load_settings(config, archive=archive, asks_apprise=True)
     document = settings.model_dump(mode="json")  # a secret's dump is its mask
     if as_json:
         print_json(document)

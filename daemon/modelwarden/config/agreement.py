@@ -1,0 +1,140 @@
+"""Whether settings that are right each by itself are right together, and with what is on this host.
+
+The rule: a contradiction names every setting that it rests on, so that it is told only if all of these are known.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+
+from modelwarden.archive.tree import REJECTED, STAGING
+from modelwarden.config.model import DestinationTable, Settings, WatchTable
+from modelwarden.config.toml_file import Place
+from modelwarden.config.wrong_settings import Problem, closest
+from modelwarden.filesystems import show_path
+from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.gate.timestamp import is_run_name
+from modelwarden.intake.scan import is_inside
+
+
+def contradictions_of(settings: Settings) -> Iterator[Problem]:
+    """All that does not go together. The settings' paths are absolute."""
+    yield from _of_thresholds(settings)
+    yield from _of_folders(settings)
+    yield from _of_watches(settings)
+    yield from _of_destinations(settings.notify.destination)
+
+
+def watched_twice(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Folders that lie in another that is watched with all below it and for the same files, with that other.
+
+    It does no harm, since a file is known by its path, and may be meant: only one of the two may expect summaries.
+    """
+    for inner in settings.watch:
+        for outer in settings.watch:
+            below = _real(inner) != _real(outer) and is_inside(_real(inner), _real(outer))
+            if outer.recursive and below and set(inner.patterns) & set(outer.patterns):
+                yield inner.path, outer.path
+
+
+def _of_thresholds(settings: Settings) -> Iterator[Problem]:
+    try:
+        settings.gate.thresholds()
+    except ValueError as error:
+        names = [field.name for field in fields(ModelGatingConfig)]
+        for words in re.split(rf"; (?=(?:{'|'.join(names)})\b)", str(error)):
+            places = tuple(("gate", name) for name in re.findall(r"\w+", words) if name in names)
+            yield Problem(places or (("gate",),), words)
+
+
+def _of_folders(settings: Settings) -> Iterator[Problem]:
+    for name in ("archive_dir", "state_dir"):
+        folder = getattr(settings, name)
+        if folder is not None and _is_no_folder(folder):
+            yield Problem(((name,),), f"{show_path(folder)} is a file: name a folder")
+
+
+def _of_watches(settings: Settings) -> Iterator[Problem]:
+    archive = os.path.realpath(settings.archive_dir)
+    for number, each in enumerate(settings.watch):
+        place: Place = ("watch", number, "path")
+        if _is_no_folder(each.path):
+            yield Problem((place,), f"{show_path(each.path)} is a file: name the folder that it lies in")
+            continue
+        if _real(each) == archive:
+            words = "the same folder as archive_dir: keep what trainers leave apart from it"
+            yield Problem((place, ("archive_dir",)), words)
+        elif is_inside(_real(each), archive) and _is_ours(os.path.relpath(_real(each), archive).split("/")[0]):
+            words = "a folder that modelwarden makes in archive_dir: keep what trainers leave apart from it"
+            yield Problem((place, ("archive_dir",)), words)
+        if settings.state_dir is not None and is_inside(_real(each), os.path.realpath(settings.state_dir)):
+            words = "the same folder as state_dir, or in it: keep what trainers leave apart from it"
+            yield Problem((place, ("state_dir",)), words)
+        for earlier, other in enumerate(settings.watch[:number]):
+            if _real(each) == _real(other) and set(each.patterns) & set(other.patterns):
+                words = f"the same folder as watch[{earlier}].path: one table is enough"
+                rests_on: tuple[Place, ...] = (("watch", earlier, "patterns"), ("watch", number, "patterns"))
+                yield Problem((place, ("watch", earlier, "path")), words, rests_on)
+                break
+
+
+def _real(table: WatchTable) -> str:
+    return os.path.realpath(table.path)
+
+
+def _is_no_folder(path: str) -> bool:
+    return os.path.exists(path) and not os.path.isdir(path)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether modelwarden makes this folder in an archive; others may lie there."""
+    return is_run_name(name) or name in {REJECTED, STAGING, ".state"}
+
+
+def _of_destinations(tables: tuple[DestinationTable, ...]) -> Iterator[Problem]:
+    names = [each.name for each in tables]
+    for number, each in enumerate(tables):
+        table: Place = ("notify", "destination", number)
+        ways = ("url", "url_file", "url_credential")
+        given = [way for way in ways if getattr(each, way) is not None]
+        if len(given) != 1:
+            instead = f"not {' and '.join(given)}" if given else "and has none"
+            places = tuple((*table, way) for way in given) or (table,)
+            words = f"needs one of url, url_file and url_credential, {instead}"
+            yield Problem(places, words, tuple((*table, way) for way in ways))
+        first = names.index(each.name)
+        if first < number:
+            words = f"also the name of destination[{first}]: a message is known by its destination's name"
+            yield Problem(((*table, "name"), ("notify", "destination", first, "name")), words)
+        if each.fallback == each.name:
+            yield Problem(((*table, "fallback"), (*table, "name")), "the destination itself: name another")
+        elif each.fallback is not None and each.fallback not in names:
+            yield Problem(((*table, "fallback"),), _no_such(each.fallback, names, each.name), _names_of(tables))
+    yield from _rings_of(tables, names)
+
+
+def _names_of(tables: tuple[DestinationTable, ...]) -> tuple[Place, ...]:
+    return tuple(("notify", "destination", number, "name") for number in range(len(tables)))
+
+
+def _no_such(fallback: str, names: list[str], own: str) -> str:
+    others = [name for name in names if name != own]
+    suggested = closest(fallback, others)
+    if suggested is not None:
+        return f"no destination has this name; did you mean {suggested}?"
+    return f"no destination has this name; the others are: {', '.join(others)}" if others else "there is no other"
+
+
+def _rings_of(tables: tuple[DestinationTable, ...], names: list[str]) -> Iterator[Problem]:
+    """Destinations that stand in for one another in a circle: where all fail, each waits for the next for ever."""
+    told: set[int] = set()
+    for start in range(len(tables)):
+        ring = [start]
+        while (after := tables[ring[-1]].fallback) is not None and after in names and names.index(after) not in ring:
+            ring.append(names.index(after))
+        if after == names[start] and len(ring) > 1 and not told & set(ring):
+            told |= set(ring)
+            places = tuple(("notify", "destination", number, "fallback") for number in ring)
+            circle = " -> ".join(names[number] for number in [*ring, start])
+            yield Problem(places, f"a ring of fallbacks, {circle}: let the last have none")

@@ -1,0 +1,166 @@
+"""The settings: one model of all that can be set, and what each setting may be by itself.
+
+The rule: nothing starts on settings that are not wholly understood. What a setting may be is said here, what several
+may be together in `agreement`; where they come from and how it is told that they are wrong is `loading`'s.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+
+from modelwarden.config.telling import is_issued_token, looks_secret
+from modelwarden.gate.policy import ModelGatingConfig
+
+_VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
+_HOME: Final = re.compile(r"~[\w.-]{0,32}")
+
+
+def _no_secret(value: str) -> str:
+    """Text that messages quote. Raises ValueError, without quoting it, if it looks like a token."""
+    if looks_secret(value):
+        raise ValueError("this looks like a token or a URL, and would be shown in messages: only url may hold a secret")
+    return value
+
+
+def _path(value: str) -> str:
+    if "://" in value:
+        raise ValueError("this is a URL, not a path: a destination's URL is written as url")
+    if is_issued_token(value):
+        raise ValueError("this is a token, not a path: only url may hold a secret")
+    if looks_secret(value) and not value.startswith(("/", "./", "../", "~")):
+        raise ValueError("this looks like a token, not a path: if it is a folder's name, write ./ in front")
+    if "\0" in value:
+        raise ValueError("a path can't hold a zero byte")
+    if _VARIABLE.search(value):
+        raise ValueError("variables such as $HOME are not replaced: write the path itself; ~ is the home folder")
+    if value.startswith("~"):
+        try:
+            return str(Path(value).expanduser())
+        except RuntimeError:
+            user = found[0] if (found := _HOME.match(value)) and not looks_secret(found[0]) else "the user after ~"
+            raise ValueError(f"the home folder of {user} is not known") from None
+    return value
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_no_secret)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+Topic = Literal["APPROVED", "REVIEW", "DROP", "REJECTED", "PROBLEM"]
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds, from a number or from text such as `90s`, `15m`, `26h`, `2d`. Raises ValueError for anything else."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhd])\s*", value)):
+        value = float(found[1]) * _UNITS[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError("give a time such as 90s, 15m, 26h or 2d")
+    return float(value)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WatchTable(_Table):
+    """`[[watch]]`: a folder where trainers leave summaries."""
+
+    path: PathText
+    patterns: tuple[Text, ...] = Field(default=("*.json",), min_length=1)
+    recursive: Switch = True
+    create: Switch = False
+    expect_every: Duration | None = None
+
+
+class IntakeTable(_Table):
+    """`[intake]`: when a file is ready, and what happens to it afterwards."""
+
+    settle_seconds: Seconds = 2.0
+    reject_after_seconds: Seconds = 60.0
+    scan_every_seconds: Seconds = 60.0
+    max_bytes: Whole = Field(default=64 * 1024 * 1024, gt=0)
+    after_archive: Literal["keep", "delete"] = "keep"
+
+
+class GateTable(_Table):
+    """`[gate]`: the thresholds, by the names of `ModelGatingConfig`; what is left out has the calibrated default."""
+
+    approved_min_fitness: Number = 0.70
+    approved_min_pf: Number = 1.8
+    approved_min_consistency: Number = 0.85
+    approved_max_drawdown: Number = 0.08
+    review_min_fitness: Number = 0.50
+    review_min_pf: Number = 1.3
+    review_min_consistency: Number = 0.65
+    review_max_drawdown: Number = 0.15
+    fitness_decline_threshold: Number = 0.05
+    fitness_oscillation_threshold: Number = 0.10
+
+    def thresholds(self) -> ModelGatingConfig:
+        """The thresholds as the gate takes them. Raises ValueError if they contradict one another."""
+        return ModelGatingConfig(**self.model_dump())
+
+
+_Name = Annotated[
+    str,
+    Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$"),
+    AfterValidator(_no_secret),  # a name is quoted everywhere
+]
+
+
+class DestinationTable(_Table):
+    """`[[notify.destination]]`: somewhere to send digests."""
+
+    name: _Name
+    url: SecretStr | None = Field(default=None, min_length=1)
+    url_file: PathText | None = None
+    url_credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$"), AfterValidator(_no_secret)] | None = None
+    on: tuple[Topic, ...] = Field(default=("APPROVED", "DROP", "REJECTED", "PROBLEM"), min_length=1)
+    symbols: tuple[Text, ...] = Field(default=("*",), min_length=1)
+    fallback: _Name | None = None
+    fallback_after: Duration = 3600.0
+
+
+class NotifyTable(_Table):
+    """`[notify]`: the destinations and how messages to them are bundled."""
+
+    destination: tuple[DestinationTable, ...] = ()
+    digest_above: Whole = Field(default=5, ge=1)
+    send_timeout_seconds: Seconds = 30.0
+    deadline_hours: Seconds = 48.0
+
+
+class LogTable(_Table):
+    """`[log]`: how much is said, and for whom."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(_Table):
+    """Everything that can be set."""
+
+    archive_dir: PathText = "training_archives"
+    state_dir: PathText | None = None
+    watch: tuple[WatchTable, ...] = (WatchTable(path="training_output"),)
+    intake: IntakeTable = IntakeTable()
+    gate: GateTable = GateTable()
+    notify: NotifyTable = NotifyTable()
+    log: LogTable = LogTable()
+
+    @field_validator("watch")
+    @classmethod
+    def _watches_something(cls, value: tuple[WatchTable, ...]) -> tuple[WatchTable, ...]:
+        if not value:
+            raise ValueError("at least one folder must be watched")
+        return value
