@@ -1,15 +1,18 @@
 """A destination is one recipient, and a send that fails says why without a word of its URL."""
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from modelwarden.courier.destinations import Destination, NotSent, Sent
-from modelwarden.courier.digest import Message
+from modelwarden.courier.digest import Message, RunNews, Severity, problem_message, rejected_message, run_message
 from modelwarden.errors import StopService
 from servers import Answer, http_server, smtp_server, unused_port
+from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's import
 
@@ -100,6 +103,53 @@ def test_event_s_mark_is_in_a_mail_s_subject_and_in_no_other_title() -> None:
 
     assert [each["Subject"] for each in mail.mails] == ["DROP 1: run X [a1b2c3d4]"]
     assert chat.titles() == ["DROP 1: run X"]
+
+
+SUMMARIES = {
+    "all approved": ({"A": GOOD}, "success"),
+    "a review": ({"A": GOOD, "B": MIDDLING}, "info"),
+    "a drop": ({"A": GOOD, "B": MIDDLING, "C": BAD}, "warning"),
+}
+
+
+def run_with(models: Mapping[str, Any], on: Sequence[str] = ("APPROVED", "REVIEW", "DROP")) -> Message:
+    """The message about a run of these models."""
+    run, assessments = judged_run(flat_summary(models))
+    return run_message(RunNews(run.timestamp, None, "t", "/r", run.counts, run.policy, assessments), on)
+
+
+def test_severity_goes_to_the_service_with_who_writes() -> None:
+    """A service shows it as a colour or a sound; what was not asked for does not alarm."""
+    messages = [(run_with(models), severity) for models, severity in SUMMARIES.values()]
+    messages += [
+        (run_with(SUMMARIES["a drop"][0], ("APPROVED",)), "success"),
+        (run_with(SUMMARIES["a drop"][0], ("REVIEW",)), "info"),
+        (rejected_message(["x"]), "failure"),
+        (problem_message(["x"]), "failure"),
+        (Message("TEST", "text"), "info"),
+    ]
+    with http_server() as server:
+        destination = Destination("team", server.url(), ["DROP"])
+        for message, _ in messages:
+            assert destination.send(message, 30) == Sent()
+    assert [json.loads(each.body)["type"] for each in server.accepted] == [severity for _, severity in messages]
+    assert {each.headers["User-Agent"] for each in server.accepted} == {"modelwarden"}
+
+
+@pytest.mark.parametrize("query", ["", "?blocks=yes"])
+def test_slack_gets_the_title_as_the_text_of_a_notification(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A phone shows the top-level text; the channel shows it once, as the attachment's title, beside its colour."""
+    message = Message("DROP 1: run <!channel> & X", "a text", severity=Severity.WARNING)
+    with http_server() as server:
+        server.says = b"ok"
+        monkeypatch.setattr("apprise.plugins.slack.NotifySlack.webhook_url", f"http://127.0.0.1:{server.port}/services")
+        assert Destination("team", f"{SLACK}/#x{query}", ["DROP"]).send(message, 30) == Sent()
+    payload = json.loads(server.accepted[0].body)
+    assert payload["text"] == "DROP 1: run &lt;!channel&gt; &amp; X"
+    assert [block["type"] for block in payload["blocks"]] == ["context"], "else the text is shown a second time"
+    (attachment,) = payload["attachments"]
+    assert attachment["color"] == "#CACF29"
+    assert json.dumps(attachment).count("&lt;!channel&gt;") == 1
 
 
 @pytest.fixture

@@ -129,6 +129,14 @@ def test_run_of_500_models_is_cut_to_what_slack_takes(channel: Channel, timestam
         assert named >= 3
 
 
+def test_phone_shows_the_title_and_the_channel_shows_it_once(channel: Channel) -> None:
+    """Slack takes a notification's words from the top-level text, in which nothing is live either."""
+    drop(encoded(flat_summary({"A": GOOD}, timestamp="20240401_000000")), channel.site.out, "phone.json")
+    for message in channel.read_of("20240401_000000"):
+        assert message.notification == message.title
+        assert not message.shown_twice
+
+
 def test_rejected_file_with_a_hostile_name_is_announced(channel: Channel) -> None:
     """A file's name and the reason are from outside as well."""
     drop(b'{"models": {"<!channel>": 5}}', channel.site.out, "<!channel> & <@U024BE7LH>.json")

@@ -51,10 +51,14 @@ class Read(NamedTuple):
     Attributes:
         title: its headline.
         text: all below it, entities decoded.
+        notification: what a phone shows of it: the top-level text, and never an attachment.
+        shown_twice: whether that text stands in the channel too: without blocks it does.
     """
 
     title: str
     text: str
+    notification: str
+    shown_twice: bool
 
 
 def answer(posted: Posted) -> int:
@@ -88,13 +92,17 @@ def violations(posted: Posted) -> Iterator[str]:
 
 def read(posted: Posted) -> Read:
     """What a person sees of it, in either form that Apprise sends."""
-    (attachment,) = json.loads(posted.body)["attachments"]
+    payload = json.loads(posted.body)
+    (attachment,) = payload["attachments"]
     if blocks := attachment.get("blocks"):
         header, section = (next(each for each in blocks if each["type"] == kind) for kind in ("header", "section"))
         title, text = header["text"]["text"], section["text"]["text"]
     else:
         title, text = attachment["title"], attachment["text"]
-    return Read(unescape(title), unescape(text))
+    notification = payload.get("text", "")
+    return Read(
+        unescape(title), unescape(text), unescape(notification), bool(notification and not payload.get("blocks"))
+    )
 
 
 def _of_blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:

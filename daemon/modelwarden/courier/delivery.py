@@ -21,9 +21,11 @@ from modelwarden.courier.digest import (
     problem_message,
     rejected_message,
     run_message,
+    series_of,
 )
 from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket, more_may_come
 from modelwarden.courier.picture import SHARE, Histories, Pictures
+from modelwarden.courier.plot import caption_of
 from modelwarden.events import log
 from modelwarden.gate.assessment import Classification, count_by_classification
 from modelwarden.state.catalog import Catalog
@@ -192,7 +194,8 @@ class Courier:
         end = time.monotonic() + self._send_timeout
         try:
             if pictured is not None and self._pictures is not None:
-                message = message._replace(picture=self._pictures.of(pictured, SHARE * self._send_timeout))
+                picture = self._pictures.of(pictured, SHARE * self._send_timeout)
+                message = message._replace(picture=picture, caption=caption_of(pictured) if picture else "")
             outcome = lane.destination.send(message, end - time.monotonic())
         except Exception as error:  # noqa: BLE001 - a library's fault in one send must not end its lane
             outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"), perhaps_sent=True)
@@ -292,6 +295,7 @@ class Courier:
             counts=counts,
             policy=self._catalog.policy(run.policy),
             assessments=models,
+            series=series_of(run.run_name, run.source),
         )
 
 

@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 import apprise
 from apprise.attachment.memory import AttachMemory
 from apprise.common import NotifyFormat, NotifyType
+from apprise.plugins import url_to_dict
 from apprise.utils.parse import parse_emails
 
-from modelwarden.courier.digest import Message
+from modelwarden.courier.digest import PICTURE_FILE, Message
 from modelwarden.courier.redactor import Redactor
 from modelwarden.errors import StopService
 
@@ -36,6 +37,12 @@ _NOT_TAKEN: Final = re.compile(
 
 _CAUSE: Final = re.compile(r"\w+ Exception: (?:.*\(Caused by (.+)\)|(.+))", re.DOTALL)
 """An exception's line, with what it says at last."""
+
+_US: Final = "modelwarden"
+"""Who writes, as a service shows it."""
+
+_SIGNED: Final = frozenset({"pgp", "wkd"})
+"""Of a mail's URL: what has it signed or encrypted, which is Apprise's business."""
 
 _BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
@@ -105,14 +112,18 @@ class Destination:
         self.redact = redactor or Redactor()
         self.redact.hide(url)
         _quiet_libraries()
-        self._apprise = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False, storage_mode="memory"))
+        asset = apprise.AppriseAsset(
+            app_id=_US, app_desc="modelwarden judges training runs", http_redirects=False, storage_mode="memory"
+        )
+        self._apprise = apprise.Apprise(asset=asset)
         if not self._apprise.add(_acknowledged(url)) or len(self._apprise) != 1:
             raise StopService(
                 "its URL is not one that Apprise understands",
                 where=f'destination "{name}"',
                 hint="see Apprise's list of services for how it is written, and for what some need (mqtt: paho-mqtt)",
             )
-        self._service: Any = next(iter(self._apprise))
+        self._service: Any = _ours(next(iter(self._apprise)), url, asset)
+        self._apprise = apprise.Apprise(self._service, asset=asset)
         self._service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
         # Apprise imports a plugin when it is asked for; its attributes say what it is.
         scheme = _schema_of(url)
@@ -146,20 +157,23 @@ class Destination:
             )
 
     def send(self, message: Message, timeout: float) -> Delivery:
-        """Hand the message to the service: as a page where it is mail, else as plain text declared as such."""
+        """Hand the message to the service: with its page if it is mail, else as plain text declared as such."""
         if self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL sets none of its own
             # Apprise gives up after 4 s, and a service that takes 5 would be sent the same again and again.
             self._service.socket_read_timeout = max(self._service.socket_read_timeout, timeout)
-        as_page = bool(message.html) and self._is_mail
-        picture = None
-        if message.picture and self.takes_pictures:
-            picture = AttachMemory(  # type: ignore[no-untyped-call]
-                message.picture, name="fitness.png", mimetype="image/png"
-            )
+        as_page, picture = False, None
+        if hasattr(self._service, "message"):  # it composes the mail itself
+            self._service.message = message
+        else:
+            as_page = bool(message.html) and self._is_mail
+            if message.picture and self.takes_pictures:
+                picture = AttachMemory(  # type: ignore[no-untyped-call]
+                    message.picture, name=PICTURE_FILE, mimetype="image/png"
+                )
         result = self._apprise.notify(
             title=f"{message.title} [{message.mark}]" if message.mark and self._is_mail else message.title,
             body=message.html if as_page else message.body,
-            notify_type=NotifyType.INFO,
+            notify_type=NotifyType(message.severity),
             body_format=NotifyFormat.HTML if as_page else NotifyFormat.TEXT,
             attach=picture,
             interpret_escapes=False,
@@ -188,6 +202,23 @@ def _quiet_libraries() -> None:
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
         logger.propagate = False
+
+
+def _ours(service: Any, url: str, asset: apprise.AppriseAsset) -> Any:
+    """The service as it is, or our own form of it, of the same URL.
+
+    A form is imported when it is wanted: it brings its service's module along, which Apprise leaves alone till then.
+    """
+    settings = url_to_dict(url)  # type: ignore[no-untyped-call]
+    if type(service).__name__ == "NotifyEmail" and not _SIGNED & settings["qsd"].keys():
+        from modelwarden.courier.mail import Mail  # noqa: PLC0415
+
+        return Mail(**settings, asset=asset)  # type: ignore[no-untyped-call]
+    if type(service).__name__ == "NotifySlack":
+        from modelwarden.courier.slack import Slack  # noqa: PLC0415
+
+        return Slack(**settings, asset=asset)  # type: ignore[no-untyped-call]
+    return service
 
 
 def _acknowledged(url: str) -> str:

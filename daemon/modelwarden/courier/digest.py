@@ -5,7 +5,9 @@ comes with the bound that it missed; a long list is cut, with a count of what wa
 """
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -15,7 +17,6 @@ from modelwarden.courier.page import (
     Row,
     Section,
     clipped,
-    fitted,
     render_html,
     render_text,
     render_title,
@@ -31,6 +32,9 @@ MODELS_NAMED: Final = 10
 RUNS_NAMED: Final = 20
 """Most runs that a message standing for many names, and most models of one class."""
 
+PICTURE_FILE: Final = "fitness.png"
+"""What the picture of a message is called."""
+
 _DECIDING: Final = {
     Classification.APPROVED: (Band.APPROVED,),
     Classification.REVIEW: (Band.REVIEW,),
@@ -45,6 +49,26 @@ _REMARKS: Final = {
 """The flags that no figure and no advice speaks of."""
 
 
+class Severity(StrEnum):
+    """How much a message is to alarm: a service may show it as a colour or a sound. The names are Apprise's."""
+
+    SUCCESS = "success"
+    INFO = "info"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+_NUMBERED: Final = re.compile(r"(?:[\W_]+[\d\W_T]*\d[\d\W_T]*Z?)$")
+"""A number, a date or a time at the end of a name, with what parts it from the name."""
+
+_SEVERITIES: Final = {
+    Classification.DROP: Severity.WARNING,  # must not be deployed
+    Classification.REVIEW: Severity.INFO,  # waits for a person
+    Classification.APPROVED: Severity.SUCCESS,
+}
+"""What a run's message is by the worst class of which it names models, worst first."""
+
+
 class Message(NamedTuple):
     """What is sent.
 
@@ -53,7 +77,10 @@ class Message(NamedTuple):
         body: plain text, at most 3,000 characters.
         html: the same as a document, for services that show one; "" where there is none.
         picture: a PNG for services that take attachments; b"" where there is none.
-        mark: short and the same in every repeat; "" where it can't be repeated.
+        mark: short and the same in every repeat; "" if it can't be repeated.
+        severity: how much it is to alarm.
+        thread: what it belongs to, the same for all messages of a series of runs; "" for nothing.
+        caption: what the picture shows, if there is one.
     """
 
     title: str
@@ -61,6 +88,9 @@ class Message(NamedTuple):
     html: str = ""
     picture: bytes = b""
     mark: str = ""
+    severity: Severity = Severity.INFO
+    thread: str = ""
+    caption: str = ""
 
 
 class RunNews(NamedTuple):
@@ -74,6 +104,7 @@ class RunNews(NamedTuple):
         counts: models per class.
         policy: what judged.
         assessments: of the classes that the destination asked for, at least; with histories, where a plot is wanted.
+        series: what it is one of; see series_of.
     """
 
     timestamp: str
@@ -83,6 +114,13 @@ class RunNews(NamedTuple):
     counts: Mapping[Classification, int]
     policy: Policy
     assessments: Sequence[Assessment]
+    series: str = ""
+
+
+def series_of(run_name: str | None, source: str) -> str:
+    """What a run is one of: the trainer's name for it without a number or date at its end, else its source's folder."""
+    stem = _NUMBERED.sub("", run_name or "")
+    return stem or source.rpartition("/")[0]
 
 
 def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False) -> Message:
@@ -95,7 +133,7 @@ def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False) -
         sections=tuple(_sections([news], on, MODELS_NAMED, _model_row)),
         facts=(*named, ("host", news.host), ("report", news.report)),
     )
-    return _message(page, repeated)
+    return _message(page, repeated, _severity([news], on), news.series)
 
 
 def many_runs_message(news: Sequence[RunNews], on: Collection[str], *, repeated: bool = False) -> Message:
@@ -114,7 +152,8 @@ def many_runs_message(news: Sequence[RunNews], on: Collection[str], *, repeated:
         ),
         facts=tuple(facts),
     )
-    return _message(page, repeated)
+    series = {one.series for one in news}
+    return _message(page, repeated, _severity(news, on), series.pop() if len(series) == 1 else "runs")
 
 
 def rejected_message(texts: Sequence[str], *, repeated: bool = False, host: str = "") -> Message:
@@ -131,7 +170,8 @@ def rejected_message(texts: Sequence[str], *, repeated: bool = False, host: str 
         subject, said = names[0], "".join(reports[0].lines[:1])
     else:
         subject, said = f"{len(reports)} summaries", ", ".join(names)
-    return _message(_page_of_reports("REJECTED", subject, said, reports, map(_rejection, reports)), repeated)
+    page = _page_of_reports("REJECTED", subject, said, reports, map(_rejection, reports))
+    return _message(page, repeated, Severity.FAILURE, "rejected summaries")
 
 
 def problem_message(texts: Sequence[str], *, repeated: bool = False, host: str = "") -> Message:
@@ -148,10 +188,11 @@ def problem_message(texts: Sequence[str], *, repeated: bool = False, host: str =
         page = _page_of_reports("PROBLEM", what, "", reports, ["\n".join(lines)])
         if not lines or shown(what) not in render_title(page):  # there must be a text, and all must be said somewhere
             page = page._replace(texts=("\n".join((what, *lines)),))
-        return _message(page, repeated)
+        return _message(page, repeated, Severity.FAILURE, "problems")
     said = "; ".join(report.what for report in reports[:MODELS_NAMED])
     told = ("\n".join((report.what, *report.lines)) for report in reports)
-    return _message(_page_of_reports("PROBLEM", f"{len(reports)} reports", said, reports, told), repeated)
+    page = _page_of_reports("PROBLEM", f"{len(reports)} reports", said, reports, told)
+    return _message(page, repeated, Severity.FAILURE, "problems")
 
 
 class _Report(NamedTuple):
@@ -199,9 +240,20 @@ def _page_of_reports(kind: str, subject: str, said: str, reports: Sequence[_Repo
     )
 
 
-def _message(page: Page, repeated: bool) -> Message:
-    page = fitted(page)
-    return Message(render_title(page, repeated=repeated), render_text(page), render_html(page))
+def _message(page: Page, repeated: bool, severity: Severity, belongs_to: str) -> Message:
+    return Message(
+        title=render_title(page, repeated=repeated),
+        body=render_text(page),
+        html=render_html(page),
+        severity=severity,
+        thread=f"{belongs_to} on {page.host}",
+    )
+
+
+def _severity(news: Sequence[RunNews], on: Collection[str]) -> Severity:
+    """By the worst class that was asked for and has models."""
+    named = (severity for each, severity in _SEVERITIES.items() if each in on and any(one.counts[each] for one in news))
+    return next(named, Severity.INFO)
 
 
 def _tallies(counts: Mapping[Classification, int]) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """The form of a message: what it holds, as plain data, and its two readings, text and HTML. Pure.
 
-The rule: both readings say the same figures and the same counts of what was cut, for both are written from one page;
-what comes from a summary is shown as it stands and is never markup, a control character or a line of its own.
+The rule: both readings are written from one page and say the same figures; each says how much of a list it left out.
+What comes from a summary is shown as it stands and is never markup, a control character or a line of its own.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
@@ -14,6 +14,9 @@ LONGEST_TITLE: Final = 150
 
 LONGEST_TEXT: Final = 3000
 """Characters that Slack takes in a section."""
+
+LONGEST_HTML: Final = 90_000
+"""Bytes. Gmail cuts a mail at 102 kB."""
 
 REPEAT_MARK: Final = "(possible repeat) "
 
@@ -131,6 +134,16 @@ def fitted(page: Page) -> Page:
 
     The longest list gives first, and of equally long ones the last; the first list, the best, counts a third.
     """
+    return _cut(page, lambda each: size(_text(each)), LONGEST_TEXT)
+
+
+def fitted_to_html(page: Page) -> Page:
+    """The page with so much cut, and counted, that its HTML has at most LONGEST_HTML bytes."""
+    return _cut(page, lambda each: len("".join(_html(each)).encode()), LONGEST_HTML)
+
+
+def _cut(page: Page, measure: Callable[[Page], int], limit: int) -> Page:
+    """The page with single lines, and cut until it measures no more than the limit."""
     page = page._replace(
         subject=_line(page.subject),
         said=_line(page.said),
@@ -138,19 +151,27 @@ def fitted(page: Page) -> Page:
         texts=tuple("\n".join(_line(line) for line in text.split("\n")) for text in page.texts),
         facts=tuple((name, _line(value)) for name, value in page.facts),
     )
-    while (over := size(_text(page)) - LONGEST_TEXT) > 0:
-        if any(section.rows for section in page.sections):
-            lengths = [len(section.rows) * (1 if at else 1 / 3) for at, section in enumerate(page.sections)]
-            longest = max(range(len(lengths)), key=lambda at: (lengths[at], at))
-            sections = list(page.sections)
-            sections[longest] = sections[longest]._replace(rows=sections[longest].rows[:-1])
-            page = page._replace(sections=tuple(sections))
+    while (length := measure(page)) > limit:
+        over = length - limit
+        if rows := sum(len(section.rows) for section in page.sections):
+            # Of what seems too much half at once, then measured again.
+            for _ in range(max(1, rows * over // (2 * length))):
+                page = page._replace(sections=_without_one_row(page.sections))
         elif len(page.texts) > 1:
             page = page._replace(texts=page.texts[:-1])
         else:  # one text of many lines: headings and facts alone never come here
             text = page.texts[0]
-            page = page._replace(texts=(clipped(text, size(text) - over),))
+            page = page._replace(texts=(clipped(text, max(1, size(text) - over)),))
     return page
+
+
+def _without_one_row(sections: Sequence[Section]) -> tuple[Section, ...]:
+    """The longest list gives, and of equally long ones the last; the first list, the best, counts a third."""
+    lengths = [len(section.rows) * (1 if at else 1 / 3) for at, section in enumerate(sections)]
+    longest = max(range(len(lengths)), key=lambda at: (lengths[at], at))
+    return tuple(
+        section._replace(rows=section.rows[:-1]) if at == longest else section for at, section in enumerate(sections)
+    )
 
 
 def render_title(page: Page, *, repeated: bool = False) -> str:
@@ -172,8 +193,28 @@ def render_text(page: Page) -> str:
 
 
 def render_html(page: Page) -> str:
-    """The page as a document of its own for mail clients: inline styles, nothing to fetch, light and dark."""
-    return "".join(_html(fitted(page)))
+    """The page as a document of its own for mail clients: inline styles, nothing to fetch, light and dark.
+
+    At most LONGEST_HTML bytes: it may name what the text has no room for.
+    """
+    return "".join(_html(fitted_to_html(page)))
+
+
+def with_picture(document: str, source: str, caption: str) -> str:
+    """A document of `render_html` with a picture above its facts.
+
+    Args:
+        document: the page.
+        source: where the picture is, such as `cid:...`.
+        caption: what it shows: for who sees it, below it; for who does not, in its place.
+    """
+    picture = (
+        f'<p style="margin:0 0 4px"><img src="{escape(source)}" alt="{escape(shown(caption))}" width="600" '
+        'style="display:block;width:100%;max-width:600px;height:auto;border:0;background:#ffffff"></p>\n'
+        f'<p style="margin:0 0 18px;font-size:12px;{_MUTED}{_ANYWHERE}">{_escaped(caption)}</p>\n'
+    )
+    before, mark, behind = document.rpartition(_FACTS if _FACTS in document else _END)
+    return f"{before}{picture}{mark}{behind}"
 
 
 def _line(text: str) -> str:
@@ -213,6 +254,8 @@ _WHOLE: Final = "white-space:nowrap;"
 _MUTED: Final = "color:#767676;"
 _LINE: Final = "border-top:1px solid #b4b4b4;border-top-color:rgba(128,128,128,0.4);"  # Outlook knows the first alone
 _CELL: Final = "padding:7px 10px 7px 0;text-align:left;vertical-align:top;"
+_FACTS: Final = f'<p style="margin:0;padding:10px 0 0;{_LINE}font-size:13px;{_ANYWHERE}">'
+_END: Final = "</div>\n</body>\n</html>\n"
 _HEAD: Final = (
     f"padding:4px 10px 4px 0;text-align:left;vertical-align:bottom;font-weight:normal;font-size:12px;{_MUTED}"
 )
@@ -252,7 +295,7 @@ def _html(page: Page) -> Iterator[str]:
         yield f'<p style="margin:0;padding:10px 0;{_LINE}{_MUTED}">{_left_out(page.texts_total, page.texts)}</p>\n'
     if page.facts:
         yield from _facts_html(page.facts)
-    yield "</div>\n</body>\n</html>\n"
+    yield _END
 
 
 def _escaped(text: str) -> str:
@@ -331,7 +374,7 @@ def _figure_html(figure: Figure) -> str:
 
 
 def _facts_html(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
-    yield f'<p style="margin:0;padding:10px 0 0;{_LINE}font-size:13px;{_ANYWHERE}">'
+    yield _FACTS
     yield "<br>".join(
         f'<span style="{_MUTED}">{escape(name)}:</span> <span style="{_CODE}">{escape(value)}</span>'
         for name, value in facts

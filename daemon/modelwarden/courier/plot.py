@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modelwarden.courier.digest import RunNews
-from modelwarden.courier.page import shown
+from modelwarden.courier.page import clipped, shown
 from modelwarden.gate.assessment import Assessment, Classification
 
 if TYPE_CHECKING:
@@ -97,15 +97,32 @@ def fitness_plot(news: RunNews) -> bytes | None:
 
     Of many models those are drawn that have an earlier checkpoint to use, then those that end highest.
     """
-    approved = [model for model in news.assessments if model.classification is Classification.APPROVED]
+    approved = _approved(news)
     lines = [line for line in map(_line_of, approved) if line is not None]
     if not lines:
         return None
-    lines.sort(key=lambda line: (not line.model.use_checkpoint, -_final(line.model)))
     try:
         return _picture(news, lines[:MOST_LINES], len(approved))
     except ImportError:
         return None
+
+
+def caption_of(news: RunNews) -> str:
+    """What `fitness_plot` shows, in words; the same also without the histories."""
+    approved = _approved(news)
+    drawn = [model for model in approved if model.best_idx is not None][:MOST_LINES]
+    some = "" if len(drawn) == len(approved) else f" {len(drawn)} of {len(approved)}"
+    named = ", ".join(f"{clipped(shown(each.symbol), _LONGEST_NAME)} {_figure(_final(each))}" for each in drawn)
+    return (
+        f"Fitness of{some} approved models over the validation points, with the last figure: {named}. "
+        f"The dashed line is the bound of APPROVED, {news.policy.gates[0].approve:g}; a circle is a peak."
+    )
+
+
+def _approved(news: RunNews) -> list[Assessment]:
+    """The approved models, those first that are drawn first."""
+    approved = [model for model in news.assessments if model.classification is Classification.APPROVED]
+    return sorted(approved, key=lambda model: (not model.use_checkpoint, -_final(model)))
 
 
 def _line_of(model: Assessment) -> _Line | None:
@@ -117,6 +134,10 @@ def _line_of(model: Assessment) -> _Line | None:
 def _final(model: Assessment) -> float:
     """The fitness that was judged; an approved model has one."""
     return model.values[0] or 0.0
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < _LARGE else f"{value:.2g}"
 
 
 def _picture(news: RunNews, lines: Sequence[_Line], approved: int) -> bytes:
@@ -238,7 +259,7 @@ def _write(axes: "Axes", line: _Line, label: _Label, colour: str, height: float,
 def _labels(lines: Sequence[_Line], glyphs: Collection[int]) -> list[_Label]:
     return [
         _Label(
-            figure=f"{_final(line.model):.2f}" if abs(_final(line.model)) < _LARGE else f"{_final(line.model):.2g}",
+            figure=_figure(_final(line.model)),
             name=_drawable(line.model.symbol, glyphs, _LONGEST_NAME),
             checkpoint=_checkpoint(line.model, glyphs),
         )
