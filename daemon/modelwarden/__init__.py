@@ -3,11 +3,28 @@
 The names below are the Python API; everything else is the daemon's own.
 """
 
-from modelwarden.errors import ModelwardenError, RejectSummary, RetryLater, StopService, UnknownRun
-from modelwarden.gate.assessment import Classification, Flag
-from modelwarden.gate.gating import assess_model_quality
-from modelwarden.gate.policy import ModelGatingConfig
-from modelwarden.manager import TrainingArchiveManager
+import sys
+
+from modelwarden.errors import (
+    NEEDS_LINUX,
+    ModelwardenError,
+    RejectSummary,
+    RetryLater,
+    StopService,
+    UnknownRun,
+)
+
+if sys.platform == "linux":
+    from modelwarden.gate.assessment import Classification, Flag
+    from modelwarden.gate.gating import assess_model_quality
+    from modelwarden.gate.policy import ModelGatingConfig
+    from modelwarden.manager import TrainingArchiveManager
+else:
+
+    def __getattr__(name: str) -> object:
+        """Say why a name of the API is not there; the command says it by itself."""
+        raise (ImportError(NEEDS_LINUX) if name in __all__ else AttributeError(name))
+
 
 __version__ = "0.1.0"
 

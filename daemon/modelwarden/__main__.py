@@ -7,6 +7,12 @@ import os
 import sys
 from typing import Final
 
+if sys.platform != "linux":  # before all that is imported below: elsewhere some of it can't be
+    from modelwarden.errors import NEEDS_LINUX
+
+    sys.stderr.write(f"modelwarden: {NEEDS_LINUX}\n")
+    sys.exit(2)
+
 import typer
 
 from modelwarden.cli import asking, delivering, judging, running, upkeep

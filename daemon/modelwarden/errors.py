@@ -1,8 +1,17 @@
 """The error tree: what went wrong, where, and what the operator can do about it.
 
 The rule: an error has one of three kinds, named after what the caller does next (reject the file, try again
-later, stop the service), and every message says what, where and what to do.
+later, stop the service), and every message says what, where and what to do. The module imports nothing of
+modelwarden's: its sentence about Linux is read where nothing else can be imported, and by the build.
 """
+
+from typing import Final
+
+NEEDS_LINUX: Final = (
+    "modelwarden needs Linux: what it promises rests on inotify, renameat2, leases and an fsync that reaches the disk; "
+    "elsewhere, run it in a Linux virtual machine"
+)
+"""What is said on every other system: at install, at start and at import."""
 
 
 class ModelwardenError(Exception):
