@@ -102,8 +102,8 @@ BROKEN = (
         Mutant(
             "refused_message_counts_as_delivered",
             "courier/delivery.py",
-            "self._outbox.failed(rows, error, next_at, perhaps_sent=perhaps_sent)",
-            "self._outbox.delivered(rows)",
+            "dead = self._outbox.failed(",
+            "self._outbox.delivered(ids, now)\n                dead = self._outbox.failed(",
         ),
         "messages lost",
     ),

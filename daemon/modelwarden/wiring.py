@@ -246,6 +246,7 @@ def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courie
             lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
             digest_above=settings.notify.digest_above,
             send_timeout=settings.notify.send_timeout_seconds,
+            deadline_seconds=settings.notify.deadline_hours * 3600,
             histories=lambda run: read_histories(settings.archive_dir, run),
             gathers=not drain,
         )

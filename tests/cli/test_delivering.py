@@ -241,7 +241,7 @@ def test_outbox_at_eighty_columns_keeps_each_message_on_a_line(tmp_path: Path, s
     rows = [line.split() for line in lines if "pending" in line]
     assert [(row[0], row[-1]) for row in rows if "team" in row] == [("1", "-"), ("3", "-")]
     assert sum("20241224_153000" in line for line in lines) == sum("20250101_000000" in line for line in lines) == 2
-    team, on_call = (line for line in lines if line.startswith(("team: ", "on call: ")))
+    on_call, team = (line for line in lines if line.startswith(("team: ", "on call: ")))
     assert team.endswith("error=500.")
     assert "Connection refused" in on_call
     assert any(line.startswith("team is not in the settings") for line in lines)

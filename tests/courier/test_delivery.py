@@ -351,7 +351,7 @@ def test_send_that_nobody_saw_end_is_repeated_and_says_so(desk: Desk, server: Ht
     """A courier that died between `sending` and the result leaves a message that may have arrived."""
     desk.archives(flat_summary())
     outbox = Outbox(desk.database)
-    outbox.sending(outbox.due(desk.now, ["team"]))
+    outbox.sending([row.id for row in outbox.due("team", desk.now)])
     assert desk.rows() == [("team", "sending", 1)]
     desk.courier(team(server)).deliver_due()
     assert server.titles() == ["(possible repeat) APPROVED 1 · REVIEW 1 · DROP 1: run 20241224_153000 (trainer-7)"]

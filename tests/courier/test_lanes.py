@@ -1,5 +1,6 @@
 """Each destination has a lane: what one does to us, no other notices; a fallback stands in, a mute only delays."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from modelwarden.archive.publishing import Archive
+from modelwarden.config import load_settings
 from modelwarden.courier.delivery import Courier
 from modelwarden.courier.destinations import Destination, TimedOut
 from modelwarden.courier.pacing import GATHER_QUIET
@@ -252,6 +254,182 @@ def test_fallback_stands_in_for_a_message_that_died(
     courier.deliver_due()
 
     assert office.standing() == [("team", "dead"), ("mail", "delivered")]
+
+
+def test_fallback_that_had_the_run_itself_still_delivers_what_another_asked_for(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """In a message of its own, which says for whom, and names what that one asked for and nothing else."""
+    desk = Route("desk", frozenset({"DROP"}), ("BTC*",))
+    office = Office(tmp_path, stack, Route("team", frozenset({"APPROVED", "DROP"})), desk)
+    many = {f"AAA{number:02d}": BAD for number in range(30)}
+    office.archive(models=many | {"BTCUSD": BAD})
+    courier = office.courier(
+        Destination("team", server.url(), ("APPROVED", "DROP")),
+        Destination("desk", broken.url(), ("DROP",), ("BTC*",), fallback="team", fallback_after=HOUR),
+    )
+    courier.deliver_due()
+    (own,) = server.accepted
+    assert "BTCUSD" not in own.text, "thirty others stand before it"
+
+    office.now += HOUR
+    courier.deliver_due()
+    courier.deliver_due()
+
+    (_, stand_in) = server.accepted
+    assert stand_in.title == "APPROVED 0 · REVIEW 0 · DROP 1: run 20241224_153000 (trainer-7), for desk"
+    first, _, heading, model, *_ = stand_in.text.splitlines()
+    assert first == "for desk, which can't be reached"
+    assert heading == "DROP (1)"
+    assert model.startswith("- BTCUSD: ")
+    assert "AAA" not in stand_in.text
+
+
+def test_alert_of_the_readme_s_risk_desk_arrives_by_its_fallback(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """The example as it is printed, but for where it sends to: what the desk asked for reaches the team by name."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```toml\n([^`]*fallback[^`]*)^```$", readme, re.MULTILINE)
+    (tmp_path / "config.toml").write_text(example)
+    settings, _ = load_settings(str(tmp_path / "config.toml"))
+    tables = settings.notify.destination
+    office = Office(tmp_path, stack, *(Route(each.name, frozenset(each.on), each.symbols) for each in tables))
+    office.archive(models={f"AAPL{number}": BAD for number in range(30)} | {"ETHUSD": BAD, "BTCUSD": GOOD})
+    courier = office.courier(
+        *(
+            Destination(
+                each.name,
+                (broken if each.fallback else server).url(),
+                each.on,
+                each.symbols,
+                each.fallback or "",
+                each.fallback_after,
+            )
+            for each in tables
+        )
+    )
+    courier.deliver_due()
+    assert "ETHUSD" not in server.accepted[0].text
+    office.now += 2 * HOUR
+    courier.deliver_due()
+    courier.deliver_due()
+
+    (_, alert) = server.accepted
+    assert alert.title.endswith(", for risk desk")
+    assert alert.text.startswith("for risk desk, which can't be reached\n\nDROP (1)\n- ETHUSD: ")
+
+
+def test_fallback_of_two_stands_in_for_each_of_them(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """Two messages, each for one of them: also where many are bundled, no message mixes them or the fallback's own."""
+    routes = [Route("a", frozenset({"DROP"})), Route("b", frozenset({"APPROVED"})), Route("team", frozenset(ALL))]
+    office = Office(tmp_path, stack, *routes)
+    for run in range(7):
+        office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
+    courier = office.courier(
+        Destination("a", broken.url(), ("DROP",), fallback="team", fallback_after=HOUR),
+        Destination("b", broken.url(), ("APPROVED",), fallback="team", fallback_after=HOUR),
+        Destination("team", server.url(), ALL),
+    )
+    office.outbox.mute("team", office.now + 2 * HOUR)
+    office.now += HOUR
+    courier.deliver_due()
+    office.now += 2 * HOUR
+    for _ in range(5):
+        courier.deliver_due()
+        office.now += 1
+
+    titles = [posted.title.partition(": ")[2] for posted in server.accepted]
+    assert titles == ["7 runs (trainer-7)", "7 runs (trainer-7), for a", "7 runs (trainer-7), for b"]
+    own, for_a, for_b = (posted.text for posted in server.accepted)
+    assert "can't be reached" not in own
+    assert "APPROVED (7)" in for_b
+    assert "APPROVED (7)" not in for_a
+    assert "DROP (7)" in for_a
+
+
+def test_fallback_of_a_fallback_says_for_whom_it_was_first(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """Along the chain, over a restart; what each owed of its own is a message of its own; nothing comes back."""
+    office = Office(tmp_path, stack, Route("a", frozenset({"DROP"})), Route("b", frozenset({"APPROVED"})))
+    office.archive()
+    lanes = (
+        Destination("a", broken.url(), ("DROP",), fallback="b", fallback_after=HOUR),
+        Destination("b", broken.url(), ("APPROVED",), fallback="c", fallback_after=HOUR),
+        Destination("c", server.url(), ("PROBLEM",), fallback="a", fallback_after=HOUR),
+    )
+    for _ in range(6):
+        office.now += HOUR
+        courier = office.courier(*lanes)  # a new one each time
+        courier.deliver_due()
+        courier.deliver_due()
+
+    assert sorted(posted.title.partition(", ")[2] for posted in server.accepted) == ["for a", "for b"]
+    assert {"GOOD" in posted.text: posted.text.splitlines()[0] for posted in server.accepted} == {
+        False: "for a, which can't be reached",
+        True: "for b, which can't be reached",
+    }
+    owed = sorted((row["destination"], row["stands_for"], row["status"]) for row in outbox_of(office.state))
+    assert owed == [
+        ("a", "", "pending"),
+        ("b", "", "pending"),
+        ("b", "a", "pending"),
+        ("c", "a", "delivered"),
+        ("c", "b", "delivered"),
+    ]
+
+
+def test_fallback_stands_in_for_what_waits_behind_a_message_that_fails(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """The oldest is tried again and again; the others waited as long, and would fail alike."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    for run in range(3):
+        office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
+    team = Destination("team", broken.url(), ALL, fallback="mail", fallback_after=HOUR)
+    courier = office.courier(team, Destination("mail", server.url(), ALL))
+    office.now += HOUR
+    courier.deliver_due()
+    courier.deliver_due()
+
+    assert sorted(posted.title.split()[-4] for posted in server.accepted) == [
+        f"2025010{run}_000000" for run in (1, 2, 3)
+    ]
+
+
+def test_destination_that_recovers_delivers_too_and_the_fallback_no_second_time(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """At least once: who stood in cannot unsay it, and the first one is owed it still."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    office.archive()
+    team = Destination("team", broken.url(), ALL, fallback="mail", fallback_after=HOUR)
+    courier = office.courier(team, Destination("mail", server.url(), ALL))
+    for _ in range(3):
+        office.now += HOUR
+        courier.deliver_due()
+    broken.answer = 200
+    office.now += HOUR
+    courier.deliver_due()
+    courier.deliver_due()
+
+    assert office.standing() == [("team", "delivered"), ("mail", "delivered")]
+    assert len(server.accepted) == len(broken.accepted) == 1
+
+
+def test_stop_between_two_lanes_begins_nothing_more(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:
+    """However many destinations are owed something."""
+    names = [f"d{number}" for number in range(20)]
+    office = Office(tmp_path, stack, *(Route(name, frozenset(ALL)) for name in names))
+    office.archive()
+    courier = office.courier(*(Destination(name, server.url(), ALL) for name in names))
+    asked = iter([False, False, False])
+    courier.step(lambda: next(asked, True))
+    until(lambda: courier._record_ended() * 0 or not courier.is_sending(), "the sends to end")
+    assert len(server.accepted) == 3
 
 
 def test_muted_destination_is_sent_all_of_it_afterwards(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:

@@ -48,19 +48,19 @@ MUTANTS: Final = {
     Mutant(
         "acknowledges_before_the_send",
         "courier/delivery.py",
-        "        self._outbox.sending(rows)\n",
-        "        self._outbox.sending(rows)\n        self._outbox.delivered(rows)\n",
+        "        lane.bundle, lane.overdue_at = bundle,",
+        "        self._outbox.delivered(bundle.ids, now)\n        lane.bundle, lane.overdue_at = bundle,",
     ): "recorded as delivered, and nobody got it",
     Mutant(
         "does_not_commit_that_it_sends",
         "courier/delivery.py",
-        "        self._outbox.sending(rows)\n",
-        "",
+        "if composed is None or not self._outbox.sending(bundle.ids):",
+        "if composed is None:",
     ): "a repeat does not say that it may be one",
     Mutant(
         "does_not_record_that_it_sent",
         "courier/delivery.py",
-        "                self._outbox.delivered(rows)\n",
+        "                self._outbox.delivered(ids, now)\n",
         "",
     ): "something was sent again although nobody was killed",
     Mutant(
@@ -78,8 +78,8 @@ MUTANTS: Final = {
     Mutant(
         "takes_a_lost_answer_for_a_refusal",
         "courier/delivery.py",
-        "perhaps_sent=perhaps_sent)",
-        "perhaps_sent=False)",
+        "perhaps_sent=perhaps_sent,",
+        "perhaps_sent=False,",
     ): "a repeat does not say that it may be one",
 }
 """Each with the words by which it must be caught: by what its fault does, not by failing undisturbed."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
@@ -26,7 +27,7 @@ import os, signal, sys
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Outbox
 outbox = Outbox(Database(sys.argv[1], "2024-12-24T15:30:00Z"))
-outbox.sending(outbox.due(1000.0, ["slack"]))
+outbox.sending([row.id for row in outbox.due("slack", 1000.0)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -35,7 +36,16 @@ os.kill(os.getpid(), signal.SIGKILL)
 def database(tmp_path: Path) -> Iterator[Database]:
     """A new state file."""
     with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as opened:
+        catalogue(opened, RUN.run)
         yield opened
+
+
+def catalogue(database: Database, *names: str | None) -> None:
+    """Put runs into the catalog."""
+    for name in filter(None, names):
+        run, assessments = judged_run(flat_summary(), timestamp=name)
+        with database.transaction():
+            Catalog(database).add(catalog_run(run), run.policy, model_rows(assessments), announced=True)
 
 
 @pytest.fixture
@@ -52,7 +62,19 @@ def owe(database: Database, *events: Event, routes: tuple[Route, ...] = (SLACK,)
 
 def due(outbox: Outbox, now: float = NOW, *destinations: str) -> list[Owed]:
     """What is due, at every destination unless told otherwise."""
-    return outbox.due(now, destinations or ("slack", "mail"))
+    rows = [row for each in destinations or ("slack", "mail") for row in outbox.due(each, now)]
+    return sorted(rows, key=lambda row: row.id)
+
+
+def ids(rows: list[Owed]) -> list[int]:
+    """By which the outbox is told of them."""
+    return [row.id for row in rows]
+
+
+def begun(outbox: Outbox) -> list[int]:
+    """Begin to send all that is due."""
+    outbox.sending(rows := ids(due(outbox)))
+    return rows
 
 
 def standing(outbox: Outbox) -> dict[str, int]:
@@ -96,16 +118,15 @@ def test_topics_decide_whether_a_destination_is_owed_an_event(
 def test_event_noticed_again_is_not_owed_again(database: Database, outbox: Outbox, ending: str) -> None:
     """Wherever its message stands by then, also under another payload or deadline."""
     owe(database, RUN)
-    rows = due(outbox)
     match ending:
         case "sending":
-            outbox.sending(rows)
+            begun(outbox)
         case "delivered":
-            outbox.delivered(rows)
+            outbox.delivered(begun(outbox), NOW)
         case "dead":
-            outbox.failed(rows, "gone", DEADLINE + 1)
+            outbox.failed(begun(outbox), "gone", DEADLINE + 1)
         case "suppressed":
-            outbox.drop([row.id for row in rows])
+            outbox.drop(ids(due(outbox)), NOW)
         case _:
             assert ending == "pending"
 
@@ -136,39 +157,43 @@ def test_event_of_a_transaction_that_fails_is_not_owed(database: Database, outbo
 
 
 def test_owed_message_says_all_that_a_courier_needs(database: Database, outbox: Outbox) -> None:
-    """The run by its name as long as the archive has it, else the text; when it came and until when it is tried."""
-    run, assessments = judged_run(flat_summary(), timestamp="20241224_153000_2")
-    with database.transaction():
-        Catalog(database).add(catalog_run(run), run.policy, model_rows(assessments), announced=True)
+    """The run or the text; when it came and until when it is tried."""
     owe(database, RUN, REJECTED)
 
     about_run, about_file = due(outbox)
 
-    assert (about_run.kind, about_run.run_timestamp, about_run.payload) == (Kind.RUN, "20241224_153000_2", None)
+    assert (about_run.kind, about_run.run, about_run.payload) == (Kind.RUN, run_key(str(RUN.run)), None)
     assert (about_file.kind, about_file.run, about_file.payload) == (Kind.REJECTED, None, "no models")
     assert {(row.attempts, row.repeated, row.created_at, row.deadline) for row in (about_run, about_file)} == {
         (0, False, NOW, DEADLINE)
     }
 
 
-def test_owed_message_about_a_run_that_is_gone_has_no_name(database: Database, outbox: Outbox) -> None:
-    """The courier sees that there is nothing left to tell."""
+def test_message_whose_run_is_away_waits_for_it_until_its_deadline(database: Database, outbox: Outbox) -> None:
+    """There is nothing to tell now; the run may come back."""
+    with database.transaction():
+        Catalog(database).remove([str(RUN.run)])
     owe(database, RUN)
+    assert due(outbox) == []
+    assert outbox.give_up_without_run("slack", DEADLINE) == 0
 
-    (row,) = due(outbox)
+    catalogue(database, RUN.run)
+    assert len(due(outbox)) == 1
 
-    assert row.run_timestamp is None
-    assert row.run is not None
+    with database.transaction():
+        Catalog(database).remove([str(RUN.run)])
+    assert outbox.give_up_without_run("slack", DEADLINE + 1) == 1
+    assert standing(outbox) == {"dead": 1}
 
 
-@pytest.mark.parametrize(("destinations", "count"), [(["slack"], 2), (["mail"], 1), (["other"], 0), ([], 0)])
-def test_due_are_the_messages_of_the_destinations_asked_for(
-    database: Database, outbox: Outbox, destinations: list[str], count: int
+@pytest.mark.parametrize(("destination", "count"), [("slack", 2), ("mail", 1), ("other", 0)])
+def test_due_are_the_messages_of_the_destination_asked_for(
+    database: Database, outbox: Outbox, destination: str, count: int
 ) -> None:
     """Rows of a destination that is not configured wait, whatever is asked."""
     owe(database, RUN, REJECTED, routes=(SLACK, MAIL))
 
-    assert len(outbox.due(NOW, destinations)) == count
+    assert len(outbox.due(destination, NOW)) == count
     assert standing(outbox) == {"pending": 3}
 
 
@@ -176,7 +201,7 @@ def test_message_on_its_way_is_not_due(database: Database, outbox: Outbox) -> No
     """Two couriers, or one that asks twice, never begin the same send."""
     owe(database, RUN)
 
-    outbox.sending(due(outbox))
+    begun(outbox)
 
     assert due(outbox) == []
     assert standing(outbox) == {"sending": 1}
@@ -185,9 +210,7 @@ def test_message_on_its_way_is_not_due(database: Database, outbox: Outbox) -> No
 def test_delivered_message_is_never_due_again(database: Database, outbox: Outbox) -> None:
     """Delivered is the end of it."""
     owe(database, RUN)
-    outbox.sending(rows := due(outbox))
-
-    outbox.delivered(rows)
+    outbox.delivered(begun(outbox), NOW)
 
     assert outbox.recover() == 0
     assert due(outbox, 1e12) == []
@@ -197,9 +220,7 @@ def test_delivered_message_is_never_due_again(database: Database, outbox: Outbox
 def test_failed_message_is_due_when_its_pause_is_over(database: Database, outbox: Outbox) -> None:
     """Not before, and with the attempt counted."""
     owe(database, RUN)
-    outbox.sending(rows := due(outbox))
-
-    outbox.failed(rows, "HTTP 500", NOW + 60)
+    outbox.failed(begun(outbox), "HTTP 500", NOW + 60)
 
     assert due(outbox, NOW + 59.9) == []
     assert [(row.attempts, row.repeated) for row in due(outbox, NOW + 60)] == [(1, False)]
@@ -212,7 +233,7 @@ def test_failed_message_is_dead_when_its_next_try_lies_past_its_deadline(
     """It stays in the table, to be seen and revived; it is not tried for ever."""
     owe(database, RUN)
 
-    outbox.failed(due(outbox), "HTTP 500", next_at)
+    outbox.failed(begun(outbox), "HTTP 500", next_at)
 
     assert standing(outbox) == {status: 1}
 
@@ -222,17 +243,17 @@ def test_messages_that_fail_together_die_each_at_its_own_deadline(database: Data
     owe(database, RUN, deadline=NOW + 10)
     owe(database, REJECTED, deadline=NOW + 100)
 
-    outbox.failed(due(outbox), "HTTP 500", NOW + 50)
+    outbox.failed(begun(outbox), "HTTP 500", NOW + 50)
 
     assert standing(outbox) == {"dead": 1, "pending": 1}
     assert [row.event for row in due(outbox, NOW + 50)] == [REJECTED.id]
 
 
 def test_suppressed_message_is_never_due(database: Database, outbox: Outbox) -> None:
-    """What a person dropped stays as a row and is not sent."""
+    """What need not be sent any more stays as a row and is not sent."""
     owe(database, RUN)
 
-    outbox.drop([row.id for row in due(outbox)])
+    outbox.drop(ids(due(outbox)), NOW)
 
     assert due(outbox, 1e12) == []
     assert standing(outbox) == {"suppressed": 1}
@@ -241,6 +262,7 @@ def test_suppressed_message_is_never_due(database: Database, outbox: Outbox) -> 
 def test_send_that_nobody_saw_end_is_due_again_as_a_possible_repeat(tmp_path: Path) -> None:
     """A courier killed after `sending`: the message may be out or not, so it is sent again and says so."""
     with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as database:
+        catalogue(database, RUN.run)
         owe(database, RUN, routes=(SLACK, MAIL))
     courier = subprocess.run([sys.executable, "-P", "-c", DYING_COURIER, tmp_path], check=False)
     assert courier.returncode == -signal.SIGKILL
@@ -261,11 +283,10 @@ def test_send_that_nobody_saw_end_is_due_again_as_a_possible_repeat(tmp_path: Pa
 def test_possible_repeat_stays_one_however_the_next_tries_end(database: Database, outbox: Outbox) -> None:
     """The doubt does not go away with a failure."""
     owe(database, RUN)
-    outbox.sending(due(outbox))
+    begun(outbox)
     outbox.recover()
-    outbox.sending(rows := due(outbox))
 
-    outbox.failed(rows, "HTTP 500", NOW + 1)
+    outbox.failed(begun(outbox), "HTTP 500", NOW + 1)
 
     assert [(row.repeated, row.attempts) for row in due(outbox, NOW + 1)] == [(True, 2)]
 
@@ -273,6 +294,7 @@ def test_possible_repeat_stays_one_however_the_next_tries_end(database: Database
 def test_due_messages_come_oldest_first(database: Database, outbox: Outbox) -> None:
     """News in the order in which it happened."""
     events = [RUN._replace(id=f"run:{number}", run=f"2024122{number}_000000") for number in (5, 3, 9, 1)]
+    catalogue(database, *(event.run for event in events))
     for event in events:
         owe(database, event)
 

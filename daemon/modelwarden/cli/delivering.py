@@ -9,25 +9,30 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Annotated, Final
 
 import typer
 
 from modelwarden.cli.options import Archive, Config, Json
-from modelwarden.cli.tables import print_json, print_table
+from modelwarden.cli.tables import print_json_list, print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path
 from modelwarden.state.database import STATE_FILE
-from modelwarden.state.outbox import Outbox, Row, Status
+from modelwarden.state.outbox import OPEN, Outbox, Row, Status
 from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_database, state_dir_of
 
 NOT_TAKEN: Final = 1
 """Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met less."""
 
+SOMETHING_DEAD: Final = 1
+"""Exit code of `outbox` if a message was given up."""
+
 _TWO_DIGITS: Final = 99
 
-_OPEN: Final = (Status.PENDING, Status.SENDING, Status.DEAD)
+ROWS_SHOWN: Final = 50
+"""Most messages that `outbox` shows a person who asked for no other number."""
 
 outbox_commands = typer.Typer(help="What is owed: list it, try it again, drop it.", invoke_without_command=True)
 
@@ -35,41 +40,66 @@ Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="As `modelwarden
 
 
 @outbox_commands.callback()
-def outbox(context: typer.Context, config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """List the messages that are owed or given up."""
+def outbox(
+    context: typer.Context,
+    config: Config = None,
+    archive: Archive = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help=f"Most messages; {ROWS_SHOWN}, or all with --json."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the messages that are owed or given up, given up first. Exit code 1 if any is given up."""
     if context.invoked_subcommand is not None:
         return
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
-        rows = owed.rows(*_OPEN)
         if as_json:
-            print_json([row._asdict() for row in rows])
-            return
-        names = [each.name for each in settings.notify.destination]
-        muted = {name: until for name in names if (until := owed.muted_until(name)) > time.time()}
-        for name, until in muted.items():
-            typer.echo(f"{name} is mute until {_moment(until)}")
-        if not rows:
-            typer.echo("nothing is owed")
-            return
-        print_table(
-            ("id", "destination", "about", "status", "since (UTC)", "tries", "next try"),
-            [
-                (
-                    str(row.id),
-                    row.destination,
-                    row.run or row.kind,
-                    row.status,
-                    f"{datetime.fromtimestamp(row.created_at, UTC):%m-%d %H:%M}",
-                    str(row.attempts),
-                    _next_try(row, muted.get(row.destination, 0.0), configured=row.destination in names),
-                )
-                for row in rows
-            ],
-            right=("id", "tries"),
-        )
-        for line in _below(rows, names):
-            typer.echo(line)
+            print_json_list(row._asdict() for row in _listed(owed, -1 if limit is None else limit))
+            is_dead = next(owed.rows(Status.DEAD, 1), None) is not None
+        else:
+            is_dead = _print_outbox(owed, settings, ROWS_SHOWN if limit is None else limit)
+    if is_dead:
+        raise typer.Exit(SOMETHING_DEAD)
+
+
+def _listed(owed: Outbox, limit: int) -> Iterator[Row]:
+    """What stands open, read as it goes: the dead first, for each destination oldest first."""
+    rows = chain.from_iterable(owed.rows(status) for status in OPEN)
+    return islice(rows, None if limit < 0 else limit)
+
+
+def _print_outbox(owed: Outbox, settings: Settings, limit: int) -> bool:
+    """Print a table for a person; return whether anything is dead."""
+    names = [each.name for each in settings.notify.destination]
+    muted = {name: until for name in names if (until := owed.muted_until(name)) > time.time()}
+    for name, until in muted.items():
+        typer.echo(f"{name} is mute until {_moment(until)}")
+    tallies = [(name, status, count) for name, status, count in owed.tallies() if status in OPEN]
+    rows = list(_listed(owed, limit))
+    if not rows:
+        typer.echo("nothing is owed")
+        return False
+    print_table(
+        ("id", "destination", "about", "status", "since (UTC)", "tries", "next try"),
+        [
+            (
+                str(row.id),
+                row.destination,
+                f"{row.run or row.kind}{f' for {row.stands_for}' if row.stands_for else ''}",
+                row.status,
+                f"{datetime.fromtimestamp(row.created_at, UTC):%m-%d %H:%M}",
+                str(row.attempts),
+                _next_try(row, muted.get(row.destination, 0.0), configured=row.destination in names),
+            )
+            for row in rows
+        ],
+        right=("id", "tries"),
+    )
+    for line in _below(rows, names, tallies):
+        typer.echo(line)
+    return any(status is Status.DEAD for _, status, _ in tallies)
 
 
 def _next_try(row: Row, muted_until: float, *, configured: bool) -> str:
@@ -84,14 +114,17 @@ def _next_try(row: Row, muted_until: float, *, configured: bool) -> str:
     return f"in {math.ceil(seconds / 3600)}h"
 
 
-def _below(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
-    """What a column has no room for: the last errors, most of which many messages share, and what is to be done."""
+def _below(rows: Sequence[Row], names: Sequence[str], tallies: Sequence[tuple[str, Status, int]]) -> Iterator[str]:
+    """What a column has no room for: what was left out, the last errors, most of which many messages share, hints."""
+    if (left_out := sum(count for _, _, count in tallies) - len(rows)) > 0:
+        yield f"… and {left_out} more (--limit shows more)"
+        yield from (f"{name}: {count} {status}" for name, status, count in tallies)
     errors = dict.fromkeys((row.destination, row.last_error) for row in rows if row.last_error)
     if errors:
         yield ""
     yield from (f"{destination}: {error}" for destination, error in errors)
-    gone = sorted({row.destination for row in rows} - set(names))
-    dead = any(row.status == Status.DEAD for row in rows)
+    gone = sorted({name for name, _, _ in tallies} - set(names))
+    dead = any(status is Status.DEAD for _, status, _ in tallies)
     if gone or dead:
         yield ""
     for name in gone:
@@ -108,17 +141,17 @@ def retry(
     config: Config = None,
     archive: Archive = None,
 ) -> None:
-    """Try messages again at once, with a new deadline."""
+    """Try messages again at once, with a new deadline, also if their destination is left in peace because it fails."""
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
-        chosen = ids or [row.id for row in owed.rows(Status.DEAD)]
-        if not chosen:
-            waiting = len(owed.rows(Status.PENDING))
+        counts = owed.counts()
+        if not ids and not counts[Status.DEAD]:
+            waiting = counts[Status.PENDING]
             hint = f"; {waiting} pending: name an ID to try one at once" if waiting else ""
             typer.echo(f"no message is dead{hint}")
             raise typer.Exit(NOT_TAKEN)
-        refused = _unfit(owed, chosen)
-        count = owed.retry(chosen, time.time(), settings.notify.deadline_hours * 3600)
+        refused = _unfit(owed, ids or ())
+        count = owed.retry(ids or None, time.time(), settings.notify.deadline_hours * 3600)
         _say_count(count, "will be tried again", refused)
 
 
@@ -128,7 +161,7 @@ def drop(ids: Ids, config: Config = None, archive: Archive = None) -> None:
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
         refused = _unfit(owed, ids)
-        _say_count(owed.drop(ids), "dropped", refused)
+        _say_count(owed.drop(ids, time.time()), "dropped", refused)
 
 
 def mute(
@@ -205,7 +238,7 @@ def _outbox(settings: Settings) -> Iterator[Outbox]:
 
 def _unfit(owed: Outbox, ids: Sequence[int]) -> list[str]:
     """Why some of these can't be tried again or dropped, a line each."""
-    standing = {row.id: Status(row.status) for row in owed.rows(*Status)}
+    standing = owed.statuses(ids)
     lines = []
     for each in dict.fromkeys(ids):
         status = standing.get(each)
@@ -213,7 +246,7 @@ def _unfit(owed: Outbox, ids: Sequence[int]) -> list[str]:
             lines.append(f"{each} is being sent right now: wait for what comes of it")
         elif status is None:
             lines.append(f"{each} is no message's id: `modelwarden outbox` lists them")
-        elif status not in _OPEN:
+        elif status not in OPEN:
             lines.append(f"{each} is {status} already")
     return lines
 

@@ -84,7 +84,7 @@ def courier(
         deliveries.recover()
         log.info("courier_ready", destinations=[each.name for each in settings.notify.destination])
         while True:
-            deliveries.step()
+            deliveries.step(lambda: stop.within(0))
             if deliveries.hung and not deliveries.is_sending():
                 # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
                 log.warning("courier_gives_way", reason="a send hung past its deadline")

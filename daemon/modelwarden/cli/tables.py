@@ -40,6 +40,16 @@ def print_json(value: object) -> None:
     typer.echo(to_json(value, indent=2, inf_nan_mode="null").decode())
 
 
+def print_json_list(values: Iterable[object]) -> None:
+    """The same for a list that may be long: each value is printed as it comes."""
+    opening = "[\n  "
+    for value in values:
+        text = to_json(value, indent=2, inf_nan_mode="null").decode().replace("\n", "\n  ")
+        typer.echo(f"{opening}{text}", nl=False)
+        opening = ",\n  "
+    typer.echo("[]" if opening[0] == "[" else "\n]")
+
+
 MODEL_HEADINGS: Final = ("class", *(_SHORT.get(name, name) for name in METRICS), "why")
 MODEL_FIGURES: Final = MODEL_HEADINGS[1 : 1 + len(METRICS)]
 

@@ -101,9 +101,10 @@ class RunNews(NamedTuple):
         run_name: the trainer's name for it, or None.
         host: where it was archived.
         report: the path of recommendations.md.
-        counts: models per class.
+        counts: models per class, of those that the destination asked for by symbol.
         policy: what judged.
-        assessments: of the classes that the destination asked for, at least; with histories, where a plot is wanted.
+        assessments: of the classes that the destination asked for as many, from the first on, as a message may name;
+            with histories if a plot is wanted.
         series: what it is one of; see series_of.
     """
 
@@ -123,8 +124,8 @@ def series_of(run_name: str | None, source: str) -> str:
     return stem or source.rpartition("/")[0]
 
 
-def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False) -> Message:
-    """The digest of one run for a destination that asked for these classes."""
+def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False, stands_for: str = "") -> Message:
+    """The digest of one run for a destination that asked for these classes; see Page for whom it may stand."""
     named = () if news.run_name is None else (("run name", news.run_name),)
     page = Page(
         lead=_tallies(news.counts),
@@ -133,10 +134,12 @@ def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False) -
         sections=tuple(_sections([news], on, MODELS_NAMED, _model_row)),
         facts=(*named, ("host", news.host), ("report", news.report)),
     )
-    return _message(page, repeated, _severity([news], on), news.series)
+    return _message(page._replace(stands_for=stands_for), repeated, _severity([news], on), news.series)
 
 
-def many_runs_message(news: Sequence[RunNews], on: Collection[str], *, repeated: bool = False) -> Message:
+def many_runs_message(
+    news: Sequence[RunNews], on: Collection[str], *, repeated: bool = False, stands_for: str = ""
+) -> Message:
     """One message that stands for many runs, the approved models of all of them first."""
     hosts = sorted({one.host for one in news})
     reports = {one.report.replace(one.timestamp, "RUN") for one in news}
@@ -153,16 +156,22 @@ def many_runs_message(news: Sequence[RunNews], on: Collection[str], *, repeated:
         facts=tuple(facts),
     )
     series = {one.series for one in news}
-    return _message(page, repeated, _severity(news, on), series.pop() if len(series) == 1 else "runs")
+    return _message(
+        page._replace(stands_for=stands_for),
+        repeated,
+        _severity(news, on),
+        series.pop() if len(series) == 1 else "runs",
+    )
 
 
-def rejected_message(texts: Sequence[str], *, repeated: bool = False, host: str = "") -> Message:
+def rejected_message(texts: Sequence[str], *, repeated: bool = False, host: str = "", stands_for: str = "") -> Message:
     """One message for rejected files.
 
     Args:
         texts: of each, a line each: the file, the reason, where it is kept and `host: ...`.
         repeated: whether it may have arrived before.
         host: where it was, if the texts don't say.
+        stands_for: for whom it stands, see Page.
     """
     reports = [_Report.of(text, host) for text in texts]
     names = [report.what.rpartition("/")[2] for report in reports[:MODELS_NAMED]]
@@ -171,16 +180,17 @@ def rejected_message(texts: Sequence[str], *, repeated: bool = False, host: str 
     else:
         subject, said = f"{len(reports)} summaries", ", ".join(names)
     page = _page_of_reports("REJECTED", subject, said, reports, map(_rejection, reports))
-    return _message(page, repeated, Severity.FAILURE, "rejected summaries")
+    return _message(page._replace(stands_for=stands_for), repeated, Severity.FAILURE, "rejected summaries")
 
 
-def problem_message(texts: Sequence[str], *, repeated: bool = False, host: str = "") -> Message:
+def problem_message(texts: Sequence[str], *, repeated: bool = False, host: str = "", stands_for: str = "") -> Message:
     """One message for what keeps the daemon from its work.
 
     Args:
         texts: of each, a line each: what is wrong, for the title; what else there is to say; and `host: ...`.
         repeated: whether it may have arrived before.
         host: where it is, if the texts don't say.
+        stands_for: for whom it stands, see Page.
     """
     reports = [_Report.of(text, host) for text in texts]
     if len(reports) == 1:
@@ -188,11 +198,11 @@ def problem_message(texts: Sequence[str], *, repeated: bool = False, host: str =
         page = _page_of_reports("PROBLEM", what, "", reports, ["\n".join(lines)])
         if not lines or shown(what) not in render_title(page):  # there must be a text, and all must be said somewhere
             page = page._replace(texts=("\n".join((what, *lines)),))
-        return _message(page, repeated, Severity.FAILURE, "problems")
+        return _message(page._replace(stands_for=stands_for), repeated, Severity.FAILURE, "problems")
     said = "; ".join(report.what for report in reports[:MODELS_NAMED])
     told = ("\n".join((report.what, *report.lines)) for report in reports)
     page = _page_of_reports("PROBLEM", f"{len(reports)} reports", said, reports, told)
-    return _message(page, repeated, Severity.FAILURE, "problems")
+    return _message(page._replace(stands_for=stands_for), repeated, Severity.FAILURE, "problems")
 
 
 class _Report(NamedTuple):
@@ -271,10 +281,11 @@ def _sections(
     for classification in CLASSIFICATIONS:
         if classification not in on:
             continue
-        models = [(one, model) for one in news for model in one.assessments if model.classification is classification]
-        if models:
-            rows = tuple(row_of(model, one) for one, model in models[:most])
-            sections.append(Section(classification, len(models), rows))
+        total = sum(one.counts[classification] for one in news)
+        if total:
+            models = ((model, one) for one in news for model in one.assessments)
+            rows = (row_of(model, one) for model, one in models if model.classification is classification)
+            sections.append(Section(classification, total, tuple(islice(rows, most))))
     return sections
 
 

@@ -79,6 +79,8 @@ class CircuitBreaker:
             now: when.
             attempts: how often this message was tried, perhaps by couriers before: what failed then counts as well.
         """
+        if not self.lets_through(now):  # a person asked for this try: the pause under way neither ends nor grows by it
+            return self.until - now
         self.failures = max(self.failures + 1, attempts)
         pause = pause_after(self.failures)
         self.until = now + pause

@@ -31,6 +31,9 @@ _LONGEST_SUBJECT: Final = 60
 _HOST_AT_LEAST: Final = 40
 """What a title keeps of a host's name, however long the rest is."""
 
+_LONGEST_MEANT: Final = 20
+"""What a title keeps of the name of the destination that it was meant for."""
+
 _UNSHOWN: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
@@ -95,6 +98,7 @@ class Page(NamedTuple):
         texts_total: how many there are, with those that were cut.
         facts: name and value, a line each, at the end.
         said: what the title says of the subject, such as why a file was rejected; "" for nothing.
+        stands_for: the destination that all this was meant for, if it can't be reached; else "".
     """
 
     lead: tuple[str, ...]
@@ -105,6 +109,7 @@ class Page(NamedTuple):
     texts_total: int = 0
     facts: tuple[tuple[str, str], ...] = ()
     said: str = ""
+    stands_for: str = ""
 
 
 def shown(text: str) -> str:
@@ -177,13 +182,14 @@ def _without_one_row(sections: Sequence[Section]) -> tuple[Section, ...]:
 def render_title(page: Page, *, repeated: bool = False) -> str:
     """The title, at most LONGEST_TITLE characters; the same with and without the mark of a repeat."""
     lead = f"{SEPARATOR.join(page.lead)}: "
-    room = LONGEST_TITLE - len(REPEAT_MARK) - size(lead)
+    tail = f", for {clipped(page.stands_for, _LONGEST_MEANT)}" if page.stands_for else ""
+    room = LONGEST_TITLE - len(REPEAT_MARK) - size(lead) - size(tail)
     subject, said, host = shown(page.subject), shown(page.said), shown(page.host)
     if said:
         subject = f"{clipped(subject, _LONGEST_SUBJECT)}: {said}"
     if host:
         host = f" ({clipped(host, max(_HOST_AT_LEAST, room - len(' ()') - size(subject)))})"
-    title = f"{lead}{clipped(subject, room - size(host))}{host}"
+    title = f"{lead}{clipped(subject, room - size(host))}{host}{tail}"
     return f"{REPEAT_MARK}{title}" if repeated else title
 
 
@@ -221,12 +227,17 @@ def _line(text: str) -> str:
     return clipped(shown(text), _LONGEST_LINE)
 
 
+def _meant_for(page: Page) -> str:
+    return f"for {page.stands_for}, which can't be reached"
+
+
 def _left_out(total: int, named: Sequence[object]) -> str:
     return f"… and {total - len(named)} more"
 
 
 def _text(page: Page) -> str:
-    blocks = ["\n".join(_section_lines(section)) for section in page.sections]
+    blocks = [_meant_for(page)] if page.stands_for else []
+    blocks += ["\n".join(_section_lines(section)) for section in page.sections]
     blocks += page.texts
     if len(page.texts) < page.texts_total:
         blocks.append(_left_out(page.texts_total, page.texts))
@@ -286,6 +297,8 @@ def _html(page: Page) -> Iterator[str]:
     yield f'<p style="margin:0 0 4px">{" ".join(_badge(each) for each in page.lead)}</p>\n'
     about = " on ".join(filter(None, (page.subject, page.host)))
     yield f'<h1 style="margin:0 0 18px;font-size:18px;line-height:1.3;{_ANYWHERE}">{_escaped(about)}</h1>\n'
+    if page.stands_for:
+        yield f'<p style="margin:0 0 18px">{_escaped(_meant_for(page))}</p>\n'
     for section in page.sections:
         yield from _section_html(section)
     for text in page.texts:

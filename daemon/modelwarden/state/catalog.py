@@ -5,7 +5,8 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from modelwarden.gate.assessment import (
@@ -59,6 +60,26 @@ class CatalogRun(NamedTuple):
     def counts(self) -> Mapping[Classification, int]:
         """Models per class, best first."""
         return dict(zip(CLASSIFICATIONS, (self.approved_count, self.review_count, self.dropped_count), strict=True))
+
+
+class RunTally(NamedTuple):
+    """A run as a message that names few of its models knows it.
+
+    Attributes:
+        timestamp: the run's name.
+        run_name: the trainer's name for it, or None.
+        archived_by: the host.
+        source: the path of its summary.
+        policy: the id of the policy that judged.
+        counts: models per class, best first, of those that were asked for.
+    """
+
+    timestamp: str
+    run_name: str | None
+    archived_by: str
+    source: str
+    policy: str
+    counts: Mapping[Classification, int]
 
 
 class Catalog:
@@ -172,6 +193,47 @@ class Catalog:
             "SELECT symbol, classification FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
         )
         return [(symbol, CLASSIFICATIONS[code]) for symbol, code in rows]
+
+    def tallies(self, keys: Sequence[int], is_chosen: Callable[[str], bool] | None) -> list[RunTally]:
+        """The runs of these keys that there are, in their order, and how many models of each class they have.
+
+        Args:
+            keys: see gate.timestamp.run_key.
+            is_chosen: from a symbol to whether the model counts; None if all do.
+        """
+        if is_chosen is None:
+            counts, models = "approved_count, review_count, dropped_count", ""
+        else:
+            # Asked once a symbol and not once a model: many runs have the same symbols.
+            self._connection.create_function("is_chosen", 1, cache(is_chosen), deterministic=True)
+            counts = ", ".join(f"ifnull(sum(classification = {code}), 0)" for code in _CODE.values())
+            models = "LEFT JOIN assessments ON assessments.run = runs.run AND is_chosen(symbol) GROUP BY wanted.key"
+        rows = self._connection.execute(
+            f"SELECT timestamp, run_name, archived_by, source, policy, {counts} FROM json_each(?) AS wanted "
+            f"JOIN runs ON runs.run = wanted.value {models} ORDER BY wanted.key",
+            (json.dumps(list(keys)),),
+        )
+        return [
+            RunTally(name, run_name, host, source, policy, dict(zip(CLASSIFICATIONS, counted, strict=True)))
+            for name, run_name, host, source, policy, *counted in rows
+        ]
+
+    def first(
+        self, name: str, classification: Classification, is_chosen: Callable[[str], bool] | None, most: int
+    ) -> list[Assessment]:
+        """The first so many assessments of one class of a run, without the fitness histories; all if `most` is < 0."""
+        run = self.run(name)
+        if run is None:
+            return []
+        if is_chosen is not None:
+            self._connection.create_function("is_chosen", 1, is_chosen, deterministic=True)
+        rows = self._connection.execute(
+            f"SELECT {_MODEL_COLUMNS} FROM assessments WHERE run = ? AND classification = ?"
+            f"{' AND is_chosen(symbol)' if is_chosen is not None else ''} ORDER BY position LIMIT ?",
+            (run_key(name), _CODE[classification], most),
+        )
+        policy = self.policy(run.policy)
+        return [_assessment(row, policy, run.reward_scale) for row in rows]
 
     def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
         """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""

@@ -18,7 +18,7 @@ from modelwarden import durable
 from modelwarden.errors import RetryLater, StopService, StorageSuspect
 
 STATE_FILE: Final = "modelwarden.sqlite"
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
 
@@ -74,6 +74,31 @@ ALTER TABLE outbox ADD COLUMN stands_for TEXT;
 CREATE TABLE mutes (destination TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 -- Watched folders from which summaries are expected: when the last one came, and whether its absence was announced.
 CREATE TABLE expectations (path BLOB PRIMARY KEY, seen_at REAL NOT NULL, is_overdue INTEGER NOT NULL) WITHOUT ROWID
+""",
+    2: """
+-- The outbox again: one row an event, destination and whom it stands in for ("" for nobody).
+CREATE TABLE new_outbox (
+    id INTEGER PRIMARY KEY, event TEXT NOT NULL, destination TEXT NOT NULL,
+    kind TEXT NOT NULL, run INTEGER, payload TEXT,
+    status TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, repeated INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL, next_at REAL NOT NULL, deadline REAL NOT NULL, last_error TEXT,
+    stands_for TEXT NOT NULL DEFAULT '',
+    hurried INTEGER NOT NULL DEFAULT 0,  -- whether a person asked to try it at once
+    ended_at REAL,  -- when it was delivered or suppressed
+    UNIQUE (event, destination, stands_for)
+);
+INSERT INTO new_outbox SELECT id, event, destination, kind, run, payload, status, attempts, repeated, created_at,
+    next_at, deadline, last_error, ifnull(stands_for, ''), 0,
+    CASE WHEN status IN ('delivered', 'suppressed') THEN created_at END FROM outbox;
+DROP TABLE outbox;
+ALTER TABLE new_outbox RENAME TO outbox;
+CREATE INDEX outbox_standing ON outbox (status, destination, id, next_at);
+CREATE INDEX outbox_hurried ON outbox (destination) WHERE hurried;
+CREATE INDEX outbox_ended ON outbox (ended_at) WHERE ended_at IS NOT NULL;
+-- Events that were announced and of which the outbox forgot the rows: they are never announced again.
+CREATE TABLE forgotten (event TEXT PRIMARY KEY) WITHOUT ROWID;
+-- Destinations that fail: since when, and whether the others were told.
+CREATE TABLE troubles (destination TEXT PRIMARY KEY, since REAL NOT NULL, is_told INTEGER NOT NULL) WITHOUT ROWID
 """,
 }
 

@@ -1,11 +1,13 @@
-"""The outbox: messages owed, one row per (event, destination), from `pending` to `delivered` or `dead`.
+"""The outbox: messages owed, one row per (event, destination, whom it stands in for), from `pending` to `delivered`.
 
 The rule: a row is written in the transaction that records what it is about, and `sending` is committed before a send
-begins. So a crash can repeat a message, marked as a possible repeat, and can't lose one.
+begins. So a crash can repeat a message, marked as a possible repeat, and can't lose one. Only `pending` becomes
+`sending`, and only `sending` becomes what came of the send. What is forgotten is never owed again.
 """
 
+import json
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
@@ -15,6 +17,9 @@ from modelwarden.state.database import Database
 
 NO_RUN: Final = "its run is not in the archive"
 """Why a message is dead whose run was away until its deadline; the run's return revives it."""
+
+FORGOTTEN_AT_ONCE: Final = 500
+"""Most rows that one transaction forgets: a few milliseconds."""
 
 
 class Kind(StrEnum):
@@ -33,6 +38,10 @@ class Status(StrEnum):
     DELIVERED = "delivered"
     DEAD = "dead"
     SUPPRESSED = "suppressed"
+
+
+OPEN: Final = (Status.DEAD, Status.SENDING, Status.PENDING)
+"""Where a message stands that a person may want to see, what needs one first."""
 
 
 class Route(NamedTuple):
@@ -71,7 +80,7 @@ class Event(NamedTuple):
         topics: what it has to say; a route that asked for none of them is not owed it.
         run: the run's name, for RUN.
         payload: the message's text, for the other kinds.
-        models: symbol and class of each model of the run; () where no route chooses by symbol.
+        models: symbol and class of each model of the run; () if no route chooses by symbol.
     """
 
     id: str
@@ -91,13 +100,12 @@ class Owed(NamedTuple):
         destination: the destination's configured name.
         kind: what it is about.
         run: the run's key (see gate.timestamp.run_key), or None.
-        run_timestamp: the run's name, or None while it is not in the catalog.
         payload: the text, for kinds without a run.
         attempts: sends begun before.
         repeated: whether a send began whose end nobody saw.
         created_at: seconds since the epoch.
         deadline: seconds since the epoch; past it the message is dead.
-        stands_for: the destination that it was owed to first, where this one stands in for it.
+        stands_for: the destination that it was owed to first, if this one stands in for it; else "".
     """
 
     id: int
@@ -105,13 +113,36 @@ class Owed(NamedTuple):
     destination: str
     kind: Kind
     run: int | None
-    run_timestamp: str | None
     payload: str | None
     attempts: int
     repeated: bool
     created_at: float
     deadline: float
-    stands_for: str | None
+    stands_for: str
+
+
+class Bundle(NamedTuple):
+    """The messages that one send stands for: one or many, of one destination and kind, owed to the same one first.
+
+    Attributes:
+        first: the oldest of them.
+        ids: the rows, oldest first.
+        runs: the runs' keys, likewise; () for kinds without.
+        repeated: whether a send of any of them began whose end nobody saw.
+        attempts: sends begun before, of the one that was tried most often.
+    """
+
+    first: Owed
+    ids: Sequence[int]
+    runs: Sequence[int]
+    repeated: bool
+    attempts: int
+
+    @staticmethod
+    def of(message: Owed) -> "Bundle":
+        """One message alone."""
+        runs = () if message.run is None else (message.run,)
+        return Bundle(message, (message.id,), runs, message.repeated, message.attempts)
 
 
 class Row(NamedTuple):
@@ -128,10 +159,26 @@ class Row(NamedTuple):
     next_at: float
     deadline: float
     last_error: str | None
+    stands_for: str
+
+
+_OWED_COLUMNS: Final = (
+    "id, event, destination, kind, run, payload, attempts, repeated, created_at, deadline, stands_for"
+)
+
+# A message about a run waits while the catalog has no such run. The statuses stand in the text where an index needs it.
+_DUE: Final = (
+    "FROM outbox WHERE status = 'pending' AND destination = ? AND (next_at <= ? OR next_at > ?) "
+    "AND (run IS NULL OR EXISTS (SELECT 1 FROM runs WHERE runs.run = outbox.run))"
+)
+_THESE: Final = "id IN (SELECT value FROM json_each(?))"
 
 
 class Outbox:
-    """The tables `outbox` and `mutes`. The daemon adds rows, the courier changes them, and a person by a command."""
+    """The tables `outbox`, `forgotten` and `mutes`.
+
+    The daemon adds rows, the courier changes them, and a person does by a command.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -140,7 +187,7 @@ class Outbox:
     def owe(self, events: Iterable[Event], routes: Sequence[Route], now: float, deadline: float) -> int:
         """Add a row per event and route that asked for it, inside the caller's transaction; return how many.
 
-        An event that a destination was owed before is not owed again.
+        An event that a destination was owed before is not owed again, nor is one that was forgotten.
         """
         rows = [
             (
@@ -153,6 +200,7 @@ class Outbox:
                 now,
                 now,
                 deadline,
+                event.id,
             )
             for event in events
             for route in routes
@@ -160,7 +208,7 @@ class Outbox:
         ]
         cursor = self._connection.executemany(
             "INSERT OR IGNORE INTO outbox (event, destination, kind, run, payload, status, created_at, next_at, "
-            "deadline) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "deadline) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE event = ?)",
             rows,
         )
         return cursor.rowcount if rows else 0
@@ -173,63 +221,133 @@ class Outbox:
                 (Status.PENDING, Status.SENDING),
             ).rowcount
 
-    def due(self, now: float, destinations: Sequence[str], longest_pause: float = math.inf) -> list[Owed]:
-        """What is to be sent now to these destinations, oldest first.
+    def due(
+        self,
+        destination: str,
+        now: float,
+        longest_pause: float = math.inf,
+        limit: int = -1,
+        *,
+        hurried: bool = False,
+        newest: bool = False,
+    ) -> list[Owed]:
+        """What is to be sent to a destination now, oldest first.
 
         What would have to wait longer than the longest pause was put off before the clock was stepped back: it is due.
-        """
-        marks = ", ".join("?" * len(destinations))
-        rows = self._connection.execute(
-            "SELECT id, event, destination, kind, outbox.run, timestamp, payload, attempts, repeated, created_at, "
-            "deadline, stands_for FROM outbox LEFT JOIN runs USING (run) WHERE status = ? "
-            f"AND (next_at <= ? OR next_at > ?) "
-            f"AND destination IN ({marks}) ORDER BY id",
-            (Status.PENDING, now, now + longest_pause, *destinations),
-        )
-        return [Owed._make(row)._replace(kind=Kind(row[3]), repeated=bool(row[8])) for row in rows]
-
-    def sending(self, messages: Iterable[Owed]) -> None:
-        """Commit that these sends begin."""
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "UPDATE outbox SET status = ?, attempts = attempts + 1 WHERE id = ?",
-                [(Status.SENDING, message.id) for message in messages],
-            )
-
-    def delivered(self, messages: Iterable[Owed]) -> None:
-        """Commit that the service took these."""
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "UPDATE outbox SET status = ?, last_error = NULL WHERE id = ?",
-                [(Status.DELIVERED, message.id) for message in messages],
-            )
-
-    def failed(self, messages: Iterable[Owed], error: str, next_at: float, *, perhaps_sent: bool = False) -> None:
-        """Commit that these sends failed, and when to try again; past its deadline a message is dead.
 
         Args:
-            messages: what was to be sent.
-            error: why it was not, without secrets.
-            next_at: seconds since the epoch.
-            perhaps_sent: nobody knows whether the service took it (no answer in time): the next is a possible repeat.
+            destination: its configured name.
+            now: seconds since the epoch.
+            longest_pause: in seconds.
+            limit: most messages; all if negative.
+            hurried: only what a person asked to try at once.
+            newest: newest first.
         """
-        rows = [
-            (Status.DEAD if next_at > each.deadline else Status.PENDING, error, next_at, perhaps_sent, each.id)
-            for each in messages
-        ]
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "UPDATE outbox SET status = ?, last_error = ?, next_at = ?, repeated = max(repeated, ?) WHERE id = ?",
-                rows,
-            )
+        rows = self._connection.execute(
+            f"SELECT {_OWED_COLUMNS} {_DUE}{' AND hurried' if hurried else ''} "
+            f"ORDER BY id{' DESC' if newest else ''} LIMIT ?",
+            (destination, now, now + longest_pause, limit),
+        )
+        return [Owed._make(row)._replace(kind=Kind(row[3]), repeated=bool(row[7])) for row in rows]
 
-    def give_up(self, messages: Iterable[Owed]) -> None:
-        """Commit that these had no run until their deadline."""
+    def bundle(self, first: Owed, now: float, longest_pause: float = math.inf, *, hurried: bool = False) -> Bundle:
+        """All that is due and may be said in one with this message: of its kind, owed to the same one first."""
+        rows = self._connection.execute(
+            f"SELECT id, run, repeated, attempts {_DUE}{' AND hurried' if hurried else ''} "
+            "AND kind = ? AND stands_for = ? ORDER BY id",
+            (first.destination, now, now + longest_pause, first.kind, first.stands_for),
+        ).fetchall()
+        return Bundle(
+            first,
+            [row[0] for row in rows],
+            [row[1] for row in rows if row[1] is not None],
+            any(row[2] for row in rows),
+            max((row[3] for row in rows), default=0),
+        )
+
+    def payloads(self, ids: Sequence[int]) -> list[str]:
+        """The texts of these, oldest first, of kinds without a run."""
+        rows = self._connection.execute(f"SELECT payload FROM outbox WHERE {_THESE} ORDER BY id", (_json(ids),))
+        return [text or "" for (text,) in rows]
+
+    def sending(self, ids: Sequence[int]) -> int:
+        """Commit that the send of these begins; return how many still wait for it (a person may have dropped some)."""
         with self._database.transaction() as connection:
-            connection.executemany(
-                "UPDATE outbox SET status = ?, last_error = ? WHERE id = ?",
-                [(Status.DEAD, NO_RUN, message.id) for message in messages],
+            return connection.execute(
+                f"UPDATE outbox SET status = ?, attempts = attempts + 1, hurried = 0 WHERE {_THESE} AND status = ?",
+                (Status.SENDING, _json(ids), Status.PENDING),
+            ).rowcount
+
+    def delivered(self, ids: Sequence[int], now: float, also: Callable[[], object] = lambda: None) -> None:
+        """Commit that the service took these, and what `also` records."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                f"UPDATE outbox SET status = ?, last_error = NULL, ended_at = ? WHERE {_THESE} AND status = ?",
+                (Status.DELIVERED, now, _json(ids), Status.SENDING),
             )
+            also()
+
+    def failed(
+        self,
+        ids: Sequence[int],
+        error: str,
+        next_at: float,
+        *,
+        perhaps_sent: bool = False,
+        muted_until: float = 0.0,
+        deadline_seconds: float = 0.0,
+        also: Callable[[int], object] = lambda dead: dead,
+    ) -> int:
+        """Commit that the send of these failed; past its deadline a message is dead. Return how many are.
+
+        Args:
+            ids: what was to be sent.
+            error: why it was not, without secrets.
+            next_at: when to try again, seconds since the epoch.
+            perhaps_sent: nobody knows whether the service took it (no answer in time): the next is a possible repeat.
+            muted_until: when the destination's last mute ends or ended. What was owed before had no chance until then:
+            deadline_seconds: from there on it is tried for so long at least.
+            also: recorded with it, told how many are dead.
+        """
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE outbox SET last_error = ?, next_at = ?, repeated = max(repeated, ?), deadline = CASE "
+                "WHEN ? > created_at THEN max(deadline, ?) ELSE deadline END "
+                f"WHERE {_THESE} AND status = ?",
+                (
+                    error,
+                    next_at,
+                    perhaps_sent,
+                    muted_until,
+                    muted_until + deadline_seconds,
+                    _json(ids),
+                    Status.SENDING,
+                ),
+            )
+            dead = connection.execute(
+                f"UPDATE outbox SET status = ? WHERE {_THESE} AND status = ? AND deadline < ?",
+                (Status.DEAD, _json(ids), Status.SENDING, next_at),
+            ).rowcount
+            connection.execute(
+                f"UPDATE outbox SET status = ? WHERE {_THESE} AND status = ?",
+                (Status.PENDING, _json(ids), Status.SENDING),
+            )
+            also(dead)
+            return dead
+
+    def give_up_without_run(self, destination: str, now: float) -> int:
+        """Commit that what waited for its run until its deadline is dead; return how many are."""
+        having = (
+            "status = 'pending' AND destination = ? AND deadline < ? AND run IS NOT NULL "
+            "AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run = outbox.run)"
+        )
+        if not self._connection.execute(f"SELECT 1 FROM outbox WHERE {having} LIMIT 1", (destination, now)).fetchone():
+            return 0
+        with self._database.transaction() as connection:
+            return connection.execute(
+                f"UPDATE outbox SET status = ?, last_error = ? WHERE {having}",
+                (Status.DEAD, NO_RUN, destination, now),
+            ).rowcount
 
     def revive(self, event: str, run: str, now: float) -> None:
         """An event's run is in the catalog (again): inside the caller's transaction, its messages are about that run.
@@ -243,30 +361,85 @@ class Outbox:
             (Status.PENDING, now, now, event, Status.DEAD, NO_RUN),
         )
 
-    def hand_over(self, messages: Iterable[Owed], fallback: str, now: float) -> int:
-        """Owe these to another destination as well, which stands in; return how many it was not owed already."""
+    def hand_over(
+        self,
+        destination: str,
+        fallback: str,
+        now: float,
+        deadline: float,
+        *,
+        owed_before: float,
+        ids: Sequence[int] = (),
+        except_about: str = "-",
+    ) -> int:
+        """Let another destination stand in; return how many messages it was not owed already.
+
+        Each is a message of its own, also if the other one has its own about the same event, and says for whom it
+        stands: the one that was owed it first. To that one it does not go back.
+
+        Args:
+            destination: which can't be reached.
+            fallback: which stands in.
+            now: seconds since the epoch.
+            deadline: until when it is tried, likewise.
+            owed_before: what waits since then or longer is handed over,
+            ids: and so are these, if they are dead.
+            except_about: but no event whose id begins so.
+        """
         with self._database.transaction() as connection:
-            cursor = connection.executemany(
+            return connection.execute(
                 "INSERT OR IGNORE INTO outbox (event, destination, kind, run, payload, status, created_at, next_at, "
-                "deadline, repeated, stands_for) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        each.event,
-                        fallback,
-                        each.kind,
-                        each.run,
-                        each.payload,
-                        Status.PENDING,
-                        now,
-                        now,
-                        now + (each.deadline - each.created_at),
-                        each.repeated,
-                        each.stands_for or each.destination,
-                    )
-                    for each in messages
-                ],
+                "deadline, repeated, stands_for) SELECT event, :fallback, kind, run, payload, 'pending', :now, :now, "
+                ":deadline, repeated, iif(stands_for = '', destination, stands_for) FROM outbox "
+                "WHERE (status = 'pending' AND destination = :destination AND created_at <= :owed_before "
+                "OR id IN (SELECT value FROM json_each(:ids)) AND status = 'dead') "
+                "AND stands_for != :fallback AND substr(event, 1, length(:about)) != :about ORDER BY id",
+                {
+                    "fallback": fallback,
+                    "now": now,
+                    "destination": destination,
+                    "owed_before": owed_before,
+                    "deadline": deadline,
+                    "ids": _json(ids),
+                    "about": except_about,
+                },
+            ).rowcount
+
+    def withdraw(self, event: str, reason: str, now: float) -> list[str]:
+        """Inside the caller's transaction: an event is no news any more. Return who has heard of it, or may have."""
+        self._connection.execute(
+            "UPDATE outbox SET status = ?, last_error = ?, ended_at = ? WHERE event = ? AND status = ? "
+            "AND NOT repeated",
+            (Status.SUPPRESSED, reason, now, event, Status.PENDING),
+        )
+        rows = self._connection.execute(
+            "SELECT DISTINCT destination FROM outbox WHERE event = ? AND status IN (?, ?, ?)",
+            (event, Status.DELIVERED, Status.SENDING, Status.PENDING),
+        )
+        return [destination for (destination,) in rows]
+
+    def forget(self, before: float) -> int:
+        """Forget what was delivered or suppressed before that moment, FORGOTTEN_AT_ONCE at most; return how many.
+
+        That it was announced stays known. What stands in for a message that is still open stays, lest it be handed
+        over again.
+        """
+        rows = self._connection.execute(
+            "SELECT id, event, kind FROM outbox WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM outbox AS origin "
+            "WHERE origin.event = outbox.event AND origin.destination = outbox.stands_for AND origin.ended_at IS NULL) "
+            "ORDER BY ended_at LIMIT ?",
+            (before, FORGOTTEN_AT_ONCE),
+        ).fetchall()
+        if not rows:
+            return 0
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO forgotten VALUES (?)",
+                # A problem's identity has its moment in it: it is noticed once.
+                [(event,) for _, event, kind in rows if kind != Kind.PROBLEM],
             )
-            return cursor.rowcount
+            connection.execute(f"DELETE FROM outbox WHERE {_THESE}", (_json([row[0] for row in rows]),))
+        return len(rows)
 
     def mute(self, destination: str, until: float) -> None:
         """Leave a destination in peace until then (seconds since the epoch); a moment that is past ends it."""
@@ -278,35 +451,63 @@ class Outbox:
         row = self._connection.execute("SELECT until FROM mutes WHERE destination = ?", (destination,)).fetchone()
         return 0.0 if row is None else float(row[0])
 
-    def rows(self, *statuses: Status) -> list[Row]:
-        """The messages that stand there, oldest first, for a person to look at."""
-        marks = ", ".join("?" * len(statuses))
+    def rows(self, status: Status, limit: int = -1) -> Iterator[Row]:
+        """The messages that stand there, by destination and oldest first, for a person to look at; read as they go."""
         rows = self._connection.execute(
             "SELECT id, event, destination, kind, timestamp, status, attempts, created_at, next_at, deadline, "
-            f"last_error FROM outbox LEFT JOIN runs USING (run) WHERE status IN ({marks}) ORDER BY id",
-            statuses,
+            "last_error, stands_for FROM outbox LEFT JOIN runs USING (run) WHERE status = ? "
+            "ORDER BY destination, id LIMIT ?",
+            (status, limit),
         )
-        return [Row._make(row) for row in rows]
+        return map(Row._make, rows)
 
-    def retry(self, ids: Sequence[int], now: float, deadline_seconds: float) -> int:
-        """Try these again at once, with a new deadline: dead ones live again. Return how many that were."""
+    def statuses(self, ids: Sequence[int]) -> dict[int, Status]:
+        """Where these stand, of those that there are."""
+        rows = self._connection.execute(f"SELECT id, status FROM outbox WHERE {_THESE}", (_json(ids),))
+        return {row: Status(status) for row, status in rows}
+
+    def retry(self, ids: Sequence[int] | None, now: float, deadline_seconds: float) -> int:
+        """Try these again at once, with a new deadline: dead ones live again. Return how many that were.
+
+        At once means also if their destination is left in peace because it fails; not while it is mute.
+
+        Args:
+            ids: which; None for all that are dead.
+            now: seconds since the epoch.
+            deadline_seconds: how long they are tried.
+        """
+        which, values = (
+            ("status = 'dead'", ()) if ids is None else (f"{_THESE} AND status IN ('dead', 'pending')", (_json(ids),))
+        )
         with self._database.transaction() as connection:
-            return connection.executemany(
-                "UPDATE outbox SET status = ?, next_at = ?, deadline = ? WHERE id = ? AND status IN (?, ?)",
-                [(Status.PENDING, now, now + deadline_seconds, each, Status.DEAD, Status.PENDING) for each in ids],
+            return connection.execute(
+                f"UPDATE outbox SET status = ?, next_at = ?, deadline = ?, hurried = 1 WHERE {which}",
+                (Status.PENDING, now, now + deadline_seconds, *values),
             ).rowcount
 
-    def drop(self, ids: Sequence[int]) -> int:
+    def drop(self, ids: Sequence[int], now: float) -> int:
         """Give these up, unless they were delivered; return how many that were."""
         with self._database.transaction() as connection:
-            return connection.executemany(
-                "UPDATE outbox SET status = ?, last_error = ? WHERE id = ? AND status IN (?, ?)",
-                [(Status.SUPPRESSED, "dropped by hand", each, Status.DEAD, Status.PENDING) for each in ids],
+            return connection.execute(
+                f"UPDATE outbox SET status = ?, last_error = ?, ended_at = ? WHERE {_THESE} AND status IN (?, ?)",
+                (Status.SUPPRESSED, "dropped by hand", now, _json(ids), Status.DEAD, Status.PENDING),
             ).rowcount
 
-    def counts(self) -> dict[Status, int]:
-        """How many rows stand where; every status is present."""
+    def counts(self, destinations: Collection[str] | None = None) -> dict[Status, int]:
+        """How many rows stand where, of these destinations or of all; every status is present."""
         counts = dict.fromkeys(Status, 0)
-        for status, count in self._connection.execute("SELECT status, count(*) FROM outbox GROUP BY status"):
-            counts[Status(status)] = count
+        for destination, status, count in self.tallies():
+            if destinations is None or destination in destinations:
+                counts[status] += count
         return counts
+
+    def tallies(self) -> list[tuple[str, Status, int]]:
+        """How many rows of each destination stand where."""
+        rows = self._connection.execute(
+            "SELECT destination, status, count(*) FROM outbox GROUP BY status, destination ORDER BY destination"
+        )
+        return [(destination, Status(status), count) for destination, status, count in rows]
+
+
+def _json(ids: Sequence[int]) -> str:
+    return json.dumps(list(ids))

@@ -1,0 +1,137 @@
+"""From the messages that one send stands for to what it says: what is asked of the outbox and the catalog for it.
+
+The rule: of many models those are loaded that a message may name, and the others are counted. Who stands in for another
+says for whom, and what that one asked for.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from modelwarden.courier.destinations import Destination
+from modelwarden.courier.digest import (
+    MODELS_NAMED,
+    RUNS_NAMED,
+    Message,
+    RunNews,
+    many_runs_message,
+    problem_message,
+    rejected_message,
+    run_message,
+    series_of,
+)
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
+from modelwarden.state.catalog import Catalog, RunTally
+from modelwarden.state.outbox import Bundle, Kind, Outbox, is_chosen
+
+ALL_MODELS = -1
+
+
+class _Asked(NamedTuple):
+    """What of which runs a message is to say; the same for many destinations."""
+
+    runs: tuple[int, ...]
+    classes: frozenset[Classification]
+    symbols: tuple[str, ...]
+    pictured: bool
+
+
+class Composer:
+    """Composes messages.
+
+    Args:
+        outbox: has the texts.
+        catalog: has the runs.
+        destinations: by configured name.
+        report_path: from a run's name to the path of its report.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        catalog: Catalog,
+        destinations: Mapping[str, Destination],
+        report_path: Callable[[str], str],
+    ) -> None:
+        self._outbox = outbox
+        self._catalog = catalog
+        self._destinations = destinations
+        self._report_path = report_path
+        self._loaded: dict[_Asked, Sequence[RunNews]] = {}
+
+    def start_over(self) -> None:
+        """Let go of what was loaded for one destination and kept for the next."""
+        self._loaded.clear()
+
+    def compose(self, destination: Destination, bundle: Bundle) -> tuple[Message, RunNews | None] | None:
+        """The message that stands for these, and the run of which it wants a picture; None if no run is left."""
+        first, repeated, meant_for = bundle.first, bundle.repeated, bundle.first.stands_for
+        asked = self._destinations.get(meant_for, destination)
+        if first.kind is not Kind.RUN:
+            compose_texts = rejected_message if first.kind is Kind.REJECTED else problem_message
+            message = compose_texts(self._outbox.payloads(bundle.ids), repeated=repeated, stands_for=meant_for)
+            return message._replace(mark=_mark(bundle)), None
+        # Every other try goes without a picture: it may be what the service refuses.
+        wants_picture = (
+            len(bundle.runs) == 1
+            and Classification.APPROVED in asked.on
+            and destination.takes_pictures
+            and bundle.attempts % 2 == 0
+        )
+        news = self._news(bundle.runs, asked.on, asked.symbols, pictured=wants_picture)
+        if not news:
+            return None
+        if len(bundle.runs) > 1:
+            message = many_runs_message(news, asked.on, repeated=repeated, stands_for=meant_for)
+        else:
+            message = run_message(news[0], asked.on, repeated=repeated, stands_for=meant_for)
+        return message._replace(mark=_mark(bundle)), news[0] if wants_picture else None
+
+    def _news(
+        self, runs: Sequence[int], on: Collection[str], symbols: Sequence[str], *, pictured: bool
+    ) -> Sequence[RunNews]:
+        """The runs with exact counts, and with as many of their models as a message may name."""
+        classes = frozenset(each for each in CLASSIFICATIONS if each in on)
+        asked = _Asked(tuple(runs), classes, tuple(symbols), pictured)
+        if asked not in self._loaded:
+            self._loaded[asked] = self._load(asked)
+        return self._loaded[asked]
+
+    def _load(self, asked: _Asked) -> Sequence[RunNews]:
+        def chosen(symbol: str) -> bool:
+            return is_chosen(symbol, asked.symbols)
+
+        fits = None if "*" in asked.symbols else chosen
+        left = dict.fromkeys(asked.classes, RUNS_NAMED if len(asked.runs) > 1 else MODELS_NAMED)
+        if asked.pictured:
+            left[Classification.APPROVED] = ALL_MODELS
+        news = []
+        for tally in self._catalog.tallies(asked.runs, fits):
+            models: list[Assessment] = []
+            for each in CLASSIFICATIONS:
+                if tally.counts[each] and left.get(each):
+                    found = self._catalog.first(tally.timestamp, each, fits, left[each])
+                    if left[each] != ALL_MODELS:
+                        left[each] -= len(found)
+                    models += found
+            news.append(self._news_of(tally, models))
+        return news
+
+    def _news_of(self, tally: RunTally, models: Sequence[Assessment]) -> RunNews:
+        return RunNews(
+            timestamp=tally.timestamp,
+            run_name=tally.run_name,
+            host=tally.archived_by,
+            report=self._report_path(tally.timestamp),
+            counts=tally.counts,
+            policy=self._catalog.policy(tally.policy),
+            assessments=models,
+            series=series_of(tally.run_name, tally.source),
+        )
+
+
+def _mark(bundle: Bundle) -> str:
+    """Eight hex digits that say which event it is: the first of the summary's sha256 if it is about a summary."""
+    if bundle.first.kind is Kind.PROBLEM:
+        return hashlib.sha256(bundle.first.event.encode()).hexdigest()[:8]
+    return bundle.first.event.partition(":")[2][:8]
