@@ -341,9 +341,9 @@ def test_fallback_of_two_stands_in_for_each_of_them(
         courier.deliver_due()
         office.now += 1
 
-    titles = [posted.title.partition(": ")[2] for posted in server.accepted]
-    assert titles == ["7 runs (trainer-7)", "7 runs (trainer-7), for a", "7 runs (trainer-7), for b"]
-    own, for_a, for_b = (posted.text for posted in server.accepted)
+    texts = {posted.title.partition(": ")[2]: posted.text for posted in server.accepted}
+    assert len(server.accepted) == 3
+    own, for_a, for_b = (texts[f"7 runs (trainer-7){whom}"] for whom in ("", ", for a", ", for b"))
     assert "can't be reached" not in own
     assert "APPROVED (7)" in for_b
     assert "APPROVED (7)" not in for_a
