@@ -56,7 +56,7 @@ MUTANTS: Final = {
         "courier/delivery.py",
         "if composed is None or not self._outbox.sending(bundle.ids):",
         "if composed is None:",
-    ): "a repeat does not say that it may be one",
+    ): "something was sent again although nobody was killed",
     Mutant(
         "does_not_record_that_it_sent",
         "courier/delivery.py",
