@@ -5,7 +5,8 @@ The rule: whatever went wrong is one sentence on standard error that says what, 
 
 import os
 import sys
-from typing import Final
+from importlib.metadata import version
+from typing import Annotated, Final
 
 if sys.platform != "linux":  # before all that is imported below: elsewhere some of it can't be
     from modelwarden.errors import NEEDS_LINUX
@@ -25,11 +26,30 @@ CANT_WRITE: Final = 74
 app = typer.Typer(
     name="modelwarden",
     help="Judges every model that a training run leaves behind, archives the run, tells the team.",
+    epilog="Begin with `modelwarden run --watch DIR`, or with `modelwarden config example > config.toml`.",
+    context_settings={"help_option_names": ["-h", "--help"]},  # commands below take it over
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"modelwarden {version('modelwarden')}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What comes before any command."""
+
+
 for command in (
     running.run,
     judging.check,

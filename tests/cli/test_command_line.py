@@ -7,6 +7,7 @@ import re
 import select
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,28 @@ def test_help_fits_a_terminal_of_80_columns(words: list[str]) -> None:
     assert result.exit_code == 0
     assert result.output.startswith("Usage: " + " ".join(["modelwarden", *words]))
     assert max(map(len, result.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_short_option_gives_the_same_help(words: list[str]) -> None:
+    """`-h` is what hands type."""
+    short, long = (command(*words, option) for option in ("-h", "--help"))
+    assert (short.code, short.out) == (0, long.out)
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version_is_one_line(option: str) -> None:
+    """What a report of a fault begins with."""
+    assert command(option) == (0, f"modelwarden {version('modelwarden')}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["runs", "--nonsense"], ["history"], ["runs", "--limit", "0"]])
+def test_wrong_use_is_told_without_boxes(arguments: list[str]) -> None:
+    """Plain lines, at a terminal as in a log."""
+    done = command(*arguments)
+    assert done.code == 2
+    assert done.err.startswith("Usage: ")
+    assert not set(done.err) & set("╭╮╰╯│─")
 
 
 def test_help_lists_every_command_with_a_whole_sentence() -> None:

@@ -41,13 +41,18 @@ def logged(body: str, env: dict[str, str] | None = None, **settings: str) -> lis
     return [json.loads(line) for line in result.stderr.splitlines()]
 
 
-def at_a_terminal(body: str, **settings: str) -> str:
-    """What the body shows where standard error is a terminal."""
+def _without_wishes(extra: dict[str, str]) -> dict[str, str]:
+    """An environment in which nobody asks for colours, or for none, but by `extra`."""
+    return {name: value for name, value in clean_environment().items() if not name.endswith("_COLOR")} | extra
+
+
+def at_a_terminal(body: str, env: dict[str, str] | None = None, **settings: str) -> str:
+    """What the body shows if standard error is a terminal."""
     ours, theirs = pty.openpty()
     try:
         subprocess.run(
             program(body, **settings),
-            env=clean_environment({"TERM": "xterm"}),
+            env=_without_wishes({"TERM": "xterm"} | (env or {})),
             stdout=subprocess.DEVNULL,
             stderr=theirs,
             timeout=60,
@@ -119,6 +124,39 @@ def test_terminal_shows_colours_and_no_json() -> None:
     assert "a.json" in shown
     assert "\x1b[" in shown
     assert "{" not in shown
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        ({"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+    ],
+)
+def test_colours_at_a_terminal_are_as_the_environment_asks(env: dict[str, str], coloured: bool) -> None:
+    """NO_COLOR, a dumb terminal and FORCE_COLOR mean here what they mean elsewhere; the words stay."""
+    shown = at_a_terminal('log.warning("postponed", path="a.json")', env)
+    assert "postponed" in shown
+    assert "a.json" in shown
+    assert ("\x1b" in shown) is coloured
+
+
+@pytest.mark.parametrize(("env", "coloured"), [({}, False), ({"FORCE_COLOR": "1"}, True)])
+def test_readable_lines_in_a_pipe_have_colours_only_on_demand(env: dict[str, str], coloured: bool) -> None:
+    """A pager that knows colours is told so with FORCE_COLOR."""
+    result = subprocess.run(
+        program('log.info("ready", runs=3)', format="console"),
+        env=_without_wishes({"TERM": "xterm"} | env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ("\x1b" in result.stderr) is coloured
 
 
 def test_format_overrides_what_standard_error_is() -> None:

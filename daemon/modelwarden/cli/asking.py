@@ -58,7 +58,7 @@ def runs(config: Config = None, archive: Archive = None, limit: Limit = DEFAULT_
 
 
 def show(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The youngest where none is named.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The youngest if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
     report: Annotated[bool, typer.Option("--report", help="Print recommendations.md.")] = False,
@@ -88,7 +88,7 @@ def show(
 
 
 def approved(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The youngest where none is named.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The youngest if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
     as_json: Json = False,

@@ -36,7 +36,7 @@ ROWS_SHOWN: Final = 50
 
 outbox_commands = typer.Typer(help="What is owed: list it, try it again, drop it.", invoke_without_command=True)
 
-Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="As `modelwarden outbox` lists them.")]
+Ids = Annotated[list[int], typer.Argument(metavar="ID", help="As `modelwarden outbox` lists them.")]
 
 
 @outbox_commands.callback()
@@ -135,9 +135,7 @@ def _below(rows: Sequence[Row], names: Sequence[str], tallies: Sequence[tuple[st
 
 @outbox_commands.command("retry")
 def retry(
-    ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID...]", help="All that are dead where none is named.")
-    ] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="All that are dead if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
 ) -> None:
@@ -185,7 +183,7 @@ def mute(
 
 
 def notify_test(
-    destination: Annotated[str | None, typer.Argument(metavar="[DEST]", help="All where none is named.")] = None,
+    destination: Annotated[str | None, typer.Argument(metavar="DEST", help="All if none is named.")] = None,
     config: Config = None,
 ) -> None:
     """Send a test message and say what came of it."""

@@ -28,7 +28,7 @@ BAD_INPUT = 2
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Summaries to judge.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Summaries to judge.")],
     config: Config = None,
     as_json: Json = False,
 ) -> None:

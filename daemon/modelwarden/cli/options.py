@@ -14,7 +14,9 @@ from modelwarden.service.logs import configure_logs
 
 Config = Annotated[
     str | None,
-    typer.Option("--config", "-c", metavar="FILE", help="Settings (TOML).", show_default=False),
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="Settings (TOML); else $MODELWARDEN_CONFIG.", show_default=False
+    ),
 ]
 Archive = Annotated[
     str | None,

@@ -10,11 +10,12 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from modelwarden.cli.options import Archive, Config
-from modelwarden.config import Settings, exposed, load_settings
+from modelwarden.cli.welcome import first_lines
+from modelwarden.config import Settings, exposed, load_settings, watched_twice
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
 from modelwarden.service.courier_process import START_AGAIN, check_destinations, drain_outbox
-from modelwarden.service.logs import configure_logs
+from modelwarden.service.logs import configure_logs, speaks_to_a_person
 from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, only_courier, open_courier, open_service
 
 POLL_SECONDS: Final = 1.0
@@ -45,15 +46,25 @@ def run(
         typer.Option("--courier/--no-courier", help="Start the courier, or leave it to its own service."),
     ] = True,
 ) -> None:
-    """Watch, judge, archive and announce, until told to stop."""
+    """Watch, judge, archive and announce, until told to stop.
+
+    SIGTERM or Ctrl-C stops it; what is under way is finished first.
+    """
     settings, path = load_settings(config, watch=watch, archive=archive, urls="all" if courier else "written")
     configure_logs(settings.log.level, settings.log.format)
     arguments = _courier_arguments(path, settings)
     if courier and settings.notify.destination and (refused := check_destinations(arguments)) != 0:
         raise typer.Exit(refused)
-    for file in exposed(path, settings):
-        log.warning("url_readable_by_others", path=show_path(file), hint="it holds a destination's URL: chmod 640")
     with open_service(settings, arguments, courier=courier and not once) as service:
+        if speaks_to_a_person(settings.log.format):
+            program = sys.argv[0] if os.path.basename(sys.argv[0]) == "modelwarden" else "modelwarden"
+            options = _options_for_asking(config, watch, archive, settings)
+            for line in first_lines(settings, path, program, options, once=once):
+                typer.echo(line, err=True)
+        for file in exposed(path, settings):
+            log.warning("url_readable_by_others", path=show_path(file), hint="it holds a destination's URL: chmod 640")
+        for inner, outer in watched_twice(settings):
+            log.warning("watched_twice", path=show_path(inner), part_of=show_path(outer))
         if not once:
             service.run()
             return
@@ -71,7 +82,10 @@ def courier(
     check: Annotated[bool, typer.Option("--check", help="Say whether the destinations are understood, exit.")] = False,
     attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
 ) -> None:
-    """Deliver what the outbox owes. `run` starts one; under systemd it is a service of its own."""
+    """Deliver what the outbox owes.
+
+    `run` starts one; under systemd it is a service of its own.
+    """
     settings, _ = load_settings(config, archive=archive, urls="all", asks_apprise=True)
     configure_logs(settings.log.level, settings.log.format)
     if check:
@@ -123,6 +137,13 @@ class _Stop:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self._asked = True
         os.write(self._write, b"\0")
+
+
+def _options_for_asking(config: str | None, watch: str | None, archive: str | None, settings: Settings) -> list[str]:
+    """What makes `modelwarden runs` find the same archive, from the same folder."""
+    if watch is not None and config is None:  # no file counted here, but one may there
+        archive = archive or os.path.relpath(settings.archive_dir)
+    return [*(["--config", config] if config else []), *(["--archive", archive] if archive else [])]
 
 
 def _courier_arguments(path: str | None, settings: Settings) -> list[str]:

@@ -17,7 +17,7 @@ from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline,
 NOT_RIGHT = 1
 """Exit code of `verify` where something is wrong."""
 
-config_commands = typer.Typer(help="The settings.", no_args_is_help=True)
+config_commands = typer.Typer(help="The settings: check them, show them, begin with an example.", no_args_is_help=True)
 
 
 def reindex(config: Config = None, archive: Archive = None) -> None:
@@ -29,7 +29,10 @@ def reindex(config: Config = None, archive: Archive = None) -> None:
 
 
 def verify(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """Read the whole archive again and say what is wrong. Exit code 1 where anything is."""
+    """Read the whole archive again and say what is wrong.
+
+    Exit code 1 if anything is.
+    """
     settings = settings_for_asking(config, archive)
     with open_pipeline(settings, announces=False) as pipeline:
         runs, findings = verify_archive(pipeline.archive, pipeline.catalog)
@@ -46,10 +49,13 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
 
 @config_commands.command("check")
 def config_check(
-    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="As with --config.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="As with --config.")] = None,
     config: Config = None,
 ) -> None:
-    """Say whether the settings are right, and what they come to. Exit code 2 where they are wrong."""
+    """Say whether the settings are right, and what they come to.
+
+    Exit code 2 if they are wrong.
+    """
     settings, path = load_settings(file or config, urls="all", asks_apprise=True)
     destinations = destinations_of(settings)
     policy = policy_of(settings)
@@ -75,13 +81,16 @@ def config_check(
 
 @config_commands.command("example")
 def config_example() -> None:
-    """Print a config file with every setting, explained, its default commented out."""
+    """Print a config file that explains every setting."""
     typer.echo(resources.files("modelwarden").joinpath("config.example.toml").read_text(encoding="utf-8"), nl=False)
 
 
 @config_commands.command("show")
 def config_show(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """Print all settings as they count, defaults and environment included, as TOML; URLs are masked."""
+    """Print all settings as they count, as TOML.
+
+    Defaults and the environment are included; URLs are masked.
+    """
     settings, path = load_settings(config, archive=archive, asks_apprise=True)
     document = settings.model_dump(mode="json")  # a secret's dump is its mask
     if as_json:

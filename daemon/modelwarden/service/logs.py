@@ -4,8 +4,10 @@ The rule: events go to standard error; standard output belongs to what a command
 """
 
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -16,16 +18,27 @@ LONGEST_WARNING: Final = 500
 """Characters kept of a warning: some quote everything that they are about."""
 
 
+def speaks_to_a_person(format: str) -> bool:  # noqa: A002 - the setting's name
+    """Whether standard error is read by a person: it is to be readable, or it is a terminal and need not be JSON."""
+    return format == "console" or (format == "auto" and sys.stderr.isatty())
+
+
+def shows_colours(environment: Mapping[str, str], *, terminal: bool) -> bool:
+    """Whether readable lines have colours: on a terminal that can, unless NO_COLOR is set; FORCE_COLOR is for pipes."""
+    if environment.get("NO_COLOR"):  # https://no-color.org: if it holds anything
+        return False
+    return bool(environment.get("FORCE_COLOR")) or (terminal and environment.get("TERM") not in {"dumb", "unknown"})
+
+
 def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: A002 - the setting's name
-    """Write this process's events to standard error. `auto` is colours on a terminal and JSON lines elsewhere."""
-    terminal = sys.stderr.isatty()
-    as_json = format == "json" or (format == "auto" and not terminal)
+    """Write this process's events to standard error. `auto` is readable on a terminal and JSON lines elsewhere."""
+    as_json = not speaks_to_a_person(format)
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
         if as_json
         else [
             structlog.dev.ConsoleRenderer(
-                colors=terminal,
+                colors=shows_colours(os.environ, terminal=sys.stderr.isatty()),
                 pad_event_to=0,
                 pad_level=False,
                 sort_keys=False,  # the keys stand in the order of their worth
