@@ -20,6 +20,7 @@ from modelwarden.archive.index import IndexLock
 from modelwarden.archive.publishing import Archive, Staged, run_files
 from modelwarden.config import load_settings
 from modelwarden.errors import RetryLater
+from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
 from modelwarden.intake import reading
 from modelwarden.intake.reading import Whole, read_whole
@@ -340,7 +341,7 @@ def test_file_that_can_not_be_rejected_is_tried_again_after_a_pause(
 
         def process(batch: Sequence[Found], *, final: bool) -> list[Outcome]:
             batches.append(final)
-            return only_postponed(batch) if final else [Unfinished("not JSON") for _ in batch]
+            return only_postponed(batch) if final else [Unfinished(NotJson("not JSON")) for _ in batch]
 
         monkeypatch.setattr(service._pipeline, "process", process)
 
@@ -382,7 +383,7 @@ def test_stop_amid_a_batch_is_heeded_before_its_files_are_taken_one_by_one(
             service.request_stop()
             if fault:
                 raise ZeroDivisionError
-            return [Unfinished("not JSON") for _ in batch]
+            return [Unfinished(NotJson("not JSON")) for _ in batch]
 
         monkeypatch.setattr(service._pipeline, "process", process)
         monkeypatch.setattr(service._settling, "unfinished", lambda *_: True)

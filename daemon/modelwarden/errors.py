@@ -5,13 +5,26 @@ later, stop the service), and every message says what, where and what to do. The
 modelwarden's: its sentence about Linux is read where nothing else can be imported, and by the build.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 NEEDS_LINUX: Final = (
     "modelwarden needs Linux: what it promises rests on inotify, renameat2, leases and an fsync that reaches the disk; "
     "elsewhere, run it in a Linux virtual machine"
 )
 """What is said on every other system: at install, at start and at import."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: the fields of the error tree's root, as text alone."""
+
+    what: str
+    where: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """`where: what: hint`, without the parts that are empty."""
+        return ": ".join(part for part in (self.where, self.what, self.hint) if part)
 
 
 class ModelwardenError(Exception):
@@ -34,11 +47,40 @@ class ModelwardenError(Exception):
 
     def __str__(self) -> str:
         """`where: what: hint`, without the parts that are empty."""
-        return ": ".join(part for part in (self.where, self.what, self.hint) if part)
+        return str(Problem(self.what, self.where, self.hint))
 
 
 class RejectSummary(ModelwardenError):
-    """These bytes are not a summary and never will be: keep them with the reason, go on with the others."""
+    """These bytes are not a summary and never will be: keep them with the reason, go on with the others.
+
+    Attributes:
+        problems: what is wrong, in the file's order; `what`, `where` and `hint` are those of the first.
+        more: how many more there are than `problems` names.
+        is_all: whether `more` is their number, or there were too many to count on.
+    """
+
+    # Only one argument without a default: a worker's errors are pickled, and made again from that one.
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        others: Sequence[Problem] = (),
+        more: int = 0,
+        is_all: bool = True,
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.problems = (Problem(what, where, hint), *others)
+        self.more = more
+        self.is_all = is_all
+
+    def __str__(self) -> str:
+        """A line a problem; the last says how many more there are."""
+        lines = [*map(str, self.problems)]
+        if self.more:
+            lines.append(f"and {'' if self.is_all else 'more than '}{self.more} more")
+        return "\n".join(lines)
 
 
 class RetryLater(ModelwardenError):

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import RunRecord
-from modelwarden.errors import RejectSummary, UnknownRun
+from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Flag, finite_or_none
 from modelwarden.gate.policy import METRICS, ModelGatingConfig, Policy
 from modelwarden.gate.timestamp import is_run_name
@@ -144,8 +144,8 @@ class TrainingArchiveManager:
                 return self._archived(run)
             case AlreadyArchived(name):
                 return self._archived(self._archive.read(name)[0])
-            case Rejected(reason) | Unfinished(reason):
-                raise RejectSummary(reason)
+            case Rejected(error) | Unfinished(error):
+                raise error
             case Postponed(error):
                 raise error
 

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from commands import command
+from modelwarden.cli import judging
+from modelwarden.intake.reading import Moving, Refused
+from processes import drop, index_of, make_site, modelwarden
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, series_summary
 
 DATA = Path(__file__).parents[1] / "data"
@@ -52,7 +55,7 @@ def test_folder_is_bad_input(tmp_path: Path) -> None:
     """A folder is not a summary, and says so."""
     done = command("check", tmp_path)
     assert (done.code, done.out) == (2, "")
-    assert "Is a directory" in done.err
+    assert "is a folder" in done.err
 
 
 def test_no_file_at_all_is_bad_input() -> None:
@@ -115,8 +118,89 @@ def test_json_holds_every_file_and_model(tmp_path: Path) -> None:
 
 def test_json_of_bad_input_is_still_json(tmp_path: Path) -> None:
     """A script that parses the output of --json can do so whatever the files were."""
-    done = command("check", "--json", written(tmp_path, "a.json", b"{"))
-    assert (done.code, json.loads(done.out)) == (2, [])
+    bad = {"models": [{"symbol": "A", "final_pf": "x"}, {"final_pf": 2}], "run_name": 7}
+    good = written(tmp_path, "good.json", flat_summary({"A": GOOD}))
+    half, worse = written(tmp_path, "a.json", b"{"), written(tmp_path, "b.json", encoded(bad))
+    done = command("check", "--json", half, good, worse)
+    assert (done.code, done.err) == (2, "")
+    cut, judged, wrong = json.loads(done.out, parse_constant=pytest.fail)
+    assert (cut["file"], cut["more"], len(cut["problems"])) == (f"{tmp_path}/a.json", 0, 1)
+    assert "not JSON" in cut["reason"]
+    assert judged["models"][0]["classification"] == "APPROVED"
+    assert [each["where"] for each in wrong["problems"]] == ["models[0].final_pf", "models[1].symbol", "run_name"]
+    assert wrong["reason"].splitlines()[0] == 'models[0].final_pf: expected a number, got text "x"'
+
+
+BAD_FILES = {
+    "empty": b"",
+    "cut": b'{"models": [',
+    "utf16": '{"models": []}'.encode("utf-16"),
+    "lines": b"{}\n{}\n",
+    "list": b"[]",
+    "foreign": b'{"results": {"arc": {"acc,none": 0.5}}}',
+    "twice": b'{"models": [{"symbol": "A", "final_pf": 1, "final_pf": 2}]}',
+    "deep": b'{"models": ' * 1_000,
+    "large": b'{"models": [' + b" " * 100_000 + b"]}",
+    "wrong": encoded(
+        {"models": [{"symbol": f"S{index}", "final_pf": "x"} for index in range(50)], "timestamp": "never"}
+    ),
+}
+
+
+def test_check_and_the_daemon_say_the_same_of_every_bad_file(tmp_path: Path) -> None:
+    """One reason, word for word, by the same limit on bytes: what passes the check is archived, and nothing else is."""
+    site = make_site(tmp_path, intake="max_bytes = 50_000")
+    for name, data in BAD_FILES.items():
+        drop(data, site.out, f"{name}.json")
+    drop(b"\xef\xbb\xbf" + encoded(flat_summary({"A": GOOD})), site.out, "bom.json")
+    assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 1
+    kept = [json.loads(path.read_bytes()) for path in (site.archive / "rejected").glob("*/reason.json")]
+    files = sorted(site.out.iterdir())
+
+    done = command("check", "--json", "--config", site.config, *files)
+
+    assert done.code == 2
+    checked = {each["file"]: (each["reason"], each["problems"], each["more"]) for each in json.loads(done.out)[1:]}
+    assert checked == {each["path"]: (each["reason"], each["problems"], each["more"]) for each in kept}
+    assert len(checked) == len(BAD_FILES)
+    assert command("check", "--config", site.config, site.out / "bom.json").code == 0
+    assert [entry["source"] for entry in index_of(site.archive)] == [str(site.out / "bom.json")]
+
+
+def test_what_is_no_regular_file_is_bad_input_and_never_blocks(tmp_path: Path) -> None:
+    """As the daemon has it: a FIFO, a socket, a device and a link are no summaries, whatever comes out of them."""
+    good = written(tmp_path, "good.json", flat_summary({"A": GOOD}))
+    os.mkfifo(tmp_path / "fifo.json")
+    (tmp_path / "link.json").symlink_to("good.json")
+    (tmp_path / "nowhere.json").symlink_to("nowhere")
+    for name, said in {
+        "fifo.json": "is a FIFO",
+        "link.json": f"is a symbolic link: the daemon follows none; check {good}",
+        "nowhere.json": "is a symbolic link",
+        "/dev/zero": "is a device",
+        "missing.json": "there is no such file",
+        "good.json/missing.json": "there is no such file",
+    }.items():
+        done = command("check", tmp_path / name)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err
+
+
+def test_file_without_the_right_to_read_it_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's own reason is told."""
+    path = written(tmp_path, "a.json", flat_summary())
+    monkeypatch.setattr(judging, "read_whole", lambda *_: Refused("Permission denied"))
+    done = command("check", path)
+    assert (done.code, done.err) == (2, f"modelwarden: {path}: can't be read (Permission denied)\n")
+
+
+def test_file_that_goes_on_changing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file under a writer's hands is not judged by half, and holds nobody up for ever."""
+    monkeypatch.setattr(judging, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(judging, "read_whole", lambda *_: Moving())
+    done = command("check", written(tmp_path, "a.json", flat_summary()))
+    assert done.code == 2
+    assert "changes while it is read" in done.err
 
 
 def test_thresholds_of_the_config_judge(tmp_path: Path) -> None:

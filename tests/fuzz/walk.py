@@ -25,6 +25,7 @@ from fuzz.corpus import MEGABYTE, Fate, Input, a_few_of_each
 from invariants import assert_archive_whole, assert_nothing_half_made
 from modelwarden.archive.publishing import Archive
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.summary import PROBLEMS_NAMED
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Outcome, Pipeline, Rejected
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
@@ -158,9 +159,9 @@ class Walk:
                 self._check_run(self.archive / run.timestamp, each)
             case AlreadyArchived():
                 assert digest in self._archived, "said to be archived, and it never was"
-            case Rejected(reason):
+            case Rejected() as rejected:
                 self._rejected.add(digest)
-                self._check_rejected(self.archive / "rejected" / digest[:16], each, reason)
+                self._check_rejected(self.archive / "rejected" / digest[:16], each, rejected.reason)
             case _:
                 raise AssertionError(f"{outcome}, which is neither archived nor rejected")
         assert not self._archived & {digest} or not self._rejected & {digest}, "both archived and rejected"
@@ -192,8 +193,13 @@ class Walk:
         assert isinstance(what, str)
         assert what
         assert where or _WHOLE_FILE.search(what), f"the reason names no place: {reason}"
-        assert len(reason) <= LONGEST_REASON
-        assert reason.isprintable(), f"the reason holds characters that are no text: {reason!r}"
+        lines = reason.split("\n")
+        problems = [": ".join(filter(None, (e["where"], e["what"], e["hint"]))) for e in document["problems"]]
+        assert lines[: len(problems)] == problems
+        assert len(problems) <= PROBLEMS_NAMED
+        assert len(lines) - len(problems) == (document["more"] > 0)
+        assert max(map(len, lines)) <= LONGEST_REASON
+        assert all(line.isprintable() for line in lines), f"the reason holds characters that are no text: {reason!r}"
         assert _related(where, each.place), f"the fault is at {each.place}, the reason is {reason}"
 
     def assert_whole(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.json_object import NotJson
-from modelwarden.gate.summary import Model, Summary, parse_summary
+from modelwarden.gate.summary import _INVISIBLE, PROBLEMS_COUNTED, PROBLEMS_NAMED, Model, Summary, parse_summary
 from summaries import GOOD, encoded, flat_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -297,8 +298,8 @@ def test_metric_missing_or_null_is_none(field: str) -> None:
 
 
 def test_model_with_a_symbol_and_nothing_else_has_no_figures() -> None:
-    """A model that crashed is still a model: it is judged, and dropped."""
-    assert parse({"models": [{"symbol": "A"}]}).models == (Model("A", (None,) * 4, (), None, None),)
+    """A model that crashed is still a model, where another has figures: it is judged, and dropped."""
+    assert parse({"models": [MODEL, {"symbol": "B"}]}).models[1] == Model("B", (None,) * 4, (), None, None)
 
 
 def test_history_null_point_is_nan_and_keeps_its_index() -> None:
@@ -340,16 +341,16 @@ NUMBER = (NULL, WHOLE, FRACTION)
         ({"models": [MODEL], "reward_scale": ...}, "reward_scale", NUMBER),
         ({"models": [...]}, "models[0]", ()),
         ({"models": [MODEL, ...]}, "models[1]", ()),
-        ({"results": {"A B": ...}}, 'results["A B"]', (OBJECT,)),
-        ({"results": {"AAPL": ...}}, "results.AAPL", (OBJECT,)),
+        ({"results": {"A": GOOD, "A B": ...}}, 'results["A B"]', (OBJECT,)),
+        ({"results": {"A": GOOD, "AAPL": ...}}, "results.AAPL", (OBJECT,)),
         ({"models": [{**GOOD, "symbol": ...}]}, "models[0].symbol", (TEXT,)),
         *(({"models": [{**MODEL, name: ...}]}, f"models[0].{name}", NUMBER) for name in GOOD),
         ({"models": [{**MODEL, "fitness_history": ...}]}, "models[0].fitness_history", (NULL,)),
         ({"models": [{**MODEL, "fitness_history": [0.5, ...]}]}, "models[0].fitness_history[1]", NUMBER),
         ({"models": [{**MODEL, "checkpoints": ...}]}, "models[0].checkpoints", (NULL,)),
         ({"models": [{**MODEL, "validation_interval": ...}]}, "models[0].validation_interval", (NULL, WHOLE)),
-        ({"symbols": {"A": {"metrics": ...}}}, "symbols.A.metrics", (NULL, OBJECT)),
-        ({"symbols": {"A": {"validation_metrics": ...}}}, "symbols.A.validation_metrics", (NULL, OBJECT)),
+        ({"symbols": {"A": GOOD, "B": {"metrics": ...}}}, "symbols.B.metrics", (NULL, OBJECT)),
+        ({"symbols": {"A": GOOD, "B": {"validation_metrics": ...}}}, "symbols.B.validation_metrics", (NULL, OBJECT)),
         *(({"symbols": {"A": {"metrics": {name: ...}}}}, f"symbols.A.metrics.{name}", (NULL,)) for name in SERIES),
         *(
             ({"symbols": {"A": {"metrics": {name: [0.5, ...]}}}}, f"symbols.A.metrics.{name}[1]", NUMBER)
@@ -695,6 +696,62 @@ def test_bytes_cut_anywhere_are_not_json(data: bytes) -> None:
         assert isinstance(refusal_of(data[:cut]), NotJson)
 
 
+def test_refusal_names_all_that_is_wrong_in_the_files_order() -> None:
+    """Whoever mends a trainer mends it in one go."""
+    models: list[Any] = [
+        {**MODEL, "final_pf": "x", "final_max_dd": True, "fitness_history": [0.5, "a", None, []]},
+        {**GOOD, "validation_interval": 0},
+        7,
+        {**MODEL, "symbol": "B", "checkpoints": [1, 2], "fitness_history": "none"},
+        {"symbol": "C\u0007", "metrics": {**SERIES, "fitness_score": [0.5, "x"], "consistency": 3}},
+        {**MODEL},
+    ]
+    error = refusal({"timestamp": "never", "reward_scale": "?", "run_name": [], "models": models})
+    assert [problem.where for problem in error.problems] == [
+        "timestamp",
+        "models[0].fitness_history[1]",
+        "models[0].fitness_history[3]",
+        "models[0].final_pf",
+        "models[0].final_max_dd",
+        "models[1].symbol",
+        "models[1].validation_interval",
+        "models[2]",
+        "models[3].fitness_history",
+        "models[4].symbol",
+        "models[4].metrics.fitness_score[1]",
+        "models[4].metrics.consistency",
+        "",
+        "run_name",
+        "reward_scale",
+    ]
+    assert error.problems[12].what == "two models are called AAPL"
+    assert (error.where, error.what, error.hint) == (error.problems[0].where, *error.problems[0][::2])
+    assert str(error) == "\n".join(map(str, error.problems))
+
+
+def test_refusal_of_very_many_problems_names_the_first_and_counts_the_others() -> None:
+    """20,000 wrong models are said in a few lines."""
+    error = refusal({"models": [{"symbol": f"S{index}", "final_pf": "x"} for index in range(20_000)]})
+    assert len(error.problems) == PROBLEMS_NAMED == 20
+    assert error.more == 19_980
+    assert str(error).splitlines()[-1] == "and 19980 more"
+
+
+def test_refusal_of_nothing_but_problems_is_bounded() -> None:
+    """A file that is made of wrong points is not counted to its end."""
+    points = json.dumps(["x"] * (PROBLEMS_COUNTED + 1_000))
+    with pytest.raises(RejectSummary) as refused:
+        parse_summary(b'{"models": [{"symbol": "A", "fitness_history": ' + points.encode() + b"}]}")
+    assert str(refused.value).splitlines()[-1] == "and more than 100000 more"
+
+
+def test_refusal_survives_being_pickled_whole() -> None:
+    """A worker process refuses a summary; the daemon tells of it."""
+    error = refusal({"models": [{"symbol": f"S{index}", "final_pf": "x"} for index in range(50)]})
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.problems, again.more) == (str(error), error.problems, 30)
+
+
 @pure
 @given(near_summaries)
 @example({"models": [{"symbol": "A", "final_pf": 10**400}]})
@@ -731,7 +788,8 @@ def test_parse_of_a_damaged_summary_is_a_summary_or_a_refusal(data: st.DataObjec
 def test_parse_of_any_symbol_keeps_it_or_refuses_it(symbol: str) -> None:
     """Kept to the letter, or refused for its length or a control character; in both layouts alike."""
     controls = {character for character in symbol if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}}
-    fine = 1 <= len(symbol) <= 128 and not controls and not set(symbol) & set(CONTROLS)
+    invisible = _INVISIBLE.search(symbol)
+    fine = 1 <= len(symbol) <= 128 and not controls and not set(symbol) & set(CONTROLS) and not invisible
     for summary in ({"models": [{**MODEL, "symbol": symbol}]}, {"results": {symbol: GOOD}}):
         if fine:
             assert parse(summary).models[0].symbol == symbol
@@ -745,10 +803,11 @@ def _parse_or_refuse(data: bytes) -> None:
     try:
         summary = parse_summary(data)
     except RejectSummary as refused:
-        reason = str(refused)
+        reason, problems = str(refused), refused.problems
         assert reason
-        assert len(reason) < 1_000
-        assert not set(reason) & set(CONTROLS)
+        assert reason.split("\n")[: len(problems)] == [*map(str, problems)]
+        assert len(problems) <= PROBLEMS_NAMED
+        assert all(len(line) < 1_000 and not set(line) & set(CONTROLS) for line in reason.split("\n"))
         reason.encode()
         return
     assert summary.models

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.scan import figures_of
 
 CAP = 64 * 1024 * 1024
@@ -139,18 +139,18 @@ def test_link_is_not_followed(tmp_path: Path, target: str) -> None:
     """A link, wherever it points, is not a summary."""
     (tmp_path / "there.json").write_bytes(b"{}")
     (tmp_path / "link.json").symlink_to(target)
-    assert read_whole(str(tmp_path / "link.json"), CAP) == Gone()
+    assert read_whole(str(tmp_path / "link.json"), CAP) == NotAFile("a symbolic link")
 
 
 def test_fifo_without_and_with_a_writer_does_not_block(tmp_path: Path) -> None:
     """A FIFO called *.json never holds the daemon up, and nothing is taken out of it."""
     fifo = tmp_path / "fifo.json"
     os.mkfifo(fifo)
-    assert read_whole(str(fifo), CAP) == Gone()
+    assert read_whole(str(fifo), CAP) == NotAFile("a FIFO")
     descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     try:
         os.write(descriptor, b"{}")
-        assert read_whole(str(fifo), CAP) == Gone()
+        assert read_whole(str(fifo), CAP) == NotAFile("a FIFO")
         assert os.read(descriptor, 10) == b"{}"
     finally:
         os.close(descriptor)
@@ -159,17 +159,17 @@ def test_fifo_without_and_with_a_writer_does_not_block(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero", "/dev/tty"])
 def test_device_is_not_read(device: str) -> None:
     """A device is not a summary, endless ones included."""
-    assert read_whole(device, CAP) in (Gone(), Refused("Permission denied"))
+    assert read_whole(device, CAP) in (NotAFile("a device"), Refused("Permission denied"))
 
 
-def test_socket_and_folder_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_and_folder_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no regular file by the time it is read is passed by."""
     (tmp_path / "folder.json").mkdir()
-    assert read_whole(str(tmp_path / "folder.json"), CAP) == Gone()
+    assert read_whole(str(tmp_path / "folder.json"), CAP) == NotAFile("a folder")
     monkeypatch.chdir(tmp_path)  # a socket's path may have 107 bytes
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.json")
-        assert read_whole(str(tmp_path / "socket.json"), CAP) == Gone()
+        assert read_whole(str(tmp_path / "socket.json"), CAP) == NotAFile("a socket")
 
 
 def test_name_that_the_system_refuses_is_refused_with_its_reason(tmp_path: Path) -> None:

@@ -1,6 +1,12 @@
-"""`check`: judge summaries without archiving them."""
+"""`check`: judge summaries without archiving them.
 
-from typing import Annotated
+The rule: it reads and judges with the daemon's own code, so that both come to the same end with any file.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import typer
 
@@ -20,11 +26,17 @@ from modelwarden.gate.assessment import Assessment, Classification, count_by_cla
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
 from modelwarden.wiring import policy_of
 
 ALL_APPROVED = 0
 NOT_ALL_APPROVED = 1
 BAD_INPUT = 2
+
+PATIENCE_SECONDS: Final = 1.0
+"""How long a file may go on changing while it is read."""
+
+_PAUSE_SECONDS: Final = 0.05
 
 
 def check(
@@ -32,45 +44,76 @@ def check(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Judge summaries without archiving them.
+    """Judge summaries without archiving them, as the daemon would.
 
-    Exit code 0 when every model is APPROVED, 1 when not, 2 when a file is no summary.
+    Exit code 0 when every model is APPROVED, 1 when not, 2 when a file is no summary. Links are not followed.
     """
     settings, _ = load_settings(config, asks_apprise=True)
     policy = policy_of(settings)
-    judged: list[tuple[str, list[Assessment]]] = []
-    bad = False
-    for file in files:
-        try:
-            judged.append((file, _judge(file, policy)))
-        except RejectSummary as error:
-            bad = True
-            typer.echo(f"modelwarden: {show_path(file)}: {error}", err=True)
+    judged = {file: _judge(file, policy, settings.intake.max_bytes) for file in files}
     if as_json:
-        print_json(
-            [
-                {
-                    "file": show_path(file),
-                    "policy": policy.id,
-                    "models": [model_json(model, policy) for model in models],
-                }
-                for file, models in judged
-            ]
-        )
-    else:
-        for file, models in judged:
-            _print_file(file, models, policy)
-    approved = all(model.classification is Classification.APPROVED for _, models in judged for model in models)
-    raise typer.Exit(BAD_INPUT if bad else ALL_APPROVED if approved else NOT_ALL_APPROVED)
+        print_json([_as_json(file, outcome, policy) for file, outcome in judged.items()])
+    for file, outcome in judged.items():
+        if as_json:
+            continue
+        if isinstance(outcome, RejectSummary):
+            typer.echo(f"modelwarden: {show_path(file)}: {outcome}", err=True)
+        else:
+            _print_file(file, outcome, policy)
+    raise typer.Exit(max(map(_code, judged.values())))
 
 
-def _judge(file: str, policy: Policy) -> list[Assessment]:
+def _judge(file: str, policy: Policy, max_bytes: int) -> list[Assessment] | RejectSummary:
     try:
-        with open(file, "rb") as stream:
-            data = stream.read()
-    except OSError as error:
-        raise RejectSummary(f"can't be read ({error.strerror})") from None
-    return assess_summary(parse_summary(data, policy.gates), policy)
+        return assess_summary(parse_summary(_read(file, max_bytes), policy.gates), policy)
+    except RejectSummary as error:
+        return error
+
+
+def _read(file: str, max_bytes: int) -> bytes:
+    """The bytes of a file that stands still.
+
+    Raises:
+        RejectSummary: there are none that the daemon would take.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        match read_whole(file, max_bytes):
+            case Whole(data, _):
+                return data
+            case Gone():
+                raise RejectSummary("there is no such file")
+            case NotAFile("a symbolic link" as kind):
+                hint = f"the daemon follows none; check {show_path(os.path.realpath(file))}"
+                raise RejectSummary(f"is {kind}", hint=hint)
+            case NotAFile(kind):
+                raise RejectSummary(f"is {kind}", hint="a summary is a regular file")
+            case TooLarge() as large:
+                raise large.error(max_bytes)
+            case Refused(reason):
+                raise RejectSummary(f"can't be read ({reason})")
+            case Moving() if time.monotonic() > deadline:
+                raise RejectSummary("changes while it is read", hint="try again when it is written")
+            case Moving():
+                time.sleep(_PAUSE_SECONDS)
+
+
+def _code(outcome: list[Assessment] | RejectSummary) -> int:
+    if isinstance(outcome, RejectSummary):
+        return BAD_INPUT
+    approved = all(model.classification is Classification.APPROVED for model in outcome)
+    return ALL_APPROVED if approved else NOT_ALL_APPROVED
+
+
+def _as_json(file: str, outcome: list[Assessment] | RejectSummary, policy: Policy) -> Mapping[str, object]:
+    head = {"file": show_path(file), "policy": policy.id}
+    if isinstance(outcome, RejectSummary):
+        return head | {
+            "reason": str(outcome),
+            "problems": [problem._asdict() for problem in outcome.problems],
+            "more": outcome.more,
+        }
+    return head | {"models": [model_json(model, policy) for model in outcome]}
 
 
 def _print_file(file: str, models: list[Assessment], policy: Policy) -> None:

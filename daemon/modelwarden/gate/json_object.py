@@ -64,7 +64,8 @@ def _why_not_json(data: bytes, message: str) -> RejectSummary:
             message.replace("recursion limit exceeded", "nested too deeply"),
             hint="a summary needs five levels",
         )
-    return NotJson(f"not JSON: {message}")
+    several = message.startswith("trailing characters")
+    return NotJson(f"not JSON: {message}", hint="a summary is one JSON object, alone in its file" if several else "")
 
 
 def _which_key_twice(data: bytes, message: str) -> RejectSummary:

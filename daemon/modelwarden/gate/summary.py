@@ -8,12 +8,13 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from modelwarden.errors import RejectSummary
+from modelwarden.errors import Problem, RejectSummary
 from modelwarden.gate.assessment import Checkpoint
+from modelwarden.gate.foreign import Foreign, foreign, has_known_metric, what_it_holds
 from modelwarden.gate.json_object import KeyTwice, join_place, kind_of, quote, read_object, shorten
 from modelwarden.gate.policy import MetricGate, ModelGatingConfig, metric_gates
 from modelwarden.gate.timestamp import EXPECTED, parse_timestamp
@@ -26,6 +27,12 @@ MAX_RUN_NAME: Final = 256
 
 MAX_MODELS: Final = 20_000
 """Most models of one summary: each takes some 3 kB while it is judged, and a summary may be no bomb."""
+
+PROBLEMS_NAMED: Final = 20
+"""How many problems of a summary are named; of the others only the number is told."""
+
+PROBLEMS_COUNTED: Final = 100_000
+"""How many more are counted: a file may be made of nothing else."""
 
 MODEL_CONTAINERS: Final = ("models", "results", "symbols")
 """Where a summary may keep its models, in the order in which they are looked for."""
@@ -47,6 +54,8 @@ _INVISIBLE: Final = re.compile(
 cell. Two names that differ by one of these look the same to everybody."""
 _DEFAULT_GATES: Final = metric_gates(ModelGatingConfig())
 _FLAT_FIELDS: Final = frozenset(gate.argument for gate in _DEFAULT_GATES)
+_KNOWN_FLAT: Final = _FLAT_FIELDS | {"fitness_history"}
+_KNOWN_SERIES: Final = frozenset(gate.series for gate in _DEFAULT_GATES)
 
 
 class Model(NamedTuple):
@@ -84,12 +93,16 @@ class Summary:
     reward_scale: float | None
 
 
+Refuse = Callable[[RejectSummary], None]
+"""What becomes of a problem: it is raised, or it is taken down and the reading goes on without what is wrong."""
+
+
 def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> Summary:
     """Given a summary's bytes, return its models and run fields.
 
     Raises:
         NotJson: the bytes are not one JSON object (they may be unfinished).
-        RejectSummary: they are one, and it is not a summary.
+        RejectSummary: they are one, and it is not a summary; the error names all that is wrong.
     """
     try:
         document = read_object(data)
@@ -97,42 +110,114 @@ def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> 
         if error.where in MODEL_CONTAINERS:  # models keyed by symbol
             raise _symbol_twice(error.key) from None
         raise
-    timestamp = _optional_text(document, "timestamp")
-    if timestamp is not None and parse_timestamp(timestamp) is None:
-        raise RejectSummary(
-            f"{quote(timestamp)} is not a timestamp",
-            where="timestamp",
-            hint=f"{EXPECTED}; leave it out to use the file's name or time",
-        )
+    try:
+        return _read(document, gates, _raise)
+    except Foreign:
+        raise
+    except RejectSummary:
+        raise _all_problems(document, gates) from None
+
+
+def _raise(error: RejectSummary) -> None:
+    raise error
+
+
+class _Problems:
+    """Takes problems down: the first PROBLEMS_NAMED in full, of the others their number."""
+
+    def __init__(self) -> None:
+        self.named: list[Problem] = []
+        self.more = 0
+
+    def __call__(self, error: RejectSummary) -> None:
+        if len(self.named) < PROBLEMS_NAMED:
+            self.named += error.problems
+        elif self.more < PROBLEMS_COUNTED:
+            self.more += 1
+        else:
+            raise _TooMany
+
+
+class _TooMany(Exception):
+    """Enough problems were counted."""
+
+
+def _all_problems(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> RejectSummary:
+    """All that is wrong with a summary. A slow second reading, for summaries that are refused anyway."""
+    problems = _Problems()
+    is_all = True
+    try:
+        _read(document, gates, problems)
+    except Foreign as error:  # whose file it is matters more than all that it lacks
+        return error
+    except _TooMany:
+        is_all = False
+    (what, where, hint), *others = problems.named
+    return RejectSummary(what, where=where, hint=hint, others=others, more=problems.more, is_all=is_all)
+
+
+def _read(document: Mapping[str, Any], gates: Sequence[MetricGate], refuse: Refuse) -> Summary:
+    """The summary, without what `refuse` took down instead of raising it."""
     return Summary(
-        models=_read_models(document, gates),
-        timestamp=parse_timestamp(timestamp) if timestamp is not None else None,
-        run_name=_run_name(document),
-        reward_scale=_reward_scale(document),
+        timestamp=_timestamp(document, refuse),
+        models=_read_models(document, gates, refuse),
+        run_name=_run_name(document, refuse),
+        reward_scale=_reward_scale(document, refuse),
     )
 
 
-def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> tuple[Model, ...]:
-    container = _model_container(document)
-    interval = _interval(document.get("validation_interval"), "validation_interval")
+def _timestamp(document: Mapping[str, Any], refuse: Refuse) -> str | None:
+    written = _optional_text(document, "timestamp", refuse)
+    if written is None:
+        return None
+    timestamp = parse_timestamp(written)
+    if timestamp is None:
+        refuse(
+            RejectSummary(
+                f"{quote(written)} is not a timestamp",
+                where="timestamp",
+                hint=f"{EXPECTED}; leave it out to use the file's name or time",
+            )
+        )
+    return timestamp
+
+
+def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate], refuse: Refuse) -> tuple[Model, ...]:
+    interval = _interval(document.get("validation_interval"), "validation_interval", refuse)
+    container = _model_container(document, refuse)
+    if container is None:
+        return ()
     entries = document[container]
     if len(entries) > MAX_MODELS:
-        raise RejectSummary(
-            f"{len(entries)} models, more than {MAX_MODELS}", where=container, hint="split the run into several"
+        refuse(
+            RejectSummary(
+                f"{len(entries)} models, more than {MAX_MODELS}", where=container, hint="split the run into several"
+            )
         )
-    named: Iterable[tuple[str, str | None, Any]]
-    if isinstance(entries, dict):
-        named = ((join_place(container, key), key, entry) for key, entry in entries.items())
-    else:
-        named = ((f"{container}[{index}]", None, entry) for index, entry in enumerate(entries))
-    models = [_read_model(entry, place, key, gates, interval) for place, key, entry in named]
-    if not models:
-        raise RejectSummary("no models", where=container, hint="a summary needs at least one")
-    _check_each_its_own(models)
+        return ()
+    if not entries:
+        refuse(RejectSummary("no models", where=container, hint="a summary needs at least one"))
+    if not any(has_known_metric(entry, _KNOWN_FLAT, _KNOWN_SERIES, SERIES_CONTAINERS) for entry in _entries(entries)):
+        first = next(
+            ((place, entry) for place, _, entry in _placed(container, entries) if isinstance(entry, dict)), None
+        )
+        if first is not None:
+            raise foreign(document, *first, gates)
+    models = [
+        _read_model(entry, place, key, gates, interval, refuse) for place, key, entry in _placed(container, entries)
+    ]
+    _check_each_its_own(models, refuse)
     return tuple(models)
 
 
-def _check_each_its_own(models: Iterable[Model]) -> None:
+def _placed(container: str, entries: Any) -> Iterable[tuple[str, str | None, Any]]:
+    """Each model with its place and, if it stands under one, its key."""
+    if isinstance(entries, dict):
+        return ((join_place(container, key), key, entry) for key, entry in entries.items())
+    return ((f"{container}[{index}]", None, entry) for index, entry in enumerate(entries))
+
+
+def _check_each_its_own(models: Iterable[Model], refuse: Refuse) -> None:
     """No symbol twice, nor two that Unicode takes for the same text (NFC). Upper and lower case differ.
 
     One symbol alone is kept as it is written: what it is called in the archive is what the trainer called it.
@@ -141,31 +226,37 @@ def _check_each_its_own(models: Iterable[Model]) -> None:
     for model in models:
         symbol = model.symbol
         form = symbol if symbol.isascii() else unicodedata.normalize("NFC", symbol)
-        if form in seen:
-            raise _symbol_twice(symbol) if seen[form] == symbol else _twins(seen[form], symbol)
+        if form in seen and symbol:  # none: it was refused before
+            refuse(_symbol_twice(symbol) if seen[form] == symbol else _twins(seen[form], symbol))
         seen[form] = symbol
 
 
-def _model_container(document: Mapping[str, Any]) -> str:
+def _model_container(document: Mapping[str, Any], refuse: Refuse) -> str | None:
     present = [name for name in MODEL_CONTAINERS if isinstance(document.get(name), list | dict)]
     # A trainer may list its symbols as text beside the results; only objects are models.
     holding = [name for name in present if any(isinstance(entry, dict) for entry in _entries(document[name]))]
-    match holding or present:
-        case []:
-            raise RejectSummary(
-                "no models",
+    candidates = holding or present
+    if not candidates:
+        refuse(
+            RejectSummary(
+                f"no models{what_it_holds(document)}",
                 hint='keep them in "models", "results" or "symbols", as a list or an object keyed by symbol',
             )
-        case [one]:
-            return one
-        case [first, second, *_]:
-            raise RejectSummary(f"both {first} and {second} could hold the models", hint="keep one of them")
-        case _:
-            raise AssertionError("a list is empty, has one element or more")
+        )
+    elif len(candidates) > 1:
+        first, second = candidates[:2]
+        refuse(RejectSummary(f"both {first} and {second} could hold the models", hint="keep one of them"))
+    else:
+        return candidates[0]
+    return None
 
 
 def _entries(container: Any) -> Iterable[Any]:
     return container.values() if isinstance(container, dict) else container
+
+
+_UNREAD: Final = Model("", (), (), None, None)
+"""What stands for a model that is none, while its summary's other problems are taken down."""
 
 
 def _read_model(
@@ -174,46 +265,53 @@ def _read_model(
     key: str | None,
     gates: Sequence[MetricGate],
     run_interval: int | None,
+    refuse: Refuse,
 ) -> Model:
     if not isinstance(entry, dict):
-        raise RejectSummary(f"expected an object, got {kind_of(entry)}", where=place)
-    symbol = _symbol(entry, place, key)
-    series = _series(entry, place)
+        refuse(RejectSummary(f"expected an object, got {kind_of(entry)}", where=place))
+        return _UNREAD
+    symbol = _symbol(entry, place, key, refuse)
+    series = _series(entry, place, refuse)
     if series is None:
-        history = _history(entry.get("fitness_history"), place, "fitness_history")
-        values = tuple([_number_at(entry, gate.argument, place) for gate in gates])
+        history = _history(entry.get("fitness_history"), place, "fitness_history", refuse)
+        values = tuple([_number_at(entry, gate.argument, place, refuse) for gate in gates])
     else:
         name, lists = series
         inner = f"{place}.{name}"
-        history = _history(lists.get(HISTORY_SERIES), inner, HISTORY_SERIES)
-        values = tuple([_last(lists, gate.series, inner) for gate in gates])
+        history = _history(lists.get(HISTORY_SERIES), inner, HISTORY_SERIES, refuse)
+        values = tuple([_last(lists, gate.series, inner, refuse) for gate in gates])
     own_interval = entry.get("validation_interval")
     return Model(
         symbol=symbol,
         values=values,
         history=history,
-        checkpoints=_checkpoints(entry.get("checkpoints"), len(history), place),
+        checkpoints=_checkpoints(entry.get("checkpoints"), history, place, refuse),
         validation_interval=run_interval
         if own_interval is None
-        else _interval(own_interval, f"{place}.validation_interval"),
+        else _interval(own_interval, f"{place}.validation_interval", refuse),
     )
 
 
-def _symbol(entry: Mapping[str, Any], place: str, key: str | None) -> str:
+def _symbol(entry: Mapping[str, Any], place: str, key: str | None, refuse: Refuse) -> str:
     symbol = entry.get("symbol")
     if symbol is None:
         symbol = key
     if symbol is None:
-        raise RejectSummary("missing", where=f"{place}.symbol", hint="every model needs its own symbol")
+        refuse(RejectSummary("missing", where=f"{place}.symbol", hint="every model needs its own symbol"))
+        return ""
     if not isinstance(symbol, str):
-        raise RejectSummary(f"expected text, got {kind_of(symbol)}", where=f"{place}.symbol")
+        refuse(RejectSummary(f"expected text, got {kind_of(symbol)}", where=f"{place}.symbol"))
+        return ""
     if key is not None and symbol != key:
-        raise RejectSummary(
-            f"says {quote(symbol)}, but the model stands under {quote(key)}",
-            where=f"{place}.symbol",
-            hint="one of the two is wrong",
+        refuse(
+            RejectSummary(
+                f"says {quote(symbol)}, but the model stands under {quote(key)}",
+                where=f"{place}.symbol",
+                hint="one of the two is wrong",
+            )
         )
-    _check_name(symbol, f"{place}.symbol")
+        return ""
+    _check_name(symbol, f"{place}.symbol", refuse)
     return symbol
 
 
@@ -230,7 +328,7 @@ def _twins(one: str, other: str) -> RejectSummary:
     )
 
 
-def _series(entry: Mapping[str, Any], place: str) -> tuple[str, Mapping[str, Any]] | None:
+def _series(entry: Mapping[str, Any], place: str, refuse: Refuse) -> tuple[str, Mapping[str, Any]] | None:
     """The model's object of lists and its name, or None where the model is in the flat layout."""
     if not _FLAT_FIELDS.isdisjoint(entry):
         return None
@@ -239,52 +337,68 @@ def _series(entry: Mapping[str, Any], place: str) -> tuple[str, Mapping[str, Any
         if isinstance(lists, dict):
             return name, lists
         if lists is not None:
-            raise RejectSummary(f"expected an object of lists, got {kind_of(lists)}", where=f"{place}.{name}")
+            refuse(RejectSummary(f"expected an object of lists, got {kind_of(lists)}", where=f"{place}.{name}"))
     return None
 
 
-def _last(lists: Mapping[str, Any], name: str, place: str) -> float | None:
+def _last(lists: Mapping[str, Any], name: str, place: str, refuse: Refuse) -> float | None:
     points = lists.get(name)
     if points is None:
         return None
     if not isinstance(points, list):
-        raise RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}")
+        if name != HISTORY_SERIES:  # that one was read as the history before
+            refuse(RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}"))
+        return None
     if not points:
         return None
     last = points[-1]
-    return last if type(last) is float else _number(last, f"{place}.{name}[{len(points) - 1}]")
+    if type(last) is float:
+        return last
+    return _number(last, f"{place}.{name}[{len(points) - 1}]", _pass_over if name == HISTORY_SERIES else refuse)
 
 
-def _history(points: Any, place: str, name: str) -> Sequence[float]:
+def _pass_over(_error: RejectSummary) -> None:
+    """It is taken down elsewhere."""
+
+
+_REFUSED: Final[Sequence[float]] = []
+"""The history of a model whose history is no list; known by what it is, not by what is in it."""
+
+
+def _history(points: Any, place: str, name: str, refuse: Refuse) -> Sequence[float]:
     if points is None:
         return ()
     if not isinstance(points, list):
-        raise RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}")
+        refuse(RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}"))
+        return _REFUSED
     if set(map(type, points)) <= {float}:
         return points
-    numbers = (_number(point, f"{place}.{name}[{index}]") for index, point in enumerate(points))
+    numbers = (_number(point, f"{place}.{name}[{index}]", refuse) for index, point in enumerate(points))
     return [math.nan if number is None else number for number in numbers]
 
 
-def _checkpoints(ids: Any, points: int, place: str) -> Sequence[Checkpoint] | None:
+def _checkpoints(ids: Any, history: Sequence[float], place: str, refuse: Refuse) -> Sequence[Checkpoint] | None:
     if ids is None:
         return None
     where = f"{place}.checkpoints"
     if not isinstance(ids, list):
-        raise RejectSummary(f"expected a list of checkpoint ids, got {kind_of(ids)}", where=where)
-    if len(ids) != points:
-        raise RejectSummary(
-            f"{len(ids)} ids for {points} points of fitness history", where=where, hint="give one id a point"
+        refuse(RejectSummary(f"expected a list of checkpoint ids, got {kind_of(ids)}", where=where))
+        return None
+    if len(ids) != len(history) and history is not _REFUSED:
+        refuse(
+            RejectSummary(
+                f"{len(ids)} ids for {len(history)} points of fitness history", where=where, hint="give one id a point"
+            )
         )
     for index, checkpoint in enumerate(ids):
         if isinstance(checkpoint, str):
-            _check_name(checkpoint, f"{where}[{index}]")
+            _check_name(checkpoint, f"{where}[{index}]", refuse)
         elif isinstance(checkpoint, bool) or not isinstance(checkpoint, int):
-            raise RejectSummary(
-                f"expected a whole number or text, got {kind_of(checkpoint)}", where=f"{where}[{index}]"
+            refuse(
+                RejectSummary(f"expected a whole number or text, got {kind_of(checkpoint)}", where=f"{where}[{index}]")
             )
         elif not 0 <= checkpoint <= _MAX_INTEGER:
-            raise RejectSummary("expected a number from 0 to 2^53", where=f"{where}[{index}]")
+            refuse(RejectSummary("expected a number from 0 to 2^53", where=f"{where}[{index}]"))
     return ids
 
 
@@ -296,79 +410,92 @@ _LONGEST_INTERVAL: Final = 10**9
 """Updates between two validation points; times the points of the largest file it still fits 64 bits."""
 
 
-def _interval(value: Any, where: str) -> int | None:
-    number = _number(value, where)
+def _interval(value: Any, where: str, refuse: Refuse) -> int | None:
+    number = _number(value, where, refuse)
     if number is None:
         return None
     if not (1 <= number <= _LONGEST_INTERVAL and number.is_integer()):  # NaN fails both
-        raise RejectSummary(
-            f"{value!r} is not a whole number of updates" if math.isfinite(number) else "not a finite number",
-            where=where,
-            hint="give the updates between two validation points, such as 50",
+        refuse(
+            RejectSummary(
+                f"{value!r} is not a whole number of updates" if math.isfinite(number) else "not a finite number",
+                where=where,
+                hint="give the updates between two validation points, such as 50",
+            )
         )
+        return None
     return int(number)
 
 
-def _reward_scale(document: Mapping[str, Any]) -> float | None:
-    scale = _number(document.get("reward_scale"), "reward_scale")
+def _reward_scale(document: Mapping[str, Any], refuse: Refuse) -> float | None:
+    scale = _number(document.get("reward_scale"), "reward_scale", refuse)
     if scale is not None and not math.isfinite(scale):
-        raise RejectSummary(f"{scale} is not a finite number", where="reward_scale", hint="leave it out if unknown")
+        refuse(RejectSummary(f"{scale} is not a finite number", where="reward_scale", hint="leave it out if unknown"))
     return scale
 
 
-def _run_name(document: Mapping[str, Any]) -> str | None:
-    name = _optional_text(document, "run_name")
+def _run_name(document: Mapping[str, Any], refuse: Refuse) -> str | None:
+    name = _optional_text(document, "run_name", refuse)
     if name is not None:
-        _check_text(name, "run_name", MAX_RUN_NAME)
+        _check_text(name, "run_name", MAX_RUN_NAME, refuse)
     return name
 
 
-def _optional_text(document: Mapping[str, Any], name: str) -> str | None:
+def _optional_text(document: Mapping[str, Any], name: str, refuse: Refuse) -> str | None:
     text = document.get(name)
-    if text is not None and not isinstance(text, str):
-        raise RejectSummary(
-            f"expected text, got {kind_of(text)}", where=name, hint=EXPECTED if name == "timestamp" else ""
-        )
-    return text
+    if text is None or isinstance(text, str):
+        return text
+    hint = EXPECTED if name == "timestamp" else ""
+    refuse(RejectSummary(f"expected text, got {kind_of(text)}", where=name, hint=hint))
+    return None
 
 
-def _check_name(name: str, where: str) -> None:
+def _check_name(name: str, where: str, refuse: Refuse) -> None:
     """Of a model or a checkpoint: what people and scripts tell apart, so that nothing in it may be out of sight."""
-    _check_text(name, where, MAX_SYMBOL)
-    if not name.isascii() and (found := _INVISIBLE.search(name)) is not None:
+    if not _check_text(name, where, MAX_SYMBOL, refuse) or name.isascii():
+        return
+    if (found := _INVISIBLE.search(name)) is not None:
         called = unicodedata.name(found[0], "character")
-        raise RejectSummary(
-            f"character {found.start()} is the invisible {called} (U+{ord(found[0]):04X})",
-            where=where,
-            hint="leave it out: names that differ by it look the same",
+        refuse(
+            RejectSummary(
+                f"character {found.start()} is the invisible {called} (U+{ord(found[0]):04X})",
+                where=where,
+                hint="leave it out: names that differ by it look the same",
+            )
         )
 
 
-def _check_text(text: str, where: str, longest: int) -> None:
+def _check_text(text: str, where: str, longest: int, refuse: Refuse) -> bool:
+    """Whether nothing in it was refused so far."""
     if not 1 <= len(text) <= longest:
-        raise RejectSummary(f"has {len(text)} characters", where=where, hint=f"1 to {longest} are allowed")
+        refuse(RejectSummary(f"has {len(text)} characters", where=where, hint=f"1 to {longest} are allowed"))
+        return False
     if text.isprintable():
-        return
+        return True
     for index, character in enumerate(text):
         if unicodedata.category(character) in _FORBIDDEN_CATEGORIES or character in _BIDI_CONTROLS:
-            raise RejectSummary(
-                f"character {index} is the control character U+{ord(character):04X}",
-                where=where,
-                hint="leave it out",
+            refuse(
+                RejectSummary(
+                    f"character {index} is the control character U+{ord(character):04X}",
+                    where=where,
+                    hint="leave it out",
+                )
             )
+            return False
+    return True
 
 
-def _number_at(entry: Mapping[str, Any], name: str, place: str) -> float | None:
+def _number_at(entry: Mapping[str, Any], name: str, place: str, refuse: Refuse) -> float | None:
     value = entry.get(name)
-    return value if type(value) is float else _number(value, f"{place}.{name}")
+    return value if type(value) is float else _number(value, f"{place}.{name}", refuse)
 
 
-def _number(value: Any, where: str) -> float | None:
+def _number(value: Any, where: str, refuse: Refuse) -> float | None:
     """The number as a float; None for null or missing. A whole number beyond floats is infinite."""
     if value is None or type(value) is float:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RejectSummary(f"expected a number, got {kind_of(value)}", where=where)
+        refuse(RejectSummary(f"expected a number, got {kind_of(value)}", where=where))
+        return None
     try:
         return float(value)
     except OverflowError:

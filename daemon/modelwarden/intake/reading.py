@@ -10,6 +10,7 @@ import stat
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from modelwarden.errors import RejectSummary
 from modelwarden.intake.scan import figures_of
 from modelwarden.intake.settling import Figures
 
@@ -25,7 +26,13 @@ class Whole(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """No regular file is there (any more)."""
+    """Nothing is there (any more)."""
+
+
+class NotAFile(NamedTuple):
+    """Something is there that is no regular file. `kind` says what, such as `a symbolic link`."""
+
+    kind: str
 
 
 class Moving(NamedTuple):
@@ -38,6 +45,13 @@ class TooLarge(NamedTuple):
     head: bytes
     figures: Figures
 
+    def error(self, max_bytes: int) -> RejectSummary:
+        """Why that is no summary."""
+        return RejectSummary(
+            f"{self.figures[2]} bytes, more than max_bytes = {max_bytes}",
+            hint="split the run, or raise max_bytes in [intake]; only the beginning of such a file is kept",
+        )
+
 
 class Refused(NamedTuple):
     """The system said no (a right, the disk, too many open files)."""
@@ -45,7 +59,7 @@ class Refused(NamedTuple):
     reason: str
 
 
-Reading = Whole | Gone | Moving | TooLarge | Refused
+Reading = Whole | Gone | NotAFile | Moving | TooLarge | Refused
 
 
 def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one return an outcome
@@ -55,12 +69,12 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
     except OSError as error:
         # ELOOP: a link; ENXIO: a socket, or a device without a driver; ENOTDIR: a folder above became a file.
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}:
-            return Gone()
+            return _what_else(path)
         return Refused(error.strerror or str(error))
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            return Gone()
+            return NotAFile(_kind(before.st_mode))
         data = _read_up_to(descriptor, max_bytes + 1, before.st_size + 1)
         after = os.fstat(descriptor)
     except OSError as error:
@@ -76,6 +90,25 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
     if len(data) > max_bytes:
         return TooLarge(data[:_CHUNK], figures_of(after))
     return Whole(data, figures_of(after))
+
+
+def _what_else(path: str) -> Gone | NotAFile:
+    """What is there instead of a file that can be opened."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return Gone()
+    return Gone() if stat.S_ISREG(mode) else NotAFile(_kind(mode))
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _read_up_to(descriptor: int, limit: int, expected: int) -> bytes:

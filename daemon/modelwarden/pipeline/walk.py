@@ -75,15 +75,25 @@ class AlreadyArchived(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """The bytes are kept under `rejected/` with this reason."""
+    """The bytes are kept under `rejected/` with what is wrong with them."""
 
-    reason: str
+    error: RejectSummary
+
+    @property
+    def reason(self) -> str:
+        """The same as text, a line for each problem."""
+        return str(self.error)
 
 
 class Unfinished(NamedTuple):
     """The bytes are no JSON object (yet): whoever read them decides how long to wait."""
 
-    reason: str
+    error: RejectSummary
+
+    @property
+    def reason(self) -> str:
+        """Why not, as text."""
+        return str(self.error)
 
 
 class Postponed(NamedTuple):
@@ -391,7 +401,7 @@ class Pipeline:
             case StagedRun():
                 return item.staging
             case NotJson() as error if not final:
-                item.outcome = Unfinished(str(error))
+                item.outcome = Unfinished(error)
             case RejectSummary() as error:
                 item.outcome = self._reject(item, error)
             case RetryLater() as error:
@@ -417,7 +427,7 @@ class Pipeline:
 
     def _reject(self, item: _Item, error: RejectSummary) -> Rejected:
         identity = item.sha256[:16]
-        rejected = Rejected(str(error))
+        rejected = Rejected(error)
         source = _source(item.found)
         at = _iso(self._clock())
         document = {
@@ -426,6 +436,8 @@ class Pipeline:
             "where": error.where,
             "what": error.what,
             "hint": error.hint,
+            "problems": [problem._asdict() for problem in error.problems],
+            "more": error.more,
             "rejected_at": at,
             "daemon_id": self._owner,
             "sha256": hashlib.sha256(item.found.data).hexdigest(),
@@ -475,8 +487,8 @@ def _dealt(item: _Item, now: float) -> Sequence[Dealt]:
             return (Dealt(path, figures, item.sha256, run.timestamp, None),)
         case AlreadyArchived(name):
             return (Dealt(path, figures, item.sha256, name, None),)
-        case Rejected(reason):
-            return (Dealt(path, figures, item.sha256, None, reason),)
+        case Rejected() as rejected:
+            return (Dealt(path, figures, item.sha256, None, rejected.reason),)
         case Unfinished() | Postponed() | None:
             return ()
 

@@ -12,7 +12,7 @@ from typing import Final
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
-from modelwarden.intake.reading import Gone, Moving, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.scan import figures_of
 from modelwarden.intake.settling import Figures, Settling
 from modelwarden.pipeline.walk import (
@@ -197,8 +197,8 @@ class Processing:
                 self._settling.forget(path)
             case Unfinished() if figures is not None and self._settling.unfinished(path, figures, time.monotonic()):
                 given_up.append(found)
-            case Unfinished(reason):
-                log.debug("not_ready", path=show_path(path), reason=reason)
+            case Unfinished():
+                log.debug("not_ready", path=show_path(path), reason=outcome.reason)
             case Postponed(error):
                 self._say_postponed(path, error)
                 if isinstance(error, StorageSuspect) or self.trouble_pause >= LASTING_TROUBLE:
@@ -226,19 +226,15 @@ class Processing:
                 self._settling.forget(path)
             case Moving():
                 self._settling.again(path, time.monotonic() + 0.05)
-            case TooLarge(head, figures):
-                self._reject_large(path, head, figures)
+            case NotAFile(kind):
+                log.debug("not_a_file", path=show_path(path), kind=kind)
+                self._settling.forget(path)
+            case TooLarge(head, figures) as large:
+                self._reject(path, head, figures, large.error(self._max_bytes))
             case Refused(reason):
                 self.say_unreadable(path, reason)
                 self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)
         return None
-
-    def _reject_large(self, path: str, head: bytes, figures: Figures) -> None:
-        error = RejectSummary(
-            f"{figures[2]} bytes, more than max_bytes = {self._max_bytes}",
-            hint="the file stays where it is; its first bytes are kept",
-        )
-        self._reject(path, head, figures, error)
 
     def _reject(self, path: str, data: bytes, figures: Figures | None, error: RejectSummary) -> None:
         try:
