@@ -18,7 +18,7 @@ from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
 from modelwarden.state.outbox import Route
 from processes import outbox_of
-from summaries import flat_summary, judged_run
+from summaries import BAD, GOOD, flat_summary, judged_run
 
 NAME = "20241224_153000"
 OTHER = "20250101_000000"
@@ -263,3 +263,33 @@ def test_transaction_with_nothing_to_record_is_none(records: Records) -> None:
 
     with closing(records.busy()):
         assert recorder.record() == 0
+
+
+def test_run_in_which_nothing_changed_is_not_owed_to_who_asked_for_changes(records: Records) -> None:
+    """Decided when it is recorded, also by symbol; the first run of a symbol is no change."""
+    asked = frozenset({"CHANGED"})
+    recorder = records.recorder(Route("all", asked), Route("msft", asked, ("MSFT",)), Route("aapl", asked, ("AAPL",)))
+    for name, models in (
+        ("20241201_000000", {"AAPL": GOOD, "MSFT": GOOD}),
+        ("20241202_000000", {"AAPL": GOOD, "MSFT": GOOD}),
+        ("20241203_000000", {"AAPL": GOOD, "MSFT": BAD}),
+    ):
+        run, assessments = judged_run(flat_summary(models), timestamp=name)
+        records.archive[name] = replace(run, daemon_id=records.database.daemon_id, sha256=name * 4), assessments
+        recorder.expect(Changes([name], []))
+        recorder.record()
+        if name != "20241203_000000":
+            assert records.owed() == []
+    assert records.owed() == ["all", "msft"]
+
+
+def test_nobody_who_asks_for_changes_costs_no_look_for_them(records: Records) -> None:
+    """A burst of thousands is recorded as fast as before."""
+    statements: list[str] = []
+    records.run()
+    recorder = records.recorder(SLACK)
+    recorder.expect(Changes([NAME], []))
+    records.database.connection.set_trace_callback(statements.append)
+    recorder.record()
+    assert records.owed() == ["slack"]
+    assert not [each for each in statements if "spans" in each]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from modelwarden.archive.record import decode_assessments, encode_assessments
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
@@ -322,3 +323,55 @@ def test_regate_under_the_same_policy_judges_as_the_run_was_judged(
     assert [(each.classification, each.flags, each.bands) for each in verdicts] == [
         (each.classification, each.flags, each.bands) for each in judged
     ]
+
+
+def days(database: Database, *runs: Mapping[str, Any]) -> list[int]:
+    """Add a run a day, each of its models as given; their keys."""
+    names = [f"202412{number:02}_000000" for number in range(1, len(runs) + 1)]
+    for name, models in zip(names, runs, strict=True):
+        add(database, flat_summary(models), name)
+    return [run_key(name) for name in names]
+
+
+def test_change_is_beside_the_last_run_before_that_has_the_symbol(database: Database, catalog: Catalog) -> None:
+    """Runs without it are passed over; who is new, and who is as before, did not change."""
+    keys = days(database, {"A": GOOD, "B": GOOD}, {"C": BAD}, {"A": BAD, "B": GOOD, "C": GOOD, "D": BAD})
+    assert catalog.changes(keys[:2]) == []
+    drop, approved = Classification.DROP, Classification.APPROVED
+    assert catalog.changes(keys[2:]) == [
+        (keys[2], 0, "A", drop, approved, False),
+        (keys[2], 2, "C", approved, drop, False),
+    ]
+    assert [model.symbol for model in catalog.at(keys[2], [2, 0])] == ["C", "A"]
+    assert catalog.at(1, [0]) == []
+
+
+def test_change_over_many_runs_is_the_last_beside_what_was_before_the_first(
+    database: Database, catalog: Catalog
+) -> None:
+    """What changed back did not change, in whatever order the runs are named."""
+    keys = days(database, {"A": GOOD, "B": GOOD}, {"A": BAD}, {"A": MIDDLING, "B": BAD}, {"B": GOOD})
+    assert [(change.symbol, change.now) for change in catalog.changes(keys[:0:-1])] == [("A", Classification.REVIEW)]
+
+
+def test_change_under_another_policy_is_known(database: Database, catalog: Catalog) -> None:
+    """The same figures, and other bounds."""
+    add(database, flat_summary({"A": GOOD}), "20241201_000000")
+    add(database, flat_summary({"A": GOOD}), "20241202_000000", STRICT)
+    (change,) = catalog.changes([run_key("20241202_000000")])
+    assert (change.now, change.before, change.other_policy) == (Classification.REVIEW, Classification.APPROVED, True)
+
+
+def test_changes_are_found_by_index_alone(database: Database, catalog: Catalog) -> None:
+    """A look for a symbol's last run must cost the same at 100,000 runs as at two."""
+    statements: list[str] = []
+    database.connection.set_trace_callback(statements.append)
+    catalog.changes([run_key("20241202_000000")])
+    database.connection.set_trace_callback(None)
+    plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {statements[0]}")]
+    assert not [
+        step
+        for step in plan
+        if step.startswith("SCAN") and step not in {"SCAN spans", "SCAN json_each VIRTUAL TABLE INDEX 1:"}
+    ]
+    assert sum("assessments_by_symbol (symbol=? AND run" in step for step in plan) == 3

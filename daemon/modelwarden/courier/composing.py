@@ -5,6 +5,7 @@ says for whom, and what that one asked for.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from modelwarden.courier.digest import (
     MODELS_NAMED,
     RUNS_NAMED,
     Message,
+    ModelChange,
     RunNews,
     many_runs_message,
     problem_message,
@@ -20,8 +22,9 @@ from modelwarden.courier.digest import (
     run_message,
     series_of,
 )
-from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.state.catalog import Catalog, RunTally
+from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification
+from modelwarden.gate.timestamp import run_key
+from modelwarden.state.catalog import Catalog, Change, RunTally
 from modelwarden.state.outbox import Bundle, Kind, Outbox, is_chosen
 
 ALL_MODELS = -1
@@ -31,9 +34,16 @@ class _Asked(NamedTuple):
     """What of which runs a message is to say; the same for many destinations."""
 
     runs: tuple[int, ...]
-    classes: frozenset[Classification]
+    on: frozenset[str]
     symbols: tuple[str, ...]
     pictured: bool
+
+
+class _Changes(NamedTuple):
+    """What changed in a run: the changes that a message may name, and how many there are by the class now."""
+
+    named: Sequence[ModelChange]
+    counts: Mapping[Classification, int]
 
 
 class Composer:
@@ -91,8 +101,8 @@ class Composer:
         self, runs: Sequence[int], on: Collection[str], symbols: Sequence[str], *, pictured: bool
     ) -> Sequence[RunNews]:
         """The runs with exact counts, and with as many of their models as a message may name."""
-        classes = frozenset(each for each in CLASSIFICATIONS if each in on)
-        asked = _Asked(tuple(runs), classes, tuple(symbols), pictured)
+        topics = frozenset(each for each in (*CLASSIFICATIONS, CHANGED) if each in on)
+        asked = _Asked(tuple(runs), topics, tuple(symbols), pictured)
         if asked not in self._loaded:
             self._loaded[asked] = self._load(asked)
         return self._loaded[asked]
@@ -102,9 +112,11 @@ class Composer:
             return is_chosen(symbol, asked.symbols)
 
         fits = None if "*" in asked.symbols else chosen
-        left = dict.fromkeys(asked.classes, RUNS_NAMED if len(asked.runs) > 1 else MODELS_NAMED)
+        most = RUNS_NAMED if len(asked.runs) > 1 else MODELS_NAMED
+        left = dict.fromkeys(asked.on, most)
         if asked.pictured:
             left[Classification.APPROVED] = ALL_MODELS
+        changes = self._changes(asked, fits, most)
         news = []
         for tally in self._catalog.tallies(asked.runs, fits):
             models: list[Assessment] = []
@@ -114,8 +126,33 @@ class Composer:
                     if left[each] != ALL_MODELS:
                         left[each] -= len(found)
                     models += found
-            news.append(self._news_of(tally, models))
+            changed = changes.get(run_key(tally.timestamp), _Changes((), Counter()))
+            news.append(self._news_of(tally, models)._replace(changes=changed.named, changed=changed.counts))
         return news
+
+    def _changes(self, asked: _Asked, fits: Callable[[str], bool] | None, most: int) -> Mapping[int, _Changes]:
+        """What changed, by the key of the run in which it did; of the changes those named that a message may name."""
+        found = [
+            change
+            for change in self._catalog.changes(asked.runs)
+            if (fits is None or fits(change.symbol)) and asked.on & {CHANGED, change.now, change.before}
+        ]
+        by_run: dict[int, list[Change]] = {}
+        for change in found:
+            by_run.setdefault(change.run, []).append(change)
+        changes = {}
+        for run, here in by_run.items():
+            named = here[:most]
+            most -= len(named)
+            models = self._catalog.at(run, [change.position for change in named])
+            changes[run] = _Changes(
+                tuple(
+                    ModelChange(model, change.before, change.other_policy)
+                    for model, change in zip(models, named, strict=True)
+                ),
+                Counter(change.now for change in here),
+            )
+        return changes
 
     def _news_of(self, tally: RunTally, models: Sequence[Assessment]) -> RunNews:
         return RunNews(

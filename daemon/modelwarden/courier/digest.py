@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from modelwarden.courier.page import (
@@ -22,7 +23,7 @@ from modelwarden.courier.page import (
     render_title,
     shown,
 )
-from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Band, Classification, Flag
+from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Band, Classification, Flag
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
@@ -93,6 +94,20 @@ class Message(NamedTuple):
     caption: str = ""
 
 
+class ModelChange(NamedTuple):
+    """A model whose class is another than in its symbol's last run before.
+
+    Attributes:
+        model: as it is now.
+        before: its class in that run.
+        other_policy: whether that run was judged by another policy.
+    """
+
+    model: Assessment
+    before: Classification
+    other_policy: bool
+
+
 class RunNews(NamedTuple):
     """What a digest needs of a run.
 
@@ -106,6 +121,8 @@ class RunNews(NamedTuple):
         assessments: of the classes that the destination asked for as many, from the first on, as a message may name;
             with histories if a plot is wanted.
         series: what it is one of; see series_of.
+        changes: of the models whose class is another than before as many as a message may name.
+        changed: how many those are of each class that they have now.
     """
 
     timestamp: str
@@ -116,6 +133,8 @@ class RunNews(NamedTuple):
     policy: Policy
     assessments: Sequence[Assessment]
     series: str = ""
+    changes: Sequence[ModelChange] = ()
+    changed: Mapping[Classification, int] = MappingProxyType({})
 
 
 def series_of(run_name: str | None, source: str) -> str:
@@ -128,10 +147,13 @@ def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False, s
     """The digest of one run for a destination that asked for these classes; see Page for whom it may stand."""
     named = () if news.run_name is None else (("run name", news.run_name),)
     page = Page(
-        lead=_tallies(news.counts),
+        lead=_tallies([news]),
         subject=f"run {news.timestamp}",
         host=news.host,
-        sections=tuple(_sections([news], on, MODELS_NAMED, _model_row)),
+        sections=(
+            *_changed_section([news], on, MODELS_NAMED),
+            *_sections([news], on, MODELS_NAMED, _model_row),
+        ),
         facts=(*named, ("host", news.host), ("report", news.report)),
     )
     return _message(page._replace(stands_for=stands_for), repeated, _severity([news], on), news.series)
@@ -140,16 +162,17 @@ def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False, s
 def many_runs_message(
     news: Sequence[RunNews], on: Collection[str], *, repeated: bool = False, stands_for: str = ""
 ) -> Message:
-    """One message that stands for many runs, the approved models of all of them first."""
+    """One message that stands for many runs: what changed over all of them, then their approved models."""
     hosts = sorted({one.host for one in news})
     reports = {one.report.replace(one.timestamp, "RUN") for one in news}
     facts = [("host", hosts[0])] if len(hosts) == 1 else []
     facts += [("reports", report) for report in reports if len(reports) == 1]
     page = Page(
-        lead=_tallies({each: sum(one.counts[each] for one in news) for each in CLASSIFICATIONS}),
+        lead=_tallies(news),
         subject=f"{len(news)} runs",
         host=hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts",
         sections=(
+            *_changed_section(news, on, RUNS_NAMED),
             *_sections(news, on, RUNS_NAMED, _short_row),
             Section("Runs", len(news), tuple(_run_row(one, hosts) for one in news[:RUNS_NAMED]), of="run"),
         ),
@@ -261,13 +284,45 @@ def _message(page: Page, repeated: bool, severity: Severity, belongs_to: str) ->
 
 
 def _severity(news: Sequence[RunNews], on: Collection[str]) -> Severity:
-    """By the worst class that was asked for and has models."""
-    named = (severity for each, severity in _SEVERITIES.items() if each in on and any(one.counts[each] for one in news))
-    return next(named, Severity.INFO)
+    """By the worst class of what was asked for."""
+
+    def is_told(classification: Classification) -> bool:
+        return (classification in on and any(one.counts[classification] for one in news)) or (
+            CHANGED in on and any(one.changed.get(classification) for one in news)
+        )
+
+    return next((severity for each, severity in _SEVERITIES.items() if is_told(each)), Severity.INFO)
 
 
-def _tallies(counts: Mapping[Classification, int]) -> tuple[str, ...]:
-    return tuple(f"{classification} {counts[classification]}" for classification in CLASSIFICATIONS)
+def _tallies(news: Sequence[RunNews]) -> tuple[str, ...]:
+    """The counts of all, as a title begins; of what changed only if anything did."""
+    counts = tuple(f"{each} {sum(one.counts[each] for one in news)}" for each in CLASSIFICATIONS)
+    changed = _changed(news)
+    return (*counts, f"{CHANGED} {changed}") if changed else counts
+
+
+def _changed(news: Sequence[RunNews]) -> int:
+    return sum(sum(one.changed.values()) for one in news)
+
+
+def _changed_section(news: Sequence[RunNews], on: Collection[str], most: int) -> tuple[Section, ...]:
+    """What changed, if anything did."""
+    total = _changed(news)
+    changes = ((change, one) for one in news for change in one.changes)
+    rows = tuple(_change_row(change, one, on, alone=len(news) == 1) for change, one in islice(changes, most))
+    return (Section(CHANGED, total, rows),) if total else ()
+
+
+def _change_row(change: ModelChange, news: RunNews, on: Collection[str], *, alone: bool) -> Row:
+    """From which class to which, and why unless a list below says it."""
+    model = change.model
+    figures = [Figure("", f"{change.before} -> {model.classification}")]
+    remarks = ("judged by another policy before",) if change.other_policy else ()
+    if not alone:
+        figures.append(Figure("run", news.timestamp))
+    if not alone or model.classification in on:
+        return Row(model.symbol, tuple(figures), remarks)
+    return Row(model.symbol, (*figures, *_deciding_figures(model, news.policy)), remarks, _advice(model))
 
 
 def _sections(

@@ -44,7 +44,7 @@ class Figure(NamedTuple):
     """One figure of a row: `profit factor` `1.10` `< 1.30`.
 
     Attributes:
-        label: what it is.
+        label: what it is; "" if the value says it.
         value: the figure, one word; or what is wrong with it, in words.
         bound: the bound beside it, with its sign; "" where it is compared with none.
     """
@@ -274,6 +274,7 @@ _GROUNDS: Final = {
     "APPROVED": "#1a7f37",
     "REVIEW": "#9a6700",
     "DROP": "#c03540",
+    "CHANGED": "#0550ae",
     "REJECTED": "#c03540",
     "PROBLEM": "#c03540",
 }
@@ -373,7 +374,7 @@ def _row_html(row: Row, columns: tuple[str, ...]) -> Iterator[str]:
 def _named_figure_html(figure: Figure) -> str:
     label, said = _escaped(figure.label), _figure_html(figure)
     if not figure.bound:
-        return f"{label} {said}"
+        return " ".join(filter(None, (label, said)))
     if len(" ".join(figure)) <= _LONGEST_FIGURE:
         return f'<span style="{_WHOLE}">{label} {said}</span>'
     return f'{label} <span style="{_WHOLE}">{said}</span>'

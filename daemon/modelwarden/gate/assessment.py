@@ -43,6 +43,9 @@ class Flag(StrEnum):
 CLASSIFICATIONS: Final = tuple(Classification)
 """Best first; also the order of every count and every list."""
 
+CHANGED: Final = "CHANGED"
+"""What a run may have to say beside its classes: a model's is another than in its symbol's last run before."""
+
 Checkpoint = int | str
 """A checkpoint a person can load: an update number, or an id that the trainer listed beside its history."""
 

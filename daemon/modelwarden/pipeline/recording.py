@@ -10,7 +10,8 @@ from modelwarden.archive.publishing import Changes
 from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RetryLater
 from modelwarden.events import log
-from modelwarden.gate.assessment import Assessment
+from modelwarden.gate.assessment import CHANGED, Assessment
+from modelwarden.gate.timestamp import run_key
 from modelwarden.state.catalog import Catalog, CatalogRun, ModelRow, model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.expectations import Expectations
@@ -170,12 +171,22 @@ class Recorder:
     def _announce(self) -> int:
         if self._routes is None:
             return 0
-        choosy = any("*" not in route.symbols for route in self._routes)
-        owed = self._owe(
-            _run_event(run, self.catalog.classes(run.timestamp) if choosy else ()) for run in self.catalog.unannounced()
-        )
+        owed = self._owe(map(self._run_event, self.catalog.unannounced()))
         self.catalog.mark_announced()
         return owed
+
+    def _run_event(self, run: CatalogRun) -> Event:
+        """What the run has to say; its models, and what changed, are looked for if a route asks for it."""
+        routes = self._routes or ()
+        topics: list[str] = [classification for classification, count in run.counts.items() if count]
+        models: list[tuple[str, str]] = []
+        if any("*" not in route.symbols for route in routes):
+            models += self.catalog.classes(run.timestamp)
+        if any(CHANGED in route.on for route in routes):
+            changed = [(change.symbol, CHANGED) for change in self.catalog.changes([run_key(run.timestamp)])]
+            topics += [CHANGED] if changed else []
+            models += changed if models else []
+        return Event(_event_id(run), Kind.RUN, topics, run.timestamp, None, models)
 
     def _owe(self, events: Iterable[Event]) -> int:
         now = self._clock()
@@ -211,11 +222,6 @@ def _log_archived(run: CatalogRun) -> None:
         dropped=run.dropped_count,
         source=run.source,
     )
-
-
-def _run_event(run: CatalogRun, models: Sequence[tuple[str, str]]) -> Event:
-    topics = [classification for classification, count in run.counts.items() if count]
-    return Event(_event_id(run), Kind.RUN, topics, run.timestamp, None, models)
 
 
 def _event_id(run: CatalogRun) -> str:

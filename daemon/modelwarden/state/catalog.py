@@ -82,6 +82,26 @@ class RunTally(NamedTuple):
     counts: Mapping[Classification, int]
 
 
+class Change(NamedTuple):
+    """A model whose class is another than in its symbol's last run before.
+
+    Attributes:
+        run: the key of the run that has it now; see gate.timestamp.run_key.
+        position: of the model in that run.
+        symbol: its name.
+        now: its class.
+        before: its class in the last run before that has the symbol.
+        other_policy: whether that run was judged by another policy.
+    """
+
+    run: int
+    position: int
+    symbol: str
+    now: Classification
+    before: Classification
+    other_policy: bool
+
+
 class Catalog:
     """The tables `runs`, `assessments` and `policies`."""
 
@@ -234,6 +254,43 @@ class Catalog:
         )
         policy = self.policy(run.policy)
         return [_assessment(row, policy, run.reward_scale) for row in rows]
+
+    def changes(self, keys: Iterable[int]) -> list[Change]:
+        """What changed over these runs: of each symbol its last one, beside the last run before its first one.
+
+        Before means earlier by name, whenever it was archived. A symbol that no earlier run has did not change.
+        """
+        # The index is named: by itself SQLite would look through all models of the run before.
+        rows = self._connection.execute(
+            "WITH spans AS (SELECT symbol, min(run) AS first, max(run) AS last FROM json_each(?) "
+            "JOIN assessments ON run = value GROUP BY symbol) "
+            "SELECT now.run, now.position, now.symbol, now.classification, before.classification, "
+            "now_run.policy <> before_run.policy FROM spans "
+            "JOIN assessments AS now INDEXED BY assessments_by_symbol "
+            "ON now.symbol = spans.symbol AND now.run = spans.last "
+            "JOIN assessments AS before INDEXED BY assessments_by_symbol ON before.symbol = spans.symbol AND "
+            "before.run = (SELECT max(run) FROM assessments WHERE symbol = spans.symbol AND run < spans.first) "
+            "JOIN runs AS now_run ON now_run.run = now.run JOIN runs AS before_run ON before_run.run = before.run "
+            "WHERE before.classification <> now.classification ORDER BY now.run, now.position",
+            (json.dumps(list(keys)),),
+        )
+        return [
+            Change(run, position, symbol, CLASSIFICATIONS[now], CLASSIFICATIONS[before], bool(other_policy))
+            for run, position, symbol, now, before, other_policy in rows
+        ]
+
+    def at(self, key: int, positions: Iterable[int]) -> list[Assessment]:
+        """The assessments at these positions of the run of that key, in their order, without the fitness histories."""
+        found = self._connection.execute("SELECT policy, reward_scale FROM runs WHERE run = ?", (key,)).fetchone()
+        if found is None:
+            return []
+        policy = self.policy(found[0])
+        rows = self._connection.execute(
+            f"SELECT {_MODEL_COLUMNS} FROM json_each(?) AS wanted JOIN assessments "
+            "ON run = ? AND position = wanted.value ORDER BY wanted.key",
+            (json.dumps(list(positions)), key),
+        )
+        return [_assessment(row, policy, found[1]) for row in rows]
 
     def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
         """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""

@@ -81,6 +81,10 @@ class Event(NamedTuple):
         run: the run's name, for RUN.
         payload: the message's text, for the other kinds.
         models: symbol and class of each model of the run; () if no route chooses by symbol.
+
+
+        models: symbol and class of each model of the run, and symbol and CHANGED of each that changed; () if no route
+            chooses by symbol.
     """
 
     id: str
