@@ -84,7 +84,7 @@ def one(**figures: Any) -> dict[str, Any]:
 CASES: dict[str, dict[str, Any]] = {
     "one of each class": flat_summary(),
     "many models": random_summary(7, models=60),
-    "no figures": flat_summary({"A": {}}),
+    "no figures": flat_summary({"A": {"final_pf": None}}),
     "not a number": one(final_fitness=math.nan),
     "no losses": one(final_pf=math.inf),
     "no losses and another not a number": one(final_pf=math.inf, final_consistency=math.nan),
