@@ -19,8 +19,15 @@ DEADLINE = float(os.environ.get("TEST_DEADLINE", "30"))
 """Seconds until a condition that does not come true fails the test; generous, for a loaded machine."""
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
-    """Return the first truthy value of the condition; fail the test with `what` when the deadline passes."""
+def until(condition: Callable[[], T], what: str, seconds: float = DEADLINE, *, tick: float = 0.01) -> T:
+    """Return the first truthy value of the condition; fail the test with `what` when the deadline passes.
+
+    Args:
+        condition: asked every `tick` seconds.
+        what: what was waited for.
+        seconds: the deadline.
+        tick: 0 for who must be there the moment it happens.
+    """
     end = time.monotonic() + seconds
     while True:
         value = condition()
@@ -28,7 +35,7 @@ def until(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T
             return value
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(tick)
 
 
 def modelwarden(

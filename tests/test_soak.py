@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from invariants import sha256
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.archive.publishing import Archive, Staged, run_files
@@ -24,8 +25,6 @@ from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
 from modelwarden.intake import reading
 from modelwarden.intake.reading import Whole, read_whole
-from modelwarden.intake.scan import figures_of
-from modelwarden.intake.settling import Figures
 from modelwarden.pipeline.walk import AlreadyArchived, Found, Outcome, Postponed, Unfinished
 from modelwarden.pipeline.workers import Orders, Workers
 from modelwarden.service.lifecycle import Service
@@ -240,11 +239,6 @@ def only_postponed(batch: Sequence[Found], **_: bool) -> list[Outcome]:
     return [Postponed(RetryLater("full")) for _ in batch]
 
 
-def attempted(paths: Sequence[Path]) -> list[tuple[str, Figures]]:
-    """The files as the daemon notes them before it works on them."""
-    return [(str(path), figures_of(path.lstat())) for path in paths]
-
-
 def turned(service: Service) -> None:
     """Turn the loop until nothing waits, or it is to stop."""
 
@@ -297,7 +291,8 @@ def test_stop_while_suspects_are_worked_on_alone_is_heeded_after_the_one(
     paths = dropped(site, 5)
     batches: list[int] = []
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
-        service._processing._attempts.begin(attempted(paths))
+        # Each of them was being judged when a process died.
+        service._processing._attempts._write({sha256(path.read_bytes()): 1 for path in paths})
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
 
         def process(batch: Sequence[Found], **_: bool) -> list[Outcome]:
@@ -390,8 +385,7 @@ def test_stop_amid_a_batch_is_heeded_before_its_files_are_taken_one_by_one(
         service._processing.work(list(map(str, paths)))
         assert batches == [3]
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
-        attempts = service._processing._attempts
-        assert [attempts.deaths(*each) for each in attempted(paths)] == [None] * 3
+        assert not service._processing._attempts
 
 
 def test_stop_while_the_start_waits_is_never_called_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

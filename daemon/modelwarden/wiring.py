@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,7 @@ from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
+from modelwarden.pipeline.staging import Judging
 from modelwarden.pipeline.walk import Pipeline
 from modelwarden.service.attempts import Attempts
 from modelwarden.service.courier_process import CourierProcess, NoCourier
@@ -81,12 +82,13 @@ def open_database(settings: Settings) -> Database:
 
 
 @contextmanager
-def open_pipeline(settings: Settings, *, announces: bool) -> Iterator[Pipeline]:
+def open_pipeline(settings: Settings, *, announces: bool, judging: Judging = nullcontext) -> Iterator[Pipeline]:
     """The archive, the state and the walk over them, given back at the end.
 
     Args:
         settings: all of them.
         announces: whether the caller is the daemon, which alone decides on what is sent.
+        judging: see Stager.
 
     Raises:
         StopService: the state file can't be used.
@@ -110,6 +112,7 @@ def open_pipeline(settings: Settings, *, announces: bool) -> Iterator[Pipeline]:
             clock=time.time,
             deadline_seconds=settings.notify.deadline_hours * 3600,
             workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))) if announces else 0,
+            judging=judging,
         )
         stack.callback(pipeline.close)
         yield pipeline
@@ -128,7 +131,11 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
         StopService: another daemon has the state directory, or the state file can't be used.
     """
     state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
-    with only_one(state_dir, DAEMON_LOCK, "daemon"), open_pipeline(settings, announces=True) as pipeline:
+    with (
+        only_one(state_dir, DAEMON_LOCK, "daemon"),
+        closing(Attempts(state_dir)) as attempts,
+        open_pipeline(settings, announces=True, judging=attempts.judging) as pipeline,
+    ):
         if (doubt := doubt_of_locks(pipeline.archive.root)) is not None:
             log.warning(
                 "lock_not_trusted",
@@ -151,7 +158,7 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
         processing = Processing(
             settling,
             pipeline,
-            Attempts(state_dir),
+            attempts,
             problems,
             max_bytes=settings.intake.max_bytes,
             delete_archived=settings.intake.after_archive == "delete",

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ pytestmark = pytest.mark.cases
 
 MAX_BYTES = 1 << 20
 """The cap on a file where one passes it; so much of it is kept."""
+
+
+SUMMARIES = 200
+"""So many are left under one name, one after the other."""
 
 
 def looks(watched: Watched, path: Path, count: int) -> None:
@@ -114,6 +119,21 @@ def test_case_06_renamed_over_an_archived_name_with_new_content_is_a_second_run(
         watched.drop(second)
         (two,) = watched.archived(second)
         assert one["source"] == two["source"]
+
+
+def test_case_06_next_summary_renamed_over_a_name_that_is_being_deleted_is_archived(tmp_path: Path) -> None:
+    """A trainer whose next summary comes the moment the last one is archived loses none of them to its removal."""
+    with watching(tmp_path, intake='after_archive = "delete"') as watched:
+        index = watched.site.archive / "index.json"
+
+        def is_listed(digest: bytes) -> bool:
+            return index.exists() and digest in index.read_bytes()
+
+        for _ in range(SUMMARIES):
+            data = watched.summary()
+            watched.drop(data)
+            until(partial(is_listed, sha256(data).encode()), "the summary to be archived", tick=0)
+        until(lambda: not list(watched.site.out.iterdir()), "the sources to be gone")
 
 
 def test_case_07_hard_link_made_and_temporary_unlinked_is_archived_once(tmp_path: Path) -> None:

@@ -62,6 +62,24 @@ CASES: Final = (
     ),
     Caught(
         Mutant(
+            "deletes_by_name_what_it_has_looked_at",
+            "intake/removal.py",
+            "        os.rename(path, aside)\n",
+            '        __import__("time").sleep(0.005)\n        os.unlink(path)\n        return Removed()\n',
+        ),
+        "case_06_next",
+    ),
+    Caught(
+        Mutant(
+            "blames_a_summary_for_what_happens_after_it_was_judged",
+            "service/attempts.py",
+            "        finally:\n            self.forgive(sha256)\n",
+            "        finally:\n            pass\n",
+        ),
+        "case_25_summary",
+    ),
+    Caught(
+        Mutant(
             "does_not_hear_of_closes",
             "intake/watch.py",
             "    FileMovedEvent,\n    FileClosedEvent,\n    FileDeletedEvent,\n",

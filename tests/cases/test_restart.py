@@ -8,16 +8,18 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made, assert_second_start_changes_nothing
+from modelwarden.service.attempts import DEATHS_ALLOWED
 from processes import modelwarden, outbox_of, until
 from rigs.launching import kernel_watches, launched, traced, wait_for_strace
 from rigs.mutants import Mutant
-from rigs.watched import Watched
+from rigs.watched import Watched, lock_held
 from summaries import encoded, random_summary
 
 pytestmark = pytest.mark.cases
@@ -218,4 +220,24 @@ def test_case_25_poison_file_in_a_crash_loop_is_rejected_and_the_others_are_arch
     assert codes[-1] == 1, f"exit codes {codes}: a rejected file is told by 1"
     with watched.daemon(env=env):  # what was given up stays so
         watched.archived(*innocent)
+    watched.assert_once()
+
+
+def test_case_25_summary_that_only_waits_for_the_lock_is_blamed_for_no_death(tmp_path: Path) -> None:
+    """However often the process is killed while it waits, the summary is good and is archived."""
+    watched = Watched(tmp_path)
+    with watched.daemon():
+        watched.caught_up()
+    data = watched.summary()
+    for _ in range(2 * DEATHS_ALLOWED):
+        with ExitStack() as waiting, watched.daemon() as daemon:
+            waiting.enter_context(lock_held(watched.site.archive))
+            watched.drop(data)
+            until(lambda: list(watched.site.archive.glob(".staging/*/*/recommendations.md")), "the run to be staged")
+            daemon.process.kill()
+            daemon.process.wait()
+            (watched.site.out / "summary.json").unlink()
+    watched.drop(data)
+    with watched.daemon():
+        watched.archived(data)
     watched.assert_once()

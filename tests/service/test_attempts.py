@@ -1,80 +1,93 @@
-"""A file that ends the process is found out and given up; one that was only near it is not."""
+"""A summary that ends the process is found out and given up; one that was only near it is not."""
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from modelwarden.service.attempts import DEATHS_ALLOWED, FILE, Attempts
 
-A, B = ("/out/a.json", (1, 2, 3, 4, 5)), ("/out/b\udcff.json", (1, 3, 3, 4, 5))
+A, B = "a" * 64, "b" * 64
 
 
-def test_file_that_nothing_happened_to_is_under_no_suspicion(tmp_path: Path) -> None:
-    """The usual case costs no file to be looked at alone."""
-    attempts = Attempts(str(tmp_path))
-    attempts.begin([A, B])
-    attempts.end([A, B])
-
-    assert Attempts(str(tmp_path)).deaths(*A) is None
-
-
-def test_death_over_several_files_makes_all_suspects_and_blames_none(tmp_path: Path) -> None:
-    """Which one it was shows when each is worked on alone."""
-    Attempts(str(tmp_path)).begin([A, B])
-
-    after = Attempts(str(tmp_path))
-
-    assert (after.deaths(*A), after.deaths(*B)) == (0, 0)
+DIES = """
+import os, sys
+from modelwarden.service.attempts import Attempts
+with Attempts(sys.argv[1]).judging(sys.argv[2]):
+    os.kill(os.getpid(), 9)
+"""
 
 
-def test_deaths_alone_are_counted_over_processes(tmp_path: Path) -> None:
-    """As often as it takes, and no other file is blamed."""
-    Attempts(str(tmp_path)).begin([A, B])
+def die_over(state: Path, sha256: str) -> None:
+    """A process that is killed while it judges."""
+    done = subprocess.run([sys.executable, "-c", DIES, str(state), sha256], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_summary_that_was_survived_is_under_no_suspicion(tmp_path: Path) -> None:
+    """The usual case costs nobody anything at the next start."""
+    with Attempts(str(tmp_path)).judging(A):
+        pass
+    assert not Attempts(str(tmp_path))
+
+
+def test_deaths_are_counted_over_processes_and_blame_no_other(tmp_path: Path) -> None:
+    """As often as it takes to give a summary up."""
     for _ in range(DEATHS_ALLOWED):
-        Attempts(str(tmp_path)).begin([A])
-
+        die_over(tmp_path, A)
     after = Attempts(str(tmp_path))
-
-    assert after.deaths(*A) == DEATHS_ALLOWED
-    assert after.deaths(*B) == 0
+    assert (after.deaths(A), after.deaths(B)) == (DEATHS_ALLOWED, 0)
 
 
-def test_file_that_was_survived_is_cleared(tmp_path: Path) -> None:
-    """It was the power, or the other one."""
-    Attempts(str(tmp_path)).begin([A, B])
-    second = Attempts(str(tmp_path))
-    second.begin([A])
-    second.end([A])
-
-    after = Attempts(str(tmp_path))
-
-    assert after.deaths(*A) is None
-    assert after.deaths(*B) == 0
-
-
-def test_file_that_changed_is_another(tmp_path: Path) -> None:
-    """Mended, it gets its chance."""
-    Attempts(str(tmp_path)).begin([A])
-
-    assert Attempts(str(tmp_path)).deaths(A[0], (1, 2, 3, 9, 5)) is None
-
-
-@pytest.mark.parametrize("note", [b"", b"{", b"[1]", b'{"a": 1}', b'{"a": {"figures": 3, "deaths": 1}}', b"\xff"])
-def test_note_that_cant_be_read_suspects_nobody(tmp_path: Path, note: bytes) -> None:
-    """It was cut off by the very death, or somebody edited it."""
-    (tmp_path / FILE).write_bytes(note)
-
+def test_death_between_two_judgements_blames_neither(tmp_path: Path) -> None:
+    """A process that waits for a lock or a disk has nothing noted."""
     attempts = Attempts(str(tmp_path))
-    attempts.begin([A])
+    with attempts.judging(A):
+        pass
+    assert (tmp_path / FILE).read_bytes() == b""
+    with attempts.judging(B):
+        assert json.loads((tmp_path / FILE).read_bytes()) == {B: 1}
 
-    assert Attempts(str(tmp_path)).deaths(*A) == 1
+
+def test_others_stay_under_suspicion_while_one_is_judged_and_survived(tmp_path: Path) -> None:
+    """What was noted by an earlier process is forgotten only for the summary that was survived."""
+    die_over(tmp_path, A)
+    attempts = Attempts(str(tmp_path))
+    with attempts.judging(B):
+        pass
+    assert Attempts(str(tmp_path)).deaths(A) == 1
+    attempts.forgive(A)
+    assert not Attempts(str(tmp_path))
 
 
-def test_note_that_cant_be_written_stops_nothing(tmp_path: Path) -> None:
-    """A full disk has other ways to say so."""
-    attempts = Attempts(str(tmp_path / "missing"))
+def test_judgement_that_raises_was_survived(tmp_path: Path) -> None:
+    """An error is no death."""
+    with pytest.raises(ZeroDivisionError), Attempts(str(tmp_path)).judging(A):
+        raise ZeroDivisionError
+    assert not Attempts(str(tmp_path))
 
-    attempts.begin([A])
-    attempts.end([A])
 
-    assert attempts.deaths(*A) is None
+@pytest.mark.parametrize(
+    "note", [b"", b"{", b"\xff\xfe", b"[1]", b"7", b'{"a": null}', b'{"/out/a": {"figures": [1], "deaths": 1}}']
+)
+def test_note_that_is_none_of_ours_accuses_nobody(tmp_path: Path, note: bytes) -> None:
+    """Also one of an earlier version, which knew files by their paths."""
+    (tmp_path / FILE).write_bytes(note)
+    assert not Attempts(str(tmp_path))
+
+
+def test_short_note_after_a_long_one_that_a_kill_left_uncut_is_read(tmp_path: Path) -> None:
+    """Only the first line counts."""
+    (tmp_path / FILE).write_bytes(b'{"%s": 2}\n": 3}\n' % A.encode())
+    assert Attempts(str(tmp_path)).deaths(A) == 2
+
+
+def test_note_that_cannot_be_written_stops_no_work(tmp_path: Path) -> None:
+    """Attempts are a precaution."""
+    attempts = Attempts(str(tmp_path / "gone"))
+    with attempts.judging(A):
+        pass
+    assert not attempts

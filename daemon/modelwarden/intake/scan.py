@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+from modelwarden.intake.removal import is_aside
 from modelwarden.intake.settling import Figures
 
 TEMPORARY_ENDINGS: Final = (".tmp", ".part", "~")
@@ -93,7 +94,7 @@ class Scan:
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[str, Figures]]:
-        """Every regular file that the root takes, with its figures, in no order."""
+        """Every regular file that the root takes, or that a removal left aside, with its figures, in no order."""
         start = os.path.realpath(self.root.path) if self.folder is None else self.folder
         folders = [start]
         takes = self.root.takes
@@ -106,7 +107,7 @@ class Scan:
                     for entry in entries:
                         # Written out here: a call a file would cost as much as the system's answer.
                         try:
-                            if takes(entry.name):
+                            if takes(entry.name) or is_aside(entry.name):
                                 status = entry.stat(follow_symlinks=False)
                                 if stat.S_ISREG(status.st_mode):
                                     yield entry.path, figures_of(status)

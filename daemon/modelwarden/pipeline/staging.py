@@ -4,8 +4,9 @@ The rule: nothing here touches the lock, the index or the state, so that any pro
 complete on disk, or a reason why not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
 from modelwarden.archive.record import (
@@ -30,6 +31,9 @@ SYNC_THREADS: Final = 8
 
 DRAFTS: Final = 16
 """Most runs that are written and not synced yet: each keeps three files open."""
+
+
+Judging = Callable[[str], AbstractContextManager[object]]
 
 
 class Candidate(NamedTuple):
@@ -78,13 +82,15 @@ class Stager:
         policy: what judges.
         owner: what a run records as `daemon_id`.
         host: what it records as `archived_by`.
+        judging: entered with a summary's sha256 while its bytes are worked on, and nothing is waited for.
     """
 
-    def __init__(self, tree: Tree, policy: Policy, owner: str, host: str) -> None:
+    def __init__(self, tree: Tree, policy: Policy, owner: str, host: str, judging: Judging = nullcontext) -> None:
         self._tree = tree
         self._policy = policy
         self._owner = owner
         self._host = host
+        self._judging = judging
         self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
 
     def close(self) -> None:
@@ -116,29 +122,37 @@ class Stager:
         ]
 
     def _write(self, candidate: Candidate, drafts: list[Draft]) -> Staging:
-        """Parse, judge, render; the files are written as they are made."""
+        """Parse, judge, render, write. What is waited for stands between the first two `with` and after them."""
         try:
-            summary = parse_summary(candidate.data, self._policy.gates)
+            with self._judging(candidate.sha256):
+                summary = parse_summary(candidate.data, self._policy.gates)
+                assessments = assess_summary(summary, self._policy)
+            name = self._name(candidate, summary.timestamp)
+            with self._judging(candidate.sha256):
+                run = record_of(
+                    assessments,
+                    timestamp=name,
+                    run_name=summary.run_name,
+                    archived_at=candidate.archived_at,
+                    archived_by=self._host,
+                    daemon_id=self._owner,
+                    source=candidate.source,
+                    sha256=candidate.sha256,
+                    reward_scale=summary.reward_scale,
+                    policy=self._policy,
+                )
+                files = {
+                    SUMMARY_FILE: candidate.data,
+                    ASSESSMENTS_FILE: encode_assessments(run, assessments),
+                    REPORT_FILE: render_report(run, assessments).encode(),
+                }
+                rows = model_rows(assessments)
             draft = self._tree.draft()
         except (RejectSummary, RetryLater) as error:
             return error
         try:
-            draft.write(SUMMARY_FILE, candidate.data)
-            assessments = assess_summary(summary, self._policy)
-            run = record_of(
-                assessments,
-                timestamp=self._name(candidate, summary.timestamp),
-                run_name=summary.run_name,
-                archived_at=candidate.archived_at,
-                archived_by=self._host,
-                daemon_id=self._owner,
-                source=candidate.source,
-                sha256=candidate.sha256,
-                reward_scale=summary.reward_scale,
-                policy=self._policy,
-            )
-            draft.write(ASSESSMENTS_FILE, encode_assessments(run, assessments))
-            draft.write(REPORT_FILE, render_report(run, assessments).encode())
+            for file, data in files.items():
+                draft.write(file, data)
         except RetryLater as error:
             draft.discard()
             return error
@@ -146,7 +160,7 @@ class Stager:
             draft.discard()
             raise
         drafts.append(draft)
-        return StagedRun(draft.folder, run, model_rows(assessments))
+        return StagedRun(draft.folder, run, rows)
 
     def _name(self, candidate: Candidate, timestamp: str | None) -> str:
         """The run's name: free as far as can be seen; the rename decides."""

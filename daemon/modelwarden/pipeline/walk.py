@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -33,7 +33,7 @@ from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.pipeline.recording import Recorder
-from modelwarden.pipeline.staging import DRAFTS, Candidate, StagedRun, Stager, Staging
+from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging
 from modelwarden.pipeline.workers import STOP_SECONDS, Orders, WorkerLost, Workers
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
@@ -129,6 +129,7 @@ class Pipeline:
         clock: seconds since the epoch.
         deadline_seconds: how long a message may be tried.
         workers: how many processes may stage a backlog; fewer than two: none.
+        judging: see Stager.
     """
 
     def __init__(
@@ -142,13 +143,14 @@ class Pipeline:
         clock: Callable[[], float],
         deadline_seconds: float,
         workers: int = 0,
+        judging: Judging = nullcontext,
     ) -> None:
         self.archive = archive
         self._recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
         self._clock = clock
         self._owner = owner
         self._host = host
-        self._stager = Stager(archive.tree, policy, owner, host)
+        self._stager = Stager(archive.tree, policy, owner, host, judging)
         self._workers = Workers(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
         self._in_haste = False
 

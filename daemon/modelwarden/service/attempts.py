@@ -1,33 +1,24 @@
-"""Which files a process died over: what is being worked on is noted before, and struck out after.
+"""Which summary a process died over: its sha256 is noted while it is judged, and struck out right after.
 
-The rule: this only ever decides that a file is worked on alone, or given up after DEATHS_ALLOWED deaths alone with it.
-It is written without a sync, for it must survive the process and not the machine; where it can't be written, work
-goes on without it.
+The rule: only time spent on the summary's own bytes counts. Nothing that waits (for a lock, a disk, the state file) is
+inside the note, so that a kill at any other moment blames no summary. The note is written without a sync, for it must
+survive the process and not the machine; if it can't be written, work goes on without it.
 """
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 DEATHS_ALLOWED: Final = 3
-"""A file with which a process died alone so often is given up: a crash loop would hold up all others."""
+"""A summary over which a process died so often is given up: a crash loop would hold up all others."""
 
 FILE: Final = "attempts.json"
 
-Figures = tuple[int, ...]
-
-
-@dataclass
-class _Suspect:
-    figures: Figures
-    deaths: int  # of a process that worked on nothing else
-
 
 class Attempts:
-    """The files that the last process was working on when it died, and those that this one is working on.
+    """The summaries that earlier processes died over, and the one that this process is judging.
 
     Args:
         state_dir: where the note is kept.
@@ -35,40 +26,46 @@ class Attempts:
 
     def __init__(self, state_dir: str) -> None:
         self._path = os.path.join(state_dir, FILE)
-        self._suspects: dict[str, _Suspect] = {}
-        self._written = False
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        self._deaths: dict[str, int] = {}
+        self._descriptor: int | None = None
+        with suppress(OSError, ValueError, TypeError, AttributeError):
             with open(self._path, encoding="utf-8") as stream:
-                note = json.load(stream)
-            for path, entry in note.items():
-                self._suspects[path] = _Suspect(tuple(entry["figures"]), int(entry["deaths"]))
-            self._written = True
+                note = json.loads(stream.readline())
+            self._deaths = {str(sha256): int(deaths) for sha256, deaths in note.items()}
 
-    def deaths(self, path: str, figures: Figures) -> int | None:
-        """How often a process died alone with this file; None where it is under no suspicion."""
-        suspect = self._suspects.get(path)
-        return suspect.deaths if suspect is not None and suspect.figures == figures else None
+    def close(self) -> None:
+        """Give the note's file back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
-    def begin(self, files: Sequence[tuple[str, Figures]]) -> None:
-        """Note what is worked on now; should this process die, the next one finds it."""
-        alone = len(files) == 1
-        note = dict(self._suspects)
-        for path, figures in files:
-            note[path] = _Suspect(figures, (self.deaths(path, figures) or 0) + alone)
-        self._write(note)
+    def __bool__(self) -> bool:
+        """Whether any summary is under suspicion."""
+        return bool(self._deaths)
 
-    def end(self, files: Sequence[tuple[str, Figures]]) -> None:
-        """It was survived: these files are under suspicion no more."""
-        for path, _ in files:
-            self._suspects.pop(path, None)
-        if self._suspects:
-            self._write(self._suspects)
-        elif self._written:
-            with suppress(OSError):
-                os.truncate(self._path, 0)
+    def deaths(self, sha256: str) -> int:
+        """How often a process died while it judged these bytes."""
+        return self._deaths.get(sha256, 0)
 
-    def _write(self, note: dict[str, _Suspect]) -> None:
-        text = json.dumps({path: {"figures": each.figures, "deaths": each.deaths} for path, each in note.items()})
-        with suppress(OSError), open(self._path, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            self._written = True
+    @contextmanager
+    def judging(self, sha256: str) -> Iterator[None]:
+        """While entered, a death is put down to these bytes; to leave it, with an error too, is to survive them."""
+        self._write(self._deaths | {sha256: self.deaths(sha256) + 1})
+        try:
+            yield
+        finally:
+            self.forgive(sha256)
+
+    def forgive(self, sha256: str) -> None:
+        """These bytes were survived, or given up: they are under suspicion no more."""
+        self._deaths.pop(sha256, None)
+        self._write(self._deaths)
+
+    def _write(self, note: dict[str, int]) -> None:
+        text = json.dumps(note).encode() + b"\n" if note else b""
+        with suppress(OSError):
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # One line is read, so what an earlier, longer note left behind it until the cut is no part of this one.
+            os.pwrite(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, len(text))

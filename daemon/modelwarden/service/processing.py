@@ -4,15 +4,18 @@ The rule: a source is let go only when the ledger has it. An exception nobody fo
 put on record, and costs the file that caused it a pause; what can't be stored is tried again, ever more slowly.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
 from modelwarden.intake.scan import figures_of
 from modelwarden.intake.settling import Figures, Settling
 from modelwarden.pipeline.walk import (
@@ -47,7 +50,7 @@ class Processing:
     Args:
         settling: when files are ready; hears what became of them.
         pipeline: where they go.
-        attempts: which files a process died over.
+        attempts: which summaries a process died over.
         problems: what a person should hear of.
         max_bytes: cap on one file.
         delete_archived: whether a source is removed once its run is safe.
@@ -120,32 +123,30 @@ class Processing:
             if found is not None:
                 batch.append(found)
                 size += len(found.data)
-        rest: list[Found] = []
-        for found in batch:
-            deaths = self._deaths(found)
-            if deaths is None:
-                rest.append(found)
-            elif self._in_haste:
-                return
-            else:
-                self._walk_alone(found, deaths)
-        if rest:
+        suspects = [(found, deaths) for found in batch if (deaths := self._deaths(found))]
+        under_suspicion = {found.path for found, _ in suspects}
+        if rest := [found for found in batch if found.path not in under_suspicion]:
             self._walk(rest)
+        for found, deaths in suspects:  # last, for one of them may end the process again
+            if self._in_haste:
+                return
+            self._walk_alone(found, deaths)
 
-    def _deaths(self, found: Found) -> int | None:
-        return None if found.figures is None else self._attempts.deaths(found.path, found.figures)
+    def _deaths(self, found: Found) -> int:
+        """How often a process died over these bytes; they are hashed only if anything is under suspicion."""
+        return self._attempts.deaths(hashlib.sha256(found.data).hexdigest()) if self._attempts else 0
 
     def _walk_alone(self, found: Found, deaths: int) -> None:
-        """A process died while it worked on this file: alone it harms no other, and shows whose fault it was."""
+        """A process died while it judged this summary: alone it holds up no other."""
         if deaths < DEATHS_ALLOWED:
             self._walk([found])
             return
         error = RejectSummary(
-            f"modelwarden died {deaths} times while it worked on this file alone",
+            f"modelwarden died {deaths} times while it judged this summary",
             hint="a fault of modelwarden's: report it with the file; touched, the file is tried again",
         )
         self._reject(found.path, found.data, found.figures, error)
-        self._attempts.end(_files([found]))
+        self._attempts.forgive(hashlib.sha256(found.data).hexdigest())
 
     def _walk(self, batch: Sequence[Found], *, final: bool = False) -> None:
         """Process a batch and deal with its outcomes.
@@ -154,7 +155,6 @@ class Processing:
             batch: the files as they were read.
             final: none of them is waited for any longer; what is no JSON object is rejected.
         """
-        self._attempts.begin(_files(batch))
         try:
             outcomes: Sequence[Outcome] = self._pipeline.process(batch, final=final)
         except Exception:  # noqa: BLE001 - the one broad catch: our fault in one summary must not stop the others
@@ -163,10 +163,8 @@ class Processing:
                 for found in batch:
                     if not self._in_haste:
                         self._walk([found], final=final)
-                self._attempts.end(_files(batch))
                 return
             outcomes = [Postponed(RetryLater("an error of modelwarden's own; see the log"))]
-        self._attempts.end(_files(batch))
         self._measure_trouble(outcomes)
         given_up: list[Found] = []
         for found, outcome in zip(batch, outcomes, strict=True):
@@ -247,15 +245,14 @@ class Processing:
             self._settling.forget(path)
 
     def _remove_source(self, path: str, figures: Figures) -> None:
-        """Delete a source whose run is safe, unless it changed since it was read."""
-        try:
-            if figures_of(os.lstat(path)) == figures:
-                os.unlink(path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            self.say_unreadable(path, f"can't be deleted: {error.strerror}")
-
-
-def _files(batch: Sequence[Found]) -> list[tuple[str, Figures]]:
-    return [(found.path, found.figures) for found in batch if found.figures is not None]
+        """Delete a source whose run is safe, if it is still the file that was archived."""
+        match remove_source(path, figures):
+            case Removed():
+                return
+            case Kept(where) if where != path:  # a next summary came between: it is under no name that events tell of
+                with suppress(OSError):
+                    self._settling.seen(where, figures_of(os.lstat(where)), hinted=True, now=time.monotonic())
+            case Kept():
+                log.debug("source_kept", path=show_path(path), reason="changed since, or still open for writing")
+            case NotRemoved(reason):
+                self.say_unreadable(path, f"can't be deleted: {reason}")
