@@ -254,6 +254,8 @@ def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courie
             digest_above=settings.notify.digest_above,
             send_timeout=settings.notify.send_timeout_seconds,
             deadline_seconds=settings.notify.deadline_hours * 3600,
+            keep_seconds=settings.notify.keep_delivered_days * 86400,
+            host=socket.gethostname(),
             histories=lambda run: read_histories(settings.archive_dir, run),
             gathers=not drain,
         )

@@ -26,6 +26,9 @@ from summaries import BAD, GOOD, encoded, flat_summary
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's import
 
 ALL = ("APPROVED", "REVIEW", "DROP", "REJECTED", "PROBLEM")
+NEWS = ("APPROVED", "REVIEW", "DROP", "REJECTED")
+"""All but what is told of a destination that fails."""
+
 HOUR = 3600.0
 
 
@@ -219,10 +222,10 @@ def test_fallback_stands_in_when_the_first_has_failed_for_long_enough(
     tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
 ) -> None:
     """Not before, once, with what the first would have said, although the fallback itself asked for nothing of it."""
-    office = Office(tmp_path, stack, Route("team", frozenset({"APPROVED"})), Route("mail", frozenset({"PROBLEM"})))
+    office = Office(tmp_path, stack, Route("team", frozenset({"APPROVED"})), Route("mail", frozenset({"REJECTED"})))
     office.archive()
     team = Destination("team", broken.url(), ("APPROVED",), fallback="mail", fallback_after=HOUR)
-    courier = office.courier(team, Destination("mail", server.url(), ("PROBLEM",)))
+    courier = office.courier(team, Destination("mail", server.url(), ("REJECTED",)))
 
     courier.deliver_due()
     assert office.standing() == [("team", "pending")]
@@ -247,7 +250,7 @@ def test_fallback_stands_in_for_a_message_that_died(
     office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
     office.archive()
     team = Destination("team", broken.url(), ALL, fallback="mail", fallback_after=1000 * HOUR)
-    courier = office.courier(team, Destination("mail", server.url(), ALL))
+    courier = office.courier(team, Destination("mail", server.url(), NEWS))
     office.now += 49 * HOUR
 
     courier.deliver_due()
@@ -315,7 +318,7 @@ def test_alert_of_the_readme_s_risk_desk_arrives_by_its_fallback(
     courier.deliver_due()
     courier.deliver_due()
 
-    (_, alert) = server.accepted
+    (_, alert) = (posted for posted in server.accepted if not posted.title.startswith("PROBLEM"))
     assert alert.title.endswith(", for risk desk")
     assert alert.text.startswith("for risk desk, which can't be reached\n\nDROP (1)\n- ETHUSD: ")
 
@@ -324,14 +327,14 @@ def test_fallback_of_two_stands_in_for_each_of_them(
     tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
 ) -> None:
     """Two messages, each for one of them: also where many are bundled, no message mixes them or the fallback's own."""
-    routes = [Route("a", frozenset({"DROP"})), Route("b", frozenset({"APPROVED"})), Route("team", frozenset(ALL))]
+    routes = [Route("a", frozenset({"DROP"})), Route("b", frozenset({"APPROVED"})), Route("team", frozenset(NEWS))]
     office = Office(tmp_path, stack, *routes)
     for run in range(7):
         office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
     courier = office.courier(
         Destination("a", broken.url(), ("DROP",), fallback="team", fallback_after=HOUR),
         Destination("b", broken.url(), ("APPROVED",), fallback="team", fallback_after=HOUR),
-        Destination("team", server.url(), ALL),
+        Destination("team", server.url(), NEWS),
     )
     office.outbox.mute("team", office.now + 2 * HOUR)
     office.now += HOUR
@@ -359,7 +362,7 @@ def test_fallback_of_a_fallback_says_for_whom_it_was_first(
     lanes = (
         Destination("a", broken.url(), ("DROP",), fallback="b", fallback_after=HOUR),
         Destination("b", broken.url(), ("APPROVED",), fallback="c", fallback_after=HOUR),
-        Destination("c", server.url(), ("PROBLEM",), fallback="a", fallback_after=HOUR),
+        Destination("c", server.url(), ("REJECTED",), fallback="a", fallback_after=HOUR),
     )
     for _ in range(6):
         office.now += HOUR
@@ -390,7 +393,7 @@ def test_fallback_stands_in_for_what_waits_behind_a_message_that_fails(
     for run in range(3):
         office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
     team = Destination("team", broken.url(), ALL, fallback="mail", fallback_after=HOUR)
-    courier = office.courier(team, Destination("mail", server.url(), ALL))
+    courier = office.courier(team, Destination("mail", server.url(), NEWS))
     office.now += HOUR
     courier.deliver_due()
     courier.deliver_due()
@@ -407,7 +410,7 @@ def test_destination_that_recovers_delivers_too_and_the_fallback_no_second_time(
     office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
     office.archive()
     team = Destination("team", broken.url(), ALL, fallback="mail", fallback_after=HOUR)
-    courier = office.courier(team, Destination("mail", server.url(), ALL))
+    courier = office.courier(team, Destination("mail", server.url(), NEWS))
     for _ in range(3):
         office.now += HOUR
         courier.deliver_due()
@@ -418,6 +421,186 @@ def test_destination_that_recovers_delivers_too_and_the_fallback_no_second_time(
 
     assert office.standing() == [("team", "delivered"), ("mail", "delivered")]
     assert len(server.accepted) == len(broken.accepted) == 1
+
+
+def test_retry_by_hand_is_tried_at_once_and_once_while_the_others_stay_in_peace(
+    tmp_path: Path, stack: ExitStack, broken: HttpServer
+) -> None:
+    """Told by the state file, from another process; the pause that is under way neither ends nor grows by it."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    for run in range(3):
+        office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
+    courier = office.courier(Destination("team", broken.url(), ALL))
+    courier.deliver_due()
+    office.now += 5
+    until(lambda: courier.deliver_due() * 0 or len(broken.requests) == 2, "the second try")
+    office.now = outbox_of(office.state)[0]["next_at"] - 0.001
+    courier.deliver_due()
+    assert len(broken.requests) == 2, "the destination is left in peace"
+
+    assert office.outbox.retry([3], office.now, 48 * HOUR) == 1
+    for _ in range(5):
+        courier.deliver_due()
+
+    assert len(broken.requests) == 3
+    assert "20250103" in broken.requests[-1].title
+    rows = outbox_of(office.state)
+    assert [row["attempts"] for row in rows] == [2, 0, 1]
+    assert rows[2]["next_at"] == pytest.approx(rows[0]["next_at"])
+
+    broken.answer = 200
+    office.outbox.retry([3], office.now, 48 * HOUR)
+    office.now += 1  # by now everything may be tried
+    for _ in range(5):
+        courier.deliver_due()
+        office.now += 1
+    assert {status for _, status in office.standing()} == {"delivered"}
+
+
+def test_many_retried_by_hand_keep_the_pace_of_their_destination(
+    tmp_path: Path, stack: ExitStack, broken: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three at once, then one a second, as ever."""
+    monkeypatch.setattr("modelwarden.courier.pacing.random.uniform", lambda _low, high: high)
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    for run in range(5):
+        office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
+    courier = office.courier(Destination("team", broken.url(), ALL))
+    courier.deliver_due()
+    office.outbox.retry([1, 2, 3, 4, 5], office.now, 48 * HOUR)
+    for _ in range(5):
+        courier.deliver_due()
+    assert len(broken.requests) == 3
+    office.now += 1
+    for _ in range(5):
+        courier.deliver_due()
+    assert len(broken.requests) == 4
+
+
+def test_mute_is_stronger_than_a_retry(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:
+    """Who asked for peace has it."""
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    office.archive()
+    office.outbox.mute("team", office.now + HOUR)
+    office.outbox.retry([1], office.now, 48 * HOUR)
+    courier = office.courier(Destination("team", server.url(), ALL))
+    courier.deliver_due()
+    assert server.requests == []
+
+
+def problems_told(server: HttpServer) -> list[str]:
+    """What a server was told of troubles, without the time and the host."""
+    titles = [posted.title for posted in server.accepted if posted.title.startswith("PROBLEM")]
+    return [title.partition(": ")[2].partition(" since")[0].partition(" (")[0] for title in titles]
+
+
+def test_destination_that_fails_for_long_is_a_problem_told_to_the_others_once(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """After `fallback_after`, over restarts; its end once; never to itself, and not to who asked for no problems."""
+    routes = [Route("desk", frozenset(ALL)), Route("team", frozenset(ALL)), Route("quiet", frozenset({"DROP"}))]
+    office = Office(tmp_path, stack, *routes)
+    quiet = stack.enter_context(http_server())
+    lanes = (
+        Destination("desk", broken.url(), ALL, fallback_after=HOUR),
+        Destination("team", server.url(), ALL, fallback_after=HOUR),
+        Destination("quiet", quiet.url(), ("DROP",), fallback_after=HOUR),
+    )
+    office.archive()
+    office.courier(*lanes).deliver_due()
+    assert problems_told(server) == []
+    for _ in range(4):
+        office.now += HOUR
+        courier = office.courier(*lanes)
+        courier.deliver_due()
+        courier.deliver_due()
+    assert problems_told(server) == ["desk can't be reached"]
+    (problem,) = (posted for posted in server.accepted if posted.title.startswith("PROBLEM"))
+    assert "500" in problem.text
+    assert "modelwarden outbox" in problem.text
+
+    broken.answer = 200
+    for _ in range(3):
+        office.now += HOUR
+        courier = office.courier(*lanes)
+        courier.deliver_due()
+        courier.deliver_due()
+
+    assert problems_told(server) == ["desk can't be reached", "desk is reached again"]
+    assert problems_told(broken) == problems_told(quiet) == []
+
+
+def test_destination_that_gave_a_message_up_is_a_problem_at_once(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """Also where it may fail for longer than that."""
+    office = Office(tmp_path, stack, Route("desk", frozenset({"DROP"})))
+    office.archive()
+    office.now += 49 * HOUR
+    courier = office.courier(
+        Destination("desk", broken.url(), ("DROP",), fallback_after=1000 * HOUR),
+        Destination("team", server.url(), ("PROBLEM",), fallback_after=HOUR),
+    )
+    courier.deliver_due()
+    courier.deliver_due()
+    assert ("desk", "dead") in office.standing()
+    (problem,) = server.accepted
+    assert "given up" in problem.text
+
+
+def test_destinations_that_all_failed_and_recover_hear_little(
+    tmp_path: Path, stack: ExitStack, broken: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that was away: what was not told yet when it was over is not told at all; nobody hears of itself."""
+    monkeypatch.setattr("modelwarden.courier.pacing.random.uniform", lambda _low, high: high)
+    names = [f"d{number}" for number in range(10)]
+    office = Office(tmp_path, stack, *(Route(name, frozenset(ALL)) for name in names))
+    office.archive()
+    fallbacks = [*names[1:], ""]
+    courier = office.courier(
+        *(
+            Destination(name, broken.url(name), ALL, fallback=fallback, fallback_after=3 * HOUR)
+            for name, fallback in zip(names, fallbacks, strict=True)
+        )
+    )
+    for _ in range(8):
+        office.now += HOUR
+        courier.deliver_due()
+    assert {row["status"] for row in outbox_of(office.state)} == {"pending"}
+    broken.answer = 200
+    for _ in range(60):
+        office.now += 1 if broken.accepted else HOUR
+        courier.deliver_due()
+
+    assert {row["status"] for row in outbox_of(office.state)} == {"delivered", "suppressed"}
+    for row in outbox_of(office.state):
+        assert row["kind"] != "PROBLEM" or f":{row['destination']}:" not in row["event"]
+    told = [posted for posted in broken.accepted if posted.title.partition("PROBLEM: ")[1]]
+    assert len(told) <= 3 * len(names)
+
+
+def test_what_was_delivered_long_ago_is_forgotten_a_few_at_a_time(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the courier, beside its work."""
+    monkeypatch.setattr("modelwarden.state.outbox.FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr("modelwarden.courier.delivery.FORGOTTEN_AT_ONCE", 2)
+    office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
+    for run in range(5):
+        office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
+    courier = office.courier(Destination("team", server.url(), ALL))
+    for _ in range(5):
+        courier.deliver_due()
+        office.now += 1
+    office.now += 89 * 24 * HOUR
+    courier.step()
+    assert len(outbox_of(office.state)) == 5
+    office.now += 2 * 24 * HOUR
+    left = []
+    for _ in range(4):
+        courier.step()
+        left.append(len(outbox_of(office.state)))
+    assert left == [3, 1, 0, 0]
 
 
 def test_stop_between_two_lanes_begins_nothing_more(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:

@@ -60,7 +60,7 @@ MUTANTS: Final = {
     Mutant(
         "does_not_record_that_it_sent",
         "courier/delivery.py",
-        "                self._outbox.delivered(ids, now)\n",
+        "                self._outbox.delivered(ids, now, lambda: self._watchman.succeeded(lane.destination))\n",
         "",
     ): "something was sent again although nobody was killed",
     Mutant(

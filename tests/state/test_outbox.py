@@ -3,18 +3,21 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from modelwarden.archive.publishing import Archive
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.recording import catalog_run
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Event, Kind, Outbox, Owed, Route, Status
-from summaries import flat_summary, judged_run
+from summaries import encoded, flat_summary, judged_run
 
 SLACK = Route("slack", frozenset({"APPROVED", "DROP", "REJECTED"}))
 MAIL = Route("mail", frozenset({"APPROVED"}))
@@ -304,3 +307,114 @@ def test_due_messages_come_oldest_first(database: Database, outbox: Outbox) -> N
 def test_counts_have_every_status(outbox: Outbox) -> None:
     """A metric that is zero is there, too."""
     assert outbox.counts() == dict.fromkeys(Status, 0)
+
+
+def test_forgotten_event_is_never_owed_again(database: Database, outbox: Outbox) -> None:
+    """To nobody: not to who had it, nor to who is new; what is still open stays."""
+    owe(database, RUN, REJECTED, routes=(SLACK, MAIL))
+    outbox.delivered(begun(outbox), NOW)
+    owe(database, RUN._replace(id="run:fedcba9876543210"))
+
+    assert outbox.forget(NOW) == 0
+    assert outbox.forget(NOW + 1) == 3
+    assert outbox.forget(NOW + 1) == 0
+
+    assert owe(database, RUN, REJECTED, routes=(SLACK, MAIL, Route("new", frozenset({"APPROVED"})))) == 0
+    assert standing(outbox) == {"pending": 1}
+
+
+def test_who_stood_in_is_remembered_as_long_as_the_first_one_is_owed_it(database: Database, outbox: Outbox) -> None:
+    """Else it would be handed over anew."""
+    owe(database, RUN)
+    outbox.hand_over("slack", "mail", NOW, DEADLINE, owed_before=NOW)
+    (stand_in,) = due(outbox, NOW, "mail")
+    outbox.sending([stand_in.id])
+    outbox.delivered([stand_in.id], NOW)
+
+    assert outbox.forget(NOW + 1) == 0
+    assert outbox.hand_over("slack", "mail", NOW, DEADLINE, owed_before=NOW) == 0
+
+    outbox.delivered(begun(outbox), NOW)
+    assert outbox.forget(NOW + 1) == 2
+
+
+@pytest.mark.parametrize("lost", ["nothing", "catalog", "run", "index"])
+def test_run_that_was_announced_and_forgotten_stays_silent(tmp_path: Path, lost: str) -> None:
+    """Whatever is made again from the archive: over a start, a rebuild, a lost catalog, a folder that comes back."""
+    now = [NOW]
+
+    def host() -> Pipeline:
+        database = Database(str(tmp_path / "state"), "2024-12-24T15:30:00Z")
+        archive = Archive(str(tmp_path / "archive"), database.daemon_id)
+        pipeline = Pipeline(
+            archive,
+            database,
+            Policy.from_config(),
+            [SLACK, MAIL],
+            owner=database.daemon_id,
+            host="trainer-7",
+            clock=lambda: now[0],
+            deadline_seconds=1000.0,
+        )
+        for each in (database.close, archive.close, pipeline.close):
+            stack.callback(each)
+        pipeline.recover()
+        return pipeline
+
+    with ExitStack() as stack:
+        first = host()
+        data = encoded(flat_summary())
+        first.process([Found("", data, None), Found("", b"[]", None)], final=True)
+        first.outbox.delivered(begun(first.outbox), NOW)
+        assert first.outbox.forget(NOW + 1) == 3
+        folder = tmp_path / "archive" / "20241224_153000"
+        match lost:
+            case "catalog":
+                with first.catalog._connection as connection:
+                    connection.execute("DELETE FROM runs")
+                    connection.execute("DELETE FROM assessments")
+            case "run":
+                folder.rename(tmp_path / "away")
+                host()
+                (tmp_path / "away").rename(folder)
+            case "index":
+                (tmp_path / "archive" / "index.json").unlink()
+            case _:
+                pass
+        again = host()
+        again.rebuild()
+        again.process([Found("", data, None), Found("", b"[]", None)], final=True)
+
+        assert len(again.catalog) == 1
+        assert standing(again.outbox) == {}
+
+
+@pytest.mark.parametrize(
+    ("ask", "plan"),
+    [
+        (lambda outbox: outbox.due("slack", NOW, 900.0, 6), ["outbox_standing (status=? AND destination=?)"]),
+        (
+            lambda outbox: outbox.due("slack", NOW, 900.0, 1, newest=True),
+            ["outbox_standing (status=? AND destination=?)"],
+        ),
+        (lambda outbox: outbox.due("slack", NOW, 900.0, 6, hurried=True), ["outbox_hurried (destination=?)"]),
+        (lambda outbox: list(outbox.rows(Status.DEAD, 50)), ["outbox_standing (status=?)"]),
+        (lambda outbox: outbox.tallies(), ["COVERING INDEX outbox_standing"]),
+        (lambda outbox: outbox.forget(NOW), ["outbox_ended (ended_at<?)"]),
+        (lambda outbox: outbox.recover(), ["outbox_standing (status=?)"]),
+    ],
+    ids=["due", "newest", "hurried", "list", "tallies", "forget", "recover"],
+)
+def test_question_of_a_long_outbox_reads_what_it_needs(
+    database: Database, outbox: Outbox, ask: Callable[[Outbox], object], plan: list[str]
+) -> None:
+    """By an index, and sorted by it: however many rows there are."""
+    asked: list[str] = []
+    database.connection.set_trace_callback(asked.append)
+    ask(outbox)
+    database.connection.set_trace_callback(None)
+    statement = next(each for each in asked if "outbox" in each)
+    details = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert any(part in detail for part in plan for detail in details), details
+    assert not any("TEMP B-TREE" in detail for detail in details), details
+    assert not any(detail.startswith("SCAN outbox") and "INDEX" not in detail for detail in details), details

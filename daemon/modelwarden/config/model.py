@@ -138,6 +138,7 @@ class NotifyTable(_Table):
     digest_above: Whole = Field(default=5, ge=1)
     send_timeout_seconds: Seconds = 30.0
     deadline_hours: Seconds = 48.0
+    keep_delivered_days: Seconds = 90.0
 
 
 class LogTable(_Table):

@@ -7,6 +7,7 @@ send hangs past its deadline ends itself: its parent starts another.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -18,12 +19,18 @@ from modelwarden.courier.digest import Message, RunNews
 from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket, more_may_come
 from modelwarden.courier.picture import SHARE, Histories, Pictures
 from modelwarden.courier.plot import caption_of
+from modelwarden.courier.troubles import Watchman, about
+from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import NO_RUN, Bundle, Outbox, Owed, Status
+from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Bundle, Outbox, Owed, Status
 
 DEADLINE_SECONDS: Final = 48 * 3600.0
+KEEP_SECONDS: Final = 90 * 86400.0
+
+FORGET_EVERY: Final = 3600.0
+"""Seconds between two looks for what is old enough to be forgotten."""
 
 OVERTIME: Final = 2.0
 """Seconds past its own timeout after which a send counts as hung."""
@@ -51,6 +58,8 @@ class Courier:
         digest_above: more messages than this owed to one destination at once become one.
         send_timeout: seconds for one send.
         deadline_seconds: how long a message is tried.
+        keep_seconds: how long what was delivered is remembered.
+        host: named in messages about a destination that fails.
         histories: from a run's name to what its picture shows; None for messages without pictures.
         gathers: whether more than `digest_above` wait while others still come; not where none can.
         clock: seconds since the epoch.
@@ -66,6 +75,8 @@ class Courier:
         digest_above: int,
         send_timeout: float,
         deadline_seconds: float = DEADLINE_SECONDS,
+        keep_seconds: float = KEEP_SECONDS,
+        host: str = "",
         histories: Histories | None = None,
         gathers: bool = False,
         clock: Callable[[], float] = time.time,
@@ -75,9 +86,12 @@ class Courier:
         self._lanes = {destination.name: _Lane(destination) for destination in destinations}
         by_name = {destination.name: destination for destination in destinations}
         self._composer = Composer(self._outbox, Catalog(database), by_name, report_path)
+        self._watchman = Watchman(database, self._outbox, by_name, host, clock, deadline_seconds)
         self._digest_above = digest_above
         self._send_timeout = send_timeout
         self._deadline_seconds = deadline_seconds
+        self._keep_seconds = keep_seconds
+        self._forget_at = float("-inf")
         self._pictures = None if histories is None else Pictures(histories)
         self._gathers = gathers
         self._clock = clock
@@ -95,6 +109,7 @@ class Courier:
 
     def recover(self) -> None:
         """Put back what an earlier courier was sending when it died."""
+        self._watchman.recover()
         count = self._outbox.recover()
         if count:
             log.warning("sends_repeated", count=count, reason="an earlier courier ended during a send")
@@ -109,9 +124,10 @@ class Courier:
         self._composer.start_over()
         for lane in self._lanes.values():
             if is_stopping():
-                break
+                return delivered
             if lane.bundle is None and not lane.hung:
                 self._begin_next(lane)
+        self._forget()
         return delivered
 
     def deliver_due(self) -> int:
@@ -214,6 +230,16 @@ class Courier:
             outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"), perhaps_sent=True)
         self._ended.put((lane, outcome))
 
+    def _forget(self) -> None:
+        """Forget some of what was delivered long ago, and go on with the next step while there is more."""
+        now = self._pace_clock()
+        if now < self._forget_at:
+            return
+        with suppress(RetryLater):  # a full disk: there is time
+            if self._outbox.forget(self._clock() - self._keep_seconds) == FORGOTTEN_AT_ONCE:
+                return
+        self._forget_at = now + FORGET_EVERY
+
     def _record(self, lane: _Lane, bundle: Bundle, outcome: Delivery) -> int:
         """Record what came of the message under way; how many were delivered with it."""
         lane.bundle = None
@@ -221,7 +247,7 @@ class Courier:
         match outcome:
             case Sent():
                 lane.breaker.succeeded()
-                self._outbox.delivered(ids, now)
+                self._outbox.delivered(ids, now, lambda: self._watchman.succeeded(lane.destination))
                 log.info("message_delivered", destination=name, **_said(bundle))
                 return len(ids)
             case NotSent(error) | TimedOut(error):
@@ -237,6 +263,7 @@ class Courier:
                     perhaps_sent=perhaps_sent,
                     muted_until=muted_until,
                     deadline_seconds=self._deadline_seconds,
+                    also=lambda dead: self._watchman.failed(lane.destination, error, dead),
                 )
                 log.warning("message_not_delivered", destination=name, **_said(bundle), attempts=attempts, error=error)
                 if dead:
@@ -261,6 +288,7 @@ class Courier:
             # What was muted until just now did not fail until then.
             owed_before=now - destination.fallback_after if now - muted_until >= destination.fallback_after else 0.0,
             ids=ids,
+            except_about=about(fallback),
         )
         if count:
             log.warning("fallback_used", destination=destination.name, fallback=fallback, count=count)

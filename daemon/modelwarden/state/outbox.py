@@ -172,9 +172,11 @@ _OWED_COLUMNS: Final = (
 
 # A message about a run waits while the catalog has no such run. The statuses stand in the text where an index needs it.
 _DUE: Final = (
-    "FROM outbox WHERE status = 'pending' AND destination = ? AND (next_at <= ? OR next_at > ?) "
+    "status = 'pending' AND destination = ? AND (next_at <= ? OR next_at > ?) "
     "AND (run IS NULL OR EXISTS (SELECT 1 FROM runs WHERE runs.run = outbox.run))"
 )
+_ALL_DUE: Final = f"FROM outbox WHERE {_DUE}"
+_HURRIED_DUE: Final = f"FROM outbox INDEXED BY outbox_hurried WHERE hurried AND {_DUE}"
 _THESE: Final = "id IN (SELECT value FROM json_each(?))"
 
 
@@ -248,7 +250,7 @@ class Outbox:
             newest: newest first.
         """
         rows = self._connection.execute(
-            f"SELECT {_OWED_COLUMNS} {_DUE}{' AND hurried' if hurried else ''} "
+            f"SELECT {_OWED_COLUMNS} {_HURRIED_DUE if hurried else _ALL_DUE} "
             f"ORDER BY id{' DESC' if newest else ''} LIMIT ?",
             (destination, now, now + longest_pause, limit),
         )
@@ -257,7 +259,7 @@ class Outbox:
     def bundle(self, first: Owed, now: float, longest_pause: float = math.inf, *, hurried: bool = False) -> Bundle:
         """All that is due and may be said in one with this message: of its kind, owed to the same one first."""
         rows = self._connection.execute(
-            f"SELECT id, run, repeated, attempts {_DUE}{' AND hurried' if hurried else ''} "
+            f"SELECT id, run, repeated, attempts {_HURRIED_DUE if hurried else _ALL_DUE} "
             "AND kind = ? AND stands_for = ? ORDER BY id",
             (first.destination, now, now + longest_pause, first.kind, first.stands_for),
         ).fetchall()
@@ -506,11 +508,9 @@ class Outbox:
         return counts
 
     def tallies(self) -> list[tuple[str, Status, int]]:
-        """How many rows of each destination stand where."""
-        rows = self._connection.execute(
-            "SELECT destination, status, count(*) FROM outbox GROUP BY status, destination ORDER BY destination"
-        )
-        return [(destination, Status(status), count) for destination, status, count in rows]
+        """How many rows of each destination stand where, by destination."""
+        rows = self._connection.execute("SELECT destination, status, count(*) FROM outbox GROUP BY status, destination")
+        return sorted((destination, Status(status), count) for destination, status, count in rows)
 
 
 def _json(ids: Sequence[int]) -> str:
