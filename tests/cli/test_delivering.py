@@ -253,8 +253,35 @@ def test_outbox_says_what_to_do_about_the_dead(tmp_path: Path, server: HttpServe
     site = owing(tmp_path, server, "[notify]\ndeadline_hours = 0.0000001")
     server.answer = 500
     modelwarden("courier", "--drain", "--config", site.config)
-    shown = modelwarden("outbox", "--config", site.config).stdout
-    assert "`modelwarden outbox retry` revives it" in shown
+    shown = modelwarden("outbox", "--config", site.config)
+    assert "`modelwarden outbox retry` revives it" in shown.stdout
+    as_json = modelwarden("outbox", "--json", "--config", site.config)
+    assert json.loads(as_json.stdout)[0]["status"] == "dead"
+    assert (shown.returncode, as_json.returncode) == (1, 1), "a message was given up"
+
+    dropped = modelwarden("outbox", "drop", "1", "--config", site.config)
+    assert dropped.returncode == 0
+    assert modelwarden("outbox", "--config", site.config).returncode == 0
+
+
+def test_outbox_shows_as_many_as_are_asked_for_and_counts_the_rest(tmp_path: Path, server: HttpServer) -> None:
+    """The dead first; fifty unless told otherwise; all of them for a script."""
+    site = owing(tmp_path, server)
+    with closing(sqlite3.connect(site.state / "modelwarden.sqlite", isolation_level=None)) as connection:
+        connection.executemany(
+            "INSERT INTO outbox (event, destination, kind, payload, status, created_at, next_at, deadline) "
+            "VALUES (?, ?, 'PROBLEM', 'x', ?, 1, 1, 9e9)",
+            [(f"problem:{number}", "team", "dead" if number == 99 else "pending") for number in range(100)],
+        )
+    shown, few, script = (
+        modelwarden("outbox", *words, "--config", site.config) for words in ((), ("--limit", "2"), ("--json",))
+    )
+    assert "… and 51 more" in shown.stdout
+    assert "team: 100 pending" in shown.stdout
+    assert shown.stdout.index("dead") < shown.stdout.index("pending")
+    assert few.stdout.count("PROBLEM") + few.stdout.count("20241224_153000") == 2
+    assert len(json.loads(script.stdout)) == 101
+    assert [each.returncode for each in (shown, few, script)] == [1, 1, 1]
 
 
 @pytest.mark.delivery
