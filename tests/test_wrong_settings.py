@@ -17,7 +17,7 @@ from commands import command
 from modelwarden.config import loading
 from modelwarden.config.loading import load_settings
 from modelwarden.config.telling import looks_secret
-from modelwarden.config.toml_file import read_toml
+from modelwarden.config.toml_file import MOST_FAULTS, read_toml
 from modelwarden.errors import StopService
 from processes import clean_environment, modelwarden
 
@@ -409,6 +409,29 @@ def test_variable_that_is_wrong_is_told_by_its_name(
     assert line.startswith(f"{name}: {told}")
 
 
+@pytest.mark.parametrize("kind", ["slack bot", "slack secret", "github", "hex"])
+def test_variable_whose_name_holds_a_token_is_not_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Whatever slipped behind the prefix: that there is such a variable is told, and how long its name is."""
+    name = "MODELWARDEN_" + TOKENS[kind].replace("-", "_")
+    monkeypatch.setenv(name, "x")
+    (line,) = complaints("")
+    assert line.startswith(f"MODELWARDEN_* ({len(name)} characters): there is no such setting")
+
+
+def test_file_of_another_kind_is_told_briefly() -> None:
+    """What is no TOML at all is not told line by line for pages, and that the rest was not looked at is said."""
+    told = complaints("some prose\n" * 1000)
+    assert len(told) == MOST_FAULTS
+    assert told[-1].endswith("the rest can't be looked at before this is right")
+
+
+def test_empty_name_of_a_config_file_is_told() -> None:
+    """`--config "$UNSET"` is a mistake, not the current folder and not the defaults."""
+    done = command("runs", "--config", "")
+    assert done.code == 2
+    assert done.err.startswith("modelwarden: --config: the settings are wrong:\n  can't be read (No such file")
+
+
 def test_variable_and_line_that_contradict_one_another_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has to choose sees where either stands."""
     monkeypatch.setenv("MODELWARDEN_GATE__APPROVED_MIN_PF", "1.4")
@@ -505,6 +528,7 @@ def test_token_in_the_wrong_place_is_refused_and_not_repeated(field: str, kind: 
             "^GSPC",
         ),
         *("training20241224v2", "BTCUSDT_PERP", "result_*.summary", "EURUSD-15min", "[A-Z]*", "1000SHIBUSDT"),
+        *("GOOGL240119C00150000", "1000000MOGUSDT", "FESX202503", "US0378331005"),
     ],
 )
 def test_plain_name_is_no_secret(text: str) -> None:

@@ -44,7 +44,8 @@ def read_environment(environment: Mapping[str, str]) -> Variables:
             continue
         place: Place = tuple(upper.removeprefix(PREFIX).lower().split("__"))
         kind = kind_at(place)
-        told = name if _PLAIN_NAME.fullmatch(upper) else f"{PREFIX}* ({len(name)} characters)"
+        is_plain = _PLAIN_NAME.fullmatch(upper) is not None and name in {upper, name.lower()}
+        told = name if is_plain else f"{PREFIX}* ({len(name)} characters)"
         if kind is None:
             meant = closest(upper.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in _all_names()])
             wrong[told] = "there is no such setting" + (f"; did you mean {PREFIX}{meant}?" if meant else "")

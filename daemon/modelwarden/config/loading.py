@@ -87,7 +87,7 @@ def load_settings(
     if complaints.lines or settings is None:
         raise StopService(
             "\n".join(["the settings are wrong:", *complaints.in_order(), HINT]),
-            where=show_path(path)
+            where=(show_path(path) or "--config")
             if path is not None and path != os.devnull  # a daemon without a file gives its courier that one
             else "command line"
             if watch is not None or archive is not None
@@ -122,7 +122,8 @@ class _Sources:
         file, folder, trouble = TomlFile({}, {}, (), frozenset()), "", ""
         if path is not None:
             try:
-                file = read_toml(Path(path).read_bytes())
+                with open(path, "rb") as stream:
+                    file = read_toml(stream.read())
                 folder = str(Path(path).resolve().parent)
             except OSError as error:
                 file = file._replace(unsure=None)

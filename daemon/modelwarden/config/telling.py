@@ -16,6 +16,9 @@ _KNOWN: Final = re.compile(
     r"|:[^/\s@]+@[\w-]",  # user:password@host
 )
 _RUN: Final = re.compile(r"[A-Za-z0-9+=]{16,}")
+_OPTION: Final = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
+"""The symbol of an option as exchanges write it (OCC): long and mixed, and no secret."""
+
 _LONGEST_MIXED: Final = 20
 _LONGEST_WORD: Final = 32
 _CHANGES: Final = re.compile(r"(?<=[a-z])(?=[^a-z])|(?<=[A-Z])(?=[^A-Z])|(?<=[0-9])(?=[^0-9])")
@@ -35,6 +38,8 @@ def looks_secret(text: str) -> bool:
 
 def _is_no_word(run: str) -> bool:
     """Whether a run is longer than words are, or changes between small, capital and digit more often than they do."""
+    if _OPTION.fullmatch(run):
+        return False
     is_mixed = not run.isdigit() and any(map(str.isdigit, run))
     longest = _LONGEST_MIXED if is_mixed else _LONGEST_WORD
     return len(run) >= longest or len(_CHANGES.findall(run)) * 4 >= len(run)

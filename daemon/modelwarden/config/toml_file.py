@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 Place = tuple[str | int, ...]
 """Where a setting stands: keys, and positions in lists."""
 
-MOST_FAULTS: Final = 50
+MOST_FAULTS: Final = 20
 """Lines that can't be read are looked for as long as there are no more."""
 
 _INSTEAD: Final = "modelwarden-unreadable-"
@@ -92,7 +92,9 @@ def _read(text: str, values: dict[str, Any], faults: Sequence[Fault], unsure: se
 
 
 def _unread(*faults: Fault) -> TomlFile:
-    return TomlFile({}, {}, faults, None)
+    *others, last = faults
+    words = f"{last.words}; the rest can't be looked at before this is right"
+    return TomlFile({}, {}, [*others, last._replace(words=words)], None)
 
 
 def _line_of(message: str, rows: Sequence[str]) -> int:
