@@ -149,12 +149,14 @@ class TrainingArchiveManager:
             case Postponed(error):
                 raise error
 
-    def get_approved_models(self, timestamp: str) -> list[str]:
-        """The symbols that a run approved, in the summary's order.
+    def get_approved_models(self, timestamp: str | None = None) -> list[str]:
+        """The symbols that a run approved, in the summary's order; the run that was archived last if none is named.
 
         Raises:
-            UnknownRun: the archive has no such run.
+            UnknownRun: the archive has no such run, or none at all.
         """
+        if timestamp is None and (timestamp := self._pipeline.catalog.latest(time.time())) is None:
+            raise UnknownRun("the archive has no runs", where=self._archive.root)
         if not is_run_name(timestamp) or self._pipeline.catalog.run(timestamp) is None:
             raise UnknownRun(f"no run {timestamp!r}", where=self._archive.root)
         return self._pipeline.catalog.symbols(timestamp, Classification.APPROVED)

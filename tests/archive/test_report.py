@@ -79,7 +79,6 @@ HOSTILE = [
     "日経225",
     "שקל",
     "\N{ROCKET}",
-    "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}",
     "e\N{COMBINING ACUTE ACCENT}",
 ]
 

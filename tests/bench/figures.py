@@ -173,7 +173,7 @@ def queries(folder: Path, sizes: Sizes) -> Iterator[Row]:
         grow_archive(archive, sizes.start_runs)
         database = Database(str(archive / ".state"), "")
         catalog = Catalog(database)
-        name = catalog.latest() or ""
+        name = catalog.latest(time.time()) or ""
         questions: dict[str, Callable[[], object]] = {
             "runs (youngest 50)": lambda: catalog.runs(50),
             "history of one symbol (youngest 50)": lambda: catalog.history("SYM007", 50),

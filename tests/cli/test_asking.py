@@ -85,6 +85,32 @@ def test_show_without_a_name_is_the_youngest_run(archive: Path) -> None:
     assert in_json(archive, "show")["timestamp"] == "20240103_000000"
 
 
+def test_run_dated_ahead_is_marked_and_is_not_the_latest_for_ever(tmp_path: Path) -> None:
+    """A trainer's clock of 2099 hides no later run: what is asked without a name is what was archived last."""
+    folder = tmp_path / "archive"
+    with TrainingArchiveManager(folder) as manager:
+        manager.archive_training_run(flat_summary({"OLD": GOOD}, timestamp="20990101_000000"))
+        assert in_json(folder, "show")["timestamp"] == "20990101_000000"
+        manager.archive_training_run(flat_summary({"NEW": GOOD}, timestamp="20240101_000000"))
+        assert manager.get_approved_models() == ["NEW"]
+    assert asked(folder, "approved").lines == ["NEW"]
+    assert asked(folder, "show").lines[0].startswith("20240101_000000: ")
+    listed = asked(folder, "runs")
+    assert listed.lines[3].endswith("(dated ahead)")
+    assert listed.lines[4] == "archived last: 20240101_000000; `show` and `approved` mean it if no run is named"
+    assert [run["remarks"] for run in in_json(folder, "runs")] == [[], ["TIMESTAMP_AHEAD"]]
+    assert asked(folder, "show", "20990101_000000").lines[2].startswith("dated ahead: ")
+    assert "**dated ahead**" in asked(folder, "show", "20990101_000000", "--report").out
+    assert json.loads((folder / "20990101_000000" / "model_assessments.json").read_bytes())["remarks"] == [
+        "TIMESTAMP_AHEAD"
+    ]
+    assert "remarks" not in json.loads((folder / "20240101_000000" / "model_assessments.json").read_bytes())
+    before = (folder / "index.json").read_bytes()
+    asked(folder, "reindex")
+    assert (folder / "index.json").read_bytes() == before
+    assert command("verify", "--archive", folder).code == 0
+
+
 def test_show_has_every_model_with_class_figures_and_reason(archive: Path) -> None:
     """Lines about the run, then a row a model in the summary's order."""
     done = asked(archive, "show", "20240103_000000")

@@ -456,9 +456,9 @@ def large() -> Iterator[Input]:
     """10 MB of one thing, very many models, very long histories."""
     ten = 10 * MEGABYTE
     text = b"a" * ten
-    good = b'"models":[{"symbol":"A"}]'
-    yield Input(b'{"models":[{"symbol":"%s"}]}' % text, Fate.REJECTED, "models[0].symbol")
-    yield Input(b'{"models":{"%s":{}}}' % text, Fate.REJECTED)
+    good = b'"models":[{"symbol":"A","final_pf":1}]'
+    yield Input(b'{"models":[{"symbol":"%s","final_pf":1}]}' % text, Fate.REJECTED, "models[0].symbol")
+    yield Input(b'{"models":{"%s":{"final_pf":1}}}' % text, Fate.REJECTED)
     yield Input(b'{"run_name":"%s",%s}' % (text, good), Fate.REJECTED, "run_name")
     yield Input(b'{"timestamp":"%s",%s}' % (text, good), Fate.REJECTED, "timestamp")
     yield Input(b'{"reward_scale":"%s",%s}' % (text, good), Fate.REJECTED, "reward_scale")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from modelwarden.gate.timestamp import (
     format_timestamp,
+    is_ahead,
     is_run_name,
     parse_timestamp,
     run_key,
@@ -257,3 +258,24 @@ def test_run_key_of_any_names_sorts_oldest_first_and_is_one_a_name(names: list[s
 def test_run_key_of_any_name_fits_an_integer_column(name: str) -> None:
     """SQLite keeps whole numbers of 63 bits: no run in any year may need more."""
     assert 0 <= run_key(name) < 2**63
+
+
+@pytest.mark.parametrize(
+    ("name", "archived_at", "ahead"),
+    [
+        ("20241225_153000", "2024-12-24T15:30:00.000000Z", False),
+        ("20241225_153001", "2024-12-24T15:30:00.999999Z", True),
+        ("20241225_153001_2", "2024-12-24T15:30:00Z", True),
+        ("20241225_153000_17", "2024-12-24T15:30:00Z", False),
+        ("20241225_163000", "2024-12-24T17:30:00+01:00", False),
+        ("19700101_000000", "2024-12-24T15:30:00Z", False),
+        ("99991231_235959", "2024-12-24T15:30:00Z", True),
+        ("20241225_153001", "9999-12-31T15:30:00Z", False),
+        ("20241225_153001", "yesterday", False),
+    ],
+)
+def test_run_is_ahead_if_it_is_dated_more_than_a_day_after_it_was_archived(
+    name: str, archived_at: str, ahead: bool
+) -> None:
+    """A day is what a timestamp without an offset may be off; a record that tells no time tells nothing."""
+    assert is_ahead(name, archived_at) is ahead

@@ -332,6 +332,29 @@ def test_rejected_file_found_again_after_a_restart_is_not_announced_again(site: 
     assert len(site.owed()) == len(site.rejected()) == 1
 
 
+@pytest.mark.parametrize("state", ["the same", "a new one"])
+def test_run_dated_ahead_is_archived_and_announced_as_a_problem_once(site: Site, state: str) -> None:
+    """From its summary, its file's name or the file's time: nothing is lost, and a person hears of the clock once."""
+    desk = Route("desk", frozenset({"PROBLEM"}))
+    ahead = [
+        site.found(encoded(flat_summary(timestamp="2099-01-01T00:00:00Z")), "a.json"),
+        site.found(encoded(flat_summary({"B": GOOD}, timestamp=None)), "training_summary_20991231_000000.json"),
+        site.found(encoded(flat_summary({"C": GOOD}, timestamp=None)), "c.json")._replace(
+            figures=(1, 2, 3, 4_102_444_800_000_000_000, 5)
+        ),
+    ]
+    inside = site.found(encoded(flat_summary({"D": GOOD}, timestamp="20241225_002600")), "d.json")
+
+    outcomes = site.pipeline(routes=(desk,)).process([*ahead, inside])
+
+    assert all(isinstance(outcome, Archived) for outcome in outcomes)
+    names = ["20990101_000000", "20991231_000000", "21000101_000000"]
+    site.pipeline("state" if state == "the same" else "other", routes=(desk,)).process([*ahead, inside])
+    owed = [row for folder in ("state", "other") for row in outbox_of(site.folder / folder)]
+    assert sorted(row["event"] for row in owed) == [f"problem:ahead:{name}:trainer-7" for name in names]
+    assert all("dated more than a day ahead" in row["payload"] for row in owed)
+
+
 def test_part_of_a_file_too_large_is_kept_with_the_given_reason(site: Site) -> None:
     """Whoever read it says why; the walk keeps and announces it like any other."""
     pipeline, found = site.pipeline(), site.found(b"{" + b" " * 1000)

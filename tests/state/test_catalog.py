@@ -4,6 +4,7 @@ import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from modelwarden.state.database import Database
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
 
 NAME = "20241224_153000"
+NOW = 1_735_054_300.0  # five minutes later
 STRICT = ModelGatingConfig(approved_min_fitness=0.95, approved_min_pf=3.0)
 
 
@@ -215,14 +217,51 @@ def test_runs_are_listed_oldest_first_with_suffixes_by_number(database: Database
 
     assert [run.timestamp for run in catalog.runs()] == ordered
     assert [run.timestamp for run in catalog.runs(3)] == ordered[-3:]
-    assert catalog.latest() == ordered[-1]
+    assert catalog.latest(NOW) == ordered[-1], "all were archived at one moment"
     assert catalog.names() == set(ordered)
     assert len(catalog) == len(ordered)
 
 
+@pytest.mark.parametrize(
+    ("archived", "latest"),
+    [
+        ({"20990101_000000": -60.0, "20241224_153000": -30.0}, "20241224_153000"),
+        ({"20241224_153000": -60.0, "20990101_000000": -30.0}, "20990101_000000"),
+        ({"20241224_153000": -30.0, "20241224_153000_10": -30.0, "20241224_153000_9": -30.0}, "20241224_153000_10"),
+        ({"20241224_153000": -30.0, "20241223_000000": 3 * 86400.0}, "20241224_153000"),
+        ({"20241224_153000": -30.0, "20241223_000000": 3600.0}, "20241223_000000"),
+        ({"20241224_153000": 9 * 86400.0, "20241223_000000": 3 * 86400.0}, "20241224_153000"),
+    ],
+    ids=["dated ahead", "archived last", "same moment", "clock was ahead", "clock of another host", "clock is behind"],
+)
+def test_latest_run_is_the_one_archived_last(
+    database: Database, catalog: Catalog, archived: Mapping[str, float], latest: str
+) -> None:
+    """Neither a run that is dated ahead nor one that was archived under a wrong clock stays the latest for ever."""
+    for name, seconds in archived.items():
+        run, assessments = judged_run(flat_summary(), timestamp=name)
+        moment = datetime.fromtimestamp(NOW + seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        with database.transaction():
+            row = catalog_run(run)._replace(archived_at=moment)
+            catalog.add(row, run.policy, model_rows(assessments), announced=True)
+    assert catalog.latest(NOW) == latest
+
+
+def test_latest_run_is_found_by_an_index(database: Database, catalog: Catalog) -> None:
+    """The question costs the same whatever the number of runs: nothing is sorted, no table is read through."""
+    asked: list[str] = []
+    database.connection.set_trace_callback(asked.append)
+    catalog.latest(NOW)
+    database.connection.set_trace_callback(None)
+    for query in asked:
+        plan = " ".join(str(row[3]) for row in database.connection.execute(f"EXPLAIN QUERY PLAN {query}"))
+        assert "SEARCH runs USING INDEX runs_by_archived_at" in plan
+        assert "TEMP B-TREE" not in plan
+
+
 def test_empty_catalog_answers_with_nothing(catalog: Catalog) -> None:
     """No runs, no error."""
-    assert (catalog.runs(), catalog.latest(), catalog.names(), len(catalog)) == ([], None, set(), 0)
+    assert (catalog.runs(), catalog.latest(NOW), catalog.names(), len(catalog)) == ([], None, set(), 0)
     assert catalog.run(NAME) is None
     assert (catalog.assessments(NAME), catalog.history("A")) == ([], [])
     assert catalog.symbols(NAME, Classification.APPROVED) == []

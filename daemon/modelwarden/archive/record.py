@@ -20,8 +20,12 @@ from modelwarden.gate.assessment import (
     count_by_classification,
 )
 from modelwarden.gate.policy import FIRST_RULE, Policy
+from modelwarden.gate.timestamp import is_ahead
 
 SCHEMA_VERSION: Final = 1
+TIMESTAMP_AHEAD: Final = "TIMESTAMP_AHEAD"
+"""The remark on a run that is dated more than a day after it was archived."""
+
 SUMMARY_FILE: Final = "summary.json"
 ASSESSMENTS_FILE: Final = "model_assessments.json"
 REPORT_FILE: Final = "recommendations.md"
@@ -82,6 +86,11 @@ class RunRecord:
         return self.approved_count + self.review_count + self.dropped_count
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether it is dated more than a day after it was archived."""
+        return is_ahead(self.timestamp, self.archived_at)
+
+    @property
     def counts(self) -> Mapping[Classification, int]:
         """Models per class, best first."""
         return {
@@ -124,7 +133,7 @@ def record_of(
 
 def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> bytes:
     """model_assessments.json: the run's fields, then one line a model, so that grep and diff are of use."""
-    head = {
+    head: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "timestamp": run.timestamp,
         "run_name": run.run_name,
@@ -140,6 +149,8 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         "review_count": run.review_count,
         "dropped_count": run.dropped_count,
     }
+    if run.is_ahead:
+        head["remarks"] = [TIMESTAMP_AHEAD]
     fields = b",\n".join(b"  %s: %s" % (_json(name), _json(value)) for name, value in head.items())
     models = b",\n".join(b"    " + _json(assessment_object(each, run.policy)) for each in assessments)
     return b'{\n%s,\n  "models": [\n%s\n  ]\n}\n' % (fields, models)

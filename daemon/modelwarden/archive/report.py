@@ -41,6 +41,8 @@ def _lines(run: RunRecord, assessments: Sequence[Assessment]) -> Iterator[str]:
     if run.run_name is not None:
         yield f"- run name: {code_span(run.run_name)}"
     yield f"- archived: {run.archived_at} by {code_span(run.archived_by)}"
+    if run.is_ahead:
+        yield "- **dated ahead**: its timestamp lies more than a day after it was archived. Is a clock wrong?"
     if run.source.path:
         yield f"- source: {code_span(run.source.path)}"
     yield f"- sha256: `{run.sha256}`"

@@ -4,13 +4,14 @@ The rule: asking changes nothing that counts. The catalog is first brought up to
 older than the truth; what a daemon has still to announce is left to it.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from modelwarden.archive.record import REPORT_FILE
+from modelwarden.archive.record import REPORT_FILE, TIMESTAMP_AHEAD
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import (
     MODEL_FIGURES,
@@ -33,11 +34,11 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="T
 
 
 def runs(config: Config = None, archive: Archive = None, limit: Limit = DEFAULT_LIMIT, as_json: Json = False) -> None:
-    """List the archived runs, oldest first."""
+    """List the archived runs by their timestamps, oldest first."""
     with _archive(config, archive) as pipeline:
         rows = pipeline.catalog.runs(limit)
         if as_json:
-            print_json([run._asdict() for run in rows])
+            print_json([_run_json(run) for run in rows])
             return
         print_table(
             ("run", "APPROVED", "REVIEW", "DROP", "policy", "run name"),
@@ -46,7 +47,7 @@ def runs(config: Config = None, archive: Archive = None, limit: Limit = DEFAULT_
                     run.timestamp,
                     *(str(count) for count in run.counts.values()),
                     run.policy,
-                    run.run_name or "",
+                    " ".join(filter(None, (run.run_name, "(dated ahead)" if run.is_ahead else ""))),
                 )
                 for run in rows
             ),
@@ -55,16 +56,22 @@ def runs(config: Config = None, archive: Archive = None, limit: Limit = DEFAULT_
         hidden = len(pipeline.catalog) - len(rows)
         if hidden:
             typer.echo(f"{hidden} older runs: --limit {len(rows) + hidden} shows all")
+        latest = pipeline.catalog.latest(time.time())
+        if rows and rows[-1].timestamp != latest:
+            typer.echo(f"archived last: {latest}; `show` and `approved` mean it if no run is named")
 
 
 def show(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The youngest if none is named.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The one archived last if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
     report: Annotated[bool, typer.Option("--report", help="Print recommendations.md.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a run: every model with its class, figures and flags."""
+    """Show a run: every model with its class, figures and flags.
+
+    Without a name it is the run that was archived last, whatever its timestamp says.
+    """
     with _archive(config, archive) as pipeline:
         found = _find(pipeline, run)
         if report:
@@ -73,13 +80,15 @@ def show(
         models = pipeline.catalog.assessments(found.timestamp)
         policy = pipeline.catalog.policy(found.policy)
         if as_json:
-            print_json(found._asdict() | {"models": [model_json(model, policy) for model in models]})
+            print_json(_run_json(found) | {"models": [model_json(model, policy) for model in models]})
             return
         counts = ", ".join(f"{count} {classification}" for classification, count in found.counts.items())
         typer.echo(f"{found.timestamp}: {counts}")
         if found.run_name is not None:
             typer.echo(f"run name: {found.run_name}")
         typer.echo(f"policy {found.policy}, archived {found.archived_at} by {found.archived_by}")
+        if found.is_ahead:
+            typer.echo("dated ahead: its timestamp lies more than a day after it was archived. Is a clock wrong?")
         print_table(
             ("symbol", *MODEL_HEADINGS),
             ((model.symbol, *model_cells(model, policy)) for model in models),
@@ -88,12 +97,15 @@ def show(
 
 
 def approved(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The youngest if none is named.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The one archived last if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
     as_json: Json = False,
 ) -> None:
-    """Print the approved symbols of a run, one a line."""
+    """Print the approved symbols of a run, one a line.
+
+    Without a name it is the run that was archived last, whatever its timestamp says.
+    """
     with _archive(config, archive) as pipeline:
         found = _find(pipeline, run)
         symbols = pipeline.catalog.symbols(found.timestamp, Classification.APPROVED)
@@ -134,8 +146,13 @@ def _archive(config: str | None, archive: str | None) -> Iterator[Pipeline]:
         yield pipeline
 
 
+def _run_json(run: CatalogRun) -> dict[str, object]:
+    """A run for --json."""
+    return run._asdict() | {"remarks": [TIMESTAMP_AHEAD] if run.is_ahead else []}
+
+
 def _find(pipeline: Pipeline, name: str | None) -> CatalogRun:
-    name = pipeline.catalog.latest() if name is None else name
+    name = pipeline.catalog.latest(time.time()) if name is None else name
     if name is None:
         raise UnknownRun("the archive has no runs", where=pipeline.archive.root)
     run = pipeline.catalog.run(name) if is_run_name(name) else None

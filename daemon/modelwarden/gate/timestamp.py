@@ -5,10 +5,13 @@ reaches a path in any other form.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 EXPECTED: Final = "expected ISO 8601, such as 2024-12-24T15:30:00Z, or YYYYMMDD_HHMMSS"
+
+AHEAD: Final = timedelta(days=1)
+"""How far ahead of the clock a run's timestamp may lie: one without an offset may be any zone's."""
 
 _NAME: Final = re.compile(
     r"([0-9]{4})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])_([01][0-9]|2[0-3])([0-5][0-9])([0-5][0-9])"
@@ -64,6 +67,20 @@ def _compact(text: str) -> str | None:
         return format_timestamp(datetime.strptime(text, "%Y%m%d_%H%M%S"))  # noqa: DTZ007 - naive by definition
     except ValueError:
         return None
+
+
+def is_ahead(name: str, archived_at: str) -> bool:
+    """Whether a run is dated more than a day after the moment at which it was archived: somebody's clock is wrong.
+
+    Args:
+        name: the run's name.
+        archived_at: ISO 8601; what is none tells nothing.
+    """
+    try:
+        moment = datetime.fromisoformat(archived_at) + AHEAD
+    except (ValueError, OverflowError):
+        return False
+    return name[: len("YYYYMMDD_HHMMSS")] > format_timestamp(moment)
 
 
 def is_run_name(name: str) -> bool:

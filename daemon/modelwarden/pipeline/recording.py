@@ -171,7 +171,9 @@ class Recorder:
     def _announce(self) -> int:
         if self._routes is None:
             return 0
-        owed = self._owe(map(self._run_event, self.catalog.unannounced()))
+        runs = self.catalog.unannounced()
+        owed = self._owe(map(self._run_event, runs))
+        owed += self._owe(_ahead_event(run) for run in runs if run.is_ahead)
         self.catalog.mark_announced()
         return owed
 
@@ -222,6 +224,19 @@ def _log_archived(run: CatalogRun) -> None:
         dropped=run.dropped_count,
         source=run.source,
     )
+    if run.is_ahead:
+        log.warning("run_dated_ahead", run=run.timestamp, archived_at=run.archived_at, hint="is a clock wrong?")
+
+
+def _ahead_event(run: CatalogRun) -> Event:
+    """Of a run that is dated ahead: once, for its name and its host."""
+    text = (
+        f"run {run.timestamp} is dated more than a day ahead\n"
+        f"it was archived at {run.archived_at}: is the trainer's clock wrong, or this host's?\n"
+        f"host: {run.archived_by}"
+    )
+    identity = f"problem:ahead:{run.timestamp}:{run.archived_by}"
+    return Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), None, text)
 
 
 def _event_id(run: CatalogRun) -> str:

@@ -6,6 +6,7 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +18,7 @@ from modelwarden.gate.assessment import (
 )
 from modelwarden.gate.gating import Verdict, judge
 from modelwarden.gate.policy import FIRST_RULE, Policy
-from modelwarden.gate.timestamp import run_key
+from modelwarden.gate.timestamp import AHEAD, is_ahead, run_key
 from modelwarden.gate.wording import explain
 from modelwarden.state.database import Database
 
@@ -55,6 +56,11 @@ class CatalogRun(NamedTuple):
     approved_count: int
     review_count: int
     dropped_count: int
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it is dated more than a day after it was archived."""
+        return is_ahead(self.timestamp, self.archived_at)
 
     @property
     def counts(self) -> Mapping[Classification, int]:
@@ -170,10 +176,19 @@ class Catalog:
         row = self._connection.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run = ?", (run_key(name),)).fetchone()
         return None if row is None else CatalogRun(*row)
 
-    def latest(self) -> str | None:
-        """The name of the youngest run, or None where there is none."""
-        row = self._connection.execute("SELECT timestamp FROM runs ORDER BY run DESC LIMIT 1").fetchone()
-        return None if row is None else str(row[0])
+    def latest(self, now: float) -> str | None:
+        """The name of the run that was archived last, or None if there is none; of several, the last by name.
+
+        A run that is dated ahead does not stay the latest for ever, and neither does one that was archived under a
+        clock that was ahead: what was archived more than a day after `now` (seconds since the epoch) comes last.
+        """
+        limit = (datetime.fromtimestamp(now, UTC) + AHEAD).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        query = "SELECT timestamp FROM runs WHERE archived_at {} ? ORDER BY archived_at DESC, run DESC LIMIT 1"
+        for comparison in ("<=", ">"):
+            row = self._connection.execute(query.format(comparison), (limit,)).fetchone()
+            if row is not None:
+                return str(row[0])
+        return None
 
     def runs(self, limit: int | None = None) -> list[CatalogRun]:
         """All runs, oldest first; with a limit the youngest so many."""

@@ -98,7 +98,9 @@ CREATE INDEX outbox_ended ON outbox (ended_at) WHERE ended_at IS NOT NULL;
 -- Events that were announced and of which the outbox forgot the rows: they are never announced again.
 CREATE TABLE forgotten (event TEXT PRIMARY KEY) WITHOUT ROWID;
 -- Destinations that fail: since when, and whether the others were told.
-CREATE TABLE troubles (destination TEXT PRIMARY KEY, since REAL NOT NULL, is_told INTEGER NOT NULL) WITHOUT ROWID
+CREATE TABLE troubles (destination TEXT PRIMARY KEY, since REAL NOT NULL, is_told INTEGER NOT NULL) WITHOUT ROWID;
+-- For the question which run was archived last.
+CREATE INDEX runs_by_archived_at ON runs (archived_at)
 """,
 }
 
