@@ -2,11 +2,12 @@
 
     python tests/pictures.py [FOLDER]
 
-writes `email.png`, the picture in the README, to FOLDER (tests/pictures), and `phone.png` beside it to look at, and
-prints the same message as a chat gets it, 80 columns wide, and its title as a lock screen cuts it. Needs Chromium
-(Debian: `apt-get install chromium`) and the extra `test`.
+writes `email.png`, the picture in the README, to FOLDER (tests/pictures), and beside it, to look at, `phone.png` and
+`dark.png`; and prints the same message as a chat gets it, 80 columns wide, and its title as a lock screen cuts it. The
+run is the README's own, of tests/data. Needs Chromium (Debian: `apt-get install chromium`) and the extra `test`.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -22,15 +23,14 @@ from PIL import Image, ImageChops
 
 from modelwarden.courier.destinations import Destination, Sent
 from modelwarden.courier.digest import Message, RunNews, run_message
-from modelwarden.courier.plot import fitness_plot
+from modelwarden.courier.plot import caption_of, fitness_plot
 from servers import smtp_server
-from summaries import judged_run, random_summary
+from summaries import judged_run
 
-NAMES = ("AAPL", "AMZN", "BTCUSD", "ETHUSD", "EURUSD", "GOOG", "MSFT", "NVDA", "XAUUSD")
-OVERFIT = "MSFT"
-"""The model that peaked long before the end."""
+SUMMARY = Path(__file__).parent / "data" / "training_summary_flat.json"
+"""The summary of the README's first commands, of which it shows the report."""
 
-ON = ("APPROVED", "REVIEW", "DROP")
+ON = ("APPROVED", "REVIEW")
 LOCK_SCREEN = 60
 """Characters of a title that a phone shows, about."""
 
@@ -41,24 +41,13 @@ TALL = 3000
 CLIENT = "font:14px -apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 
 
-def realistic_run() -> dict[str, Any]:
-    """A run of nine models with some of each class, and an approved one that was better before."""
-    summary = random_summary(5806, models=len(NAMES), points=30)
-    summary |= {"timestamp": "20241224_153000", "run_name": "nightly-ppo"}
-    for name, model in zip(NAMES, summary["models"], strict=True):
-        model["symbol"] = name
-        if name == OVERFIT:
-            history = model["fitness_history"]
-            model["fitness_history"] = [point + 0.09 * (15 <= at < 24) for at, point in enumerate(history)]
-    return summary
-
-
 def message_of(summary: dict[str, Any]) -> Message:
-    """The message that a destination gets which asked for all classes."""
+    """The message that a destination gets which asked for what may be deployed and what a person decides."""
     run, models = judged_run(summary)
     report = f"/srv/modelwarden/archives/{run.timestamp}/recommendations.md"
     news = RunNews(run.timestamp, run.run_name, run.archived_by, report, run.counts, run.policy, models)
-    return run_message(news, ON)._replace(picture=fitness_plot(news) or b"", mark=run.sha256[:8])
+    picture = fitness_plot(news) or b""
+    return run_message(news, ON)._replace(picture=picture, caption=caption_of(news), mark=run.sha256[:8])
 
 
 def received(message: Message) -> EmailMessage:
@@ -69,28 +58,31 @@ def received(message: Message) -> EmailMessage:
     return mail
 
 
-def write_picture(mail: EmailMessage, width: int, path: Path) -> None:
-    """The mail as a client of that width shows it: subject, page, attachment."""
+def write_picture(mail: EmailMessage, width: int, path: Path, *, dark: bool = False) -> None:
+    """The mail as a client of that width shows it: subject and page, with the pictures that came along."""
     page = mail.get_body(("html",))
     assert page is not None
+    document = page.get_content()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        (place / "page.html").write_text(page.get_content(), encoding="utf-8")
-        shown = [f'<iframe src="page.html" style="border:0;width:100%;height:{TALL // 2}px" id="page"></iframe>']
         for picture in mail.iter_attachments():
             (place / str(picture.get_filename())).write_bytes(picture.get_content())
-            shown.append(f'<img src="{picture.get_filename()}" style="width:100%">')
+            document = document.replace(f"cid:{picture['Content-ID'].strip('<>')}", str(picture.get_filename()))
+        (place / "page.html").write_text(document, encoding="utf-8")
         fit = "page.style.height = page.contentDocument.documentElement.offsetHeight + 'px'"
+        ground = "background:#000;color:#eee;color-scheme:dark" if dark else "background:#fff"
         (place / "client.html").write_text(
-            f'<meta charset="utf-8"><body style="margin:0;width:{width}px"><div style="padding:0 12px">'
+            f'<meta charset="utf-8"><body style="margin:0;width:{width}px;{ground}"><div style="padding:0 12px">'
             f'<p style="{CLIENT};font-weight:bold;margin:0;padding:14px 0 10px;border-bottom:1px solid #ddd">'
-            f"{escape(mail['Subject'])}</p>{''.join(shown)}</div><script>onload = () => {fit}</script>",
+            f"{escape(mail['Subject'])}</p>"
+            f'<iframe src="page.html" style="border:0;width:100%;height:{TALL // 2}px" id="page"></iframe></div>'
+            f"<script>onload = () => {fit}</script>",
             encoding="utf-8",
         )
-        render(place / "client.html", width, path)
+        render(place / "client.html", width, path, "black" if dark else "white")
 
 
-def render(page: Path, width: int, path: Path) -> None:
+def render(page: Path, width: int, path: Path, ground: str) -> None:
     """A page as Chromium draws it, without the empty ground below."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
@@ -105,6 +97,7 @@ def render(page: Path, width: int, path: Path) -> None:
                 "--disable-gpu",
                 "--hide-scrollbars",
                 "--virtual-time-budget=3000",
+                *(("--blink-settings=preferredColorScheme=0",) if ground == "black" else ()),
             ),
             *("--allow-file-access-from-files", f"--user-data-dir={page.parent / 'profile'}"),
             *(f"--window-size={max(width, 500)},{TALL}", f"--screenshot={raw}", page.as_uri()),
@@ -113,7 +106,7 @@ def render(page: Path, width: int, path: Path) -> None:
         capture_output=True,
     )
     picture = Image.open(raw).convert("RGB").crop((0, 0, width, TALL))
-    below = ImageChops.difference(picture, Image.new("RGB", picture.size, "white")).getbbox()
+    below = ImageChops.difference(picture, Image.new("RGB", picture.size, ground)).getbbox()
     assert below is not None
     picture = picture.crop((0, 0, width, below[3] + 12))
     picture.quantize(128).save(path, optimize=True)
@@ -125,10 +118,11 @@ def main() -> None:
     warnings.simplefilter("ignore", DeprecationWarning)  # Apprise's import
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "pictures")
     folder.mkdir(exist_ok=True)
-    message = message_of(realistic_run())
+    message = message_of(json.loads(SUMMARY.read_bytes()))
     mail = received(message)
     write_picture(mail, DESKTOP, folder / "email.png")
     write_picture(mail, PHONE, folder / "phone.png")
+    write_picture(mail, DESKTOP, folder / "dark.png", dark=True)
     sys.stdout.write(f"\n{textwrap.shorten(message.title, LOCK_SCREEN, placeholder='…')}\n\n")
     for line in message.body.splitlines():
         sys.stdout.write(textwrap.fill(line, 80, subsequent_indent="    ") + "\n")

@@ -31,6 +31,7 @@ from modelwarden.courier.plot import (
     _label_heights,
     _Line,
     _thinned,
+    caption_of,
     fitness_plot,
 )
 from modelwarden.gate.assessment import Classification
@@ -242,3 +243,18 @@ def test_long_history_keeps_its_ends_its_peak_and_its_lowest_point(points: list[
     assert (thinned[0], thinned[-1]) == (history[0], history[-1])
     assert max(point for _, point in thinned) == max(points)
     assert min(point for _, point in thinned) == min(points)
+
+
+def test_caption_names_what_the_plot_shows_also_without_the_histories() -> None:
+    """Twelve of fourteen with their last figures, in the plot's order: the courier knows the words before it draws."""
+    falling = [0.5, 0.99, 0.91]
+    news = approved({"FELL": falling, **{f"S{number}": RISING for number in range(13)}, "NONE": []})
+    words = caption_of(news)
+    assert words.startswith(
+        "Fitness of 12 of 15 approved models over the validation points, with the last figure: FELL"
+    )
+    assert sum(f"S{number} " in words for number in range(13)) == 11
+    assert "NONE" not in words
+    assert words.endswith("a circle is a peak, a diamond one to use instead of the last checkpoint.")
+    bare = news._replace(assessments=[model._replace(history=()) for model in news.assessments])
+    assert caption_of(bare) == words

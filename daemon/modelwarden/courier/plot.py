@@ -113,10 +113,10 @@ def caption_of(news: RunNews) -> str:
     drawn = [model for model in approved if model.best_idx is not None][:MOST_LINES]
     some = "" if len(drawn) == len(approved) else f" {len(drawn)} of {len(approved)}"
     named = ", ".join(f"{clipped(shown(each.symbol), _LONGEST_NAME)} {_figure(_final(each))}" for each in drawn)
-    return (
-        f"Fitness of{some} approved models over the validation points, with the last figure: {named}. "
-        f"The dashed line is the bound of APPROVED, {news.policy.gates[0].approve:g}; a circle is a peak."
-    )
+    marks = f"The dashed line is the bound of APPROVED, {news.policy.gates[0].approve:g}; a circle is a peak"
+    if any(each.use_checkpoint for each in drawn):
+        marks += ", a diamond one to use instead of the last checkpoint"
+    return f"Fitness of{some} approved models over the validation points, with the last figure: {named}. {marks}."
 
 
 def _approved(news: RunNews) -> list[Assessment]:
