@@ -14,6 +14,8 @@ from modelwarden.archive.publishing import Archive
 from processes import Site, modelwarden, outbox_of
 
 RUN_FILES = {"summary.json", "model_assessments.json", "recommendations.md"}
+OWN_FILES = {"index.json", ".index.lock", ".archive.json"}
+"""The files beside the runs."""
 NOT_CONTENT = {".state", ".index.lock"}
 """What a start may touch without having changed anything."""
 
@@ -49,7 +51,7 @@ def assert_archive_whole(archive: Path, expected: Iterable[bytes] | None = None)
 def assert_nothing_half_made(archive: Path) -> None:
     """No staged run, no temporary, no marker: for an archive whose daemons have all stopped."""
     left = [path for path in (archive / ".staging").rglob("*") if path.is_file()]
-    left += [path for path in archive.iterdir() if path.is_file() and path.name not in {"index.json", ".index.lock"}]
+    left += [path for path in archive.iterdir() if path.is_file() and path.name not in OWN_FILES]
     assert left == []
 
 

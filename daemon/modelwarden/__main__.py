@@ -59,6 +59,7 @@ for command in (
     asking.history,
     upkeep.verify,
     upkeep.reindex,
+    upkeep.adopt,
     running.courier,
 ):
     app.command()(command)

@@ -149,6 +149,16 @@ def swap_or_rename(new: str, name: str) -> bool:
         return False
 
 
+def rename_over(new: str, name: str) -> None:
+    """Give a synced file the name, in place of what had it; the folder is the caller's to sync.
+
+    Raises:
+        RetryLater: the disk refused; nothing changed.
+    """
+    with _storage_errors("rename", name):
+        os.rename(new, name)
+
+
 def make_folder(path: str, mode: int = 0o777) -> None:
     """Make the folder and its parents where they are missing, each on disk in its parent.
 
@@ -215,21 +225,31 @@ def rename_new(source: str, target: str) -> None:
             raise
 
 
-def leave_marker(path: str) -> None:
+def leave_marker(path: str, folder: int) -> None:
     """Make an empty file where there is none; not synced, for a marker says something by being there.
+
+    Args:
+        path: of the file.
+        folder: the folder that it lies in, open: the file is made in no other that has come to its path.
 
     Raises:
         RetryLater: the disk refused.
     """
     with _storage_errors("write", path):
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+        flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(os.path.basename(path), flags, 0o644, dir_fd=folder))
 
 
-def remove_if_there(path: str) -> None:
-    """Remove the file; nothing where there is none. Raises RetryLater where the disk refuses."""
+def remove_if_there(path: str, folder: int | None = None) -> None:
+    """Remove the file; nothing where there is none. Raises RetryLater where the disk refuses.
+
+    Args:
+        path: of the file.
+        folder: the folder that it lies in, open, where no other that has come to its path is meant.
+    """
     with _storage_errors("remove", path):
         try:
-            os.unlink(path)
+            os.unlink(path if folder is None else os.path.basename(path), dir_fd=folder)
         except FileNotFoundError:
             return
 

@@ -95,6 +95,13 @@ class StorageSuspect(RetryLater):
     """
 
 
+class NotTheArchive(RetryLater):
+    """The folder does not hold the archive that the state knows: its disk is not mounted, or it is another one.
+
+    Nothing is concluded from what is there, and nothing is written to it. It may come back.
+    """
+
+
 class StopService(ModelwardenError):
     """The service can't run like this (settings, a second daemon, an unusable state file): say so and exit."""
 

@@ -26,6 +26,8 @@ _NETWORK: Final = frozenset(
     }
 )
 
+_HAS_PROC: Final = os.path.isdir("/proc/self/fd")
+
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -40,6 +42,16 @@ def show_path(path: str) -> str:
     return (
         text if text.isprintable() else "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
     )
+
+
+def path_into(folder: int, path: str) -> str:
+    """A path that leads into an open folder, whatever is mounted or moved meanwhile.
+
+    Args:
+        folder: the open folder.
+        path: its path, which is all there is where /proc is not mounted.
+    """
+    return f"/proc/self/fd/{folder}" if _HAS_PROC else path
 
 
 def network_file_system(path: str) -> str | None:

@@ -16,18 +16,23 @@ from modelwarden.archive.publishing import MARKER_FILE, Archive
 from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, RunRecord, encode_entry
 from modelwarden.archive.tree import REJECTED
 from modelwarden.errors import ModelwardenError, RejectSummary
+from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
 from modelwarden.gate.gating import Verdict, assess_summary, judge
 from modelwarden.gate.policy import RULE
 from modelwarden.gate.summary import parse_summary
 from modelwarden.pipeline.recording import catalog_run
-from modelwarden.state.catalog import Catalog, ModelRow, model_rows
+from modelwarden.state.catalog import Catalog, MissingRun, ModelRow, model_rows
 
 COMMIT_SECONDS: Final = 10.0
 """How long a commit under way may take from the first rename to the state's transaction."""
 
 _POLL_SECONDS: Final = 0.2
 _REINDEX: Final = "`modelwarden reindex` makes it again"
+_FIND: Final = (
+    "restore it from a backup, or leave its summary in a watched folder again; if it is gone on purpose: "
+    "`modelwarden reindex --forget-missing`"
+)
 _JUDGE_AGAIN: Final = "move the folder away and drop its summary.json into a watched folder: it is judged anew"
 _RESTORE: Final = "restore the folder from a backup, or move it away and drop the trainer's file again"
 
@@ -199,5 +204,16 @@ def _verify_derived(
         elif catalog.run(name) != catalog_run(run) or catalog.rows(name) != rows[name]:
             findings.append(Finding(name, "the catalog has other figures than its files", _REINDEX))
     findings += [Finding(name, f"is in {INDEX_FILE} and not there", _REINDEX) for name in in_index if name not in there]
-    findings += [Finding(name, "is in the catalog and not there", _REINDEX) for name in in_catalog - there]
+    gone = [row for name in sorted(in_catalog - there) if (row := catalog.run(name)) is not None]
+    missing = [*catalog.missing(), *(MissingRun(row.timestamp, row.sha256, row.source) for row in gone)]
+    here = {run.sha256 for name, run in runs.items() if name in there}
+    findings += [
+        Finding(each.timestamp, f"is missing: sha256 {each.sha256}, archived from {_source(each)}", _FIND)
+        for each in missing
+        if each.sha256 not in here
+    ]
     return findings
+
+
+def _source(run: MissingRun) -> str:
+    return show_path(run.source) or "a call from Python"

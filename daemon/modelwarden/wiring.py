@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from filelock import FileLock, Timeout
 
 from modelwarden.archive.histories import read_histories
+from modelwarden.archive.identity import has_identity
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import REPORT_FILE
 from modelwarden.config import Settings, destination_of
@@ -35,7 +36,7 @@ from modelwarden.service.problems import Expected, Problems
 from modelwarden.service.processing import Processing
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
-from modelwarden.state.database import Database
+from modelwarden.state.database import STATE_FILE, Database
 from modelwarden.state.outbox import Route
 
 if TYPE_CHECKING:
@@ -75,30 +76,53 @@ def state_dir_of(archive_dir: str, state_dir: str | None) -> str:
     return os.path.join(archive_dir, DEFAULT_STATE)
 
 
+def open_old_database(settings: Settings) -> Database:
+    """The state file of a daemon that was started before: a misspelt folder, or root's hands, must not make one.
+
+    Raises:
+        StopService: there is none, or it can't be used.
+    """
+    insist_on_state(settings)
+    return open_database(settings)
+
+
+def insist_on_state(settings: Settings) -> None:
+    """Raise StopService where there is no state file: what is not the daemon makes none, above all on no empty disk."""
+    folder = state_dir_of(settings.archive_dir, settings.state_dir)
+    if not os.path.exists(os.path.join(folder, STATE_FILE)):
+        raise StopService(
+            "no state file there; `modelwarden run` makes it at its first start",
+            where=show_path(folder),
+            hint="name the daemon's settings with --config",
+        )
+
+
 def open_database(settings: Settings) -> Database:
-    """The state file of these settings. Raises StopService where it can't be used."""
+    """The state file of these settings; made where missing. Raises StopService where it can't be used."""
     born_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Database(state_dir_of(settings.archive_dir, settings.state_dir), born_at)
 
 
 @contextmanager
-def open_pipeline(settings: Settings, *, announces: bool, judging: Judging = nullcontext) -> Iterator[Pipeline]:
+def open_pipeline(
+    settings: Settings, *, announces: bool, adopts: bool = False, judging: Judging = nullcontext
+) -> Iterator[Pipeline]:
     """The archive, the state and the walk over them, given back at the end.
 
     Args:
         settings: all of them.
         announces: whether the caller is the daemon, which alone decides on what is sent.
+        adopts: whether whatever is in archive_dir is to be the archive.
         judging: see Stager.
 
     Raises:
-        StopService: the state file can't be used.
-        RetryLater: the archive directory can't be made.
+        StopService: the state file can't be used, or would be made where there is no archive.
     """
+    _insist_on_archive(settings, adopts=adopts)
     with ExitStack() as stack:
-        make_folder(settings.archive_dir)
         database = open_database(settings)
         stack.callback(database.close)
-        archive = Archive(settings.archive_dir, database.daemon_id)
+        archive = Archive(settings.archive_dir, database.daemon_id, make=False)
         stack.callback(archive.close)
         pipeline = Pipeline(
             archive,
@@ -112,10 +136,21 @@ def open_pipeline(settings: Settings, *, announces: bool, judging: Judging = nul
             clock=time.time,
             deadline_seconds=settings.notify.deadline_hours * 3600,
             workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))) if announces else 0,
+            may_make=settings.create_archive,
             judging=judging,
         )
         stack.callback(pipeline.close)
         yield pipeline
+
+
+def _insist_on_archive(settings: Settings, *, adopts: bool = False) -> None:
+    """Raise StopService where a start would make the state in an archive that is not there and may not be made."""
+    if settings.state_dir is None and not (settings.create_archive or adopts or has_identity(settings.archive_dir)):
+        raise StopService(
+            "there is no archive, and create_archive = false",
+            where=show_path(settings.archive_dir),
+            hint="mount its disk; for a new archive: `modelwarden adopt`",
+        )
 
 
 @contextmanager
@@ -130,6 +165,7 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
     Raises:
         StopService: another daemon has the state directory, or the state file can't be used.
     """
+    _insist_on_archive(settings)
     state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
     with (
         only_one(state_dir, DAEMON_LOCK, "daemon"),
@@ -215,7 +251,12 @@ def only_one(state_dir: str, lock_file: str, what: str) -> Iterator[None]:
 
 
 def only_courier(settings: Settings) -> AbstractContextManager[None]:
-    """Hold the state directory for one courier: two would send the same message twice."""
+    """Hold the state directory for one courier: two would send the same message twice.
+
+    Raises:
+        StopService: another has it, or there is no state file.
+    """
+    insist_on_state(settings)
     return only_one(state_dir_of(settings.archive_dir, settings.state_dir), COURIER_LOCK, "courier")
 
 
@@ -245,7 +286,7 @@ def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courie
     from modelwarden.courier.delivery import Courier  # noqa: PLC0415 - brings Apprise along
 
     destinations = destinations_of(settings)
-    database = open_database(settings)
+    database = open_old_database(settings)
     try:
         yield Courier(
             database,

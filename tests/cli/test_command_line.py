@@ -30,6 +30,7 @@ COMMANDS = [
     ["history"],
     ["verify"],
     ["reindex"],
+    ["adopt"],
     ["courier"],
     ["mute"],
     ["notify-test"],

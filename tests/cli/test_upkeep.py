@@ -12,6 +12,7 @@ import pytest
 from commands import command
 from modelwarden import TrainingArchiveManager
 from modelwarden.config import load_settings
+from modelwarden.state.database import Database
 from processes import modelwarden
 from summaries import GOOD, flat_summary
 
@@ -173,6 +174,7 @@ def test_config_check_remarks_on_mail_that_goes_unencrypted(tmp_path: Path) -> N
     assert checked.returncode == 0
     assert checked.stderr.startswith('modelwarden: destination "desk": its mail and its password cross the network')
     assert "mailtos://" in checked.stderr
+    Database(str(tmp_path / "a" / ".state"), "").close()
     started = modelwarden("courier", "--drain", "--config", path)
     warned = [json.loads(line) for line in started.stderr.splitlines() if "mail_not_encrypted" in line]
     assert [(each["level"], each["destination"]) for each in warned] == [("warning", "desk")]

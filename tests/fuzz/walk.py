@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from fuzz.corpus import MEGABYTE, Fate, Input, a_few_of_each
-from invariants import assert_archive_whole, assert_nothing_half_made
+from invariants import OWN_FILES, assert_archive_whole, assert_nothing_half_made
 from modelwarden.archive.publishing import Archive
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import PROBLEMS_NAMED
@@ -224,7 +224,7 @@ class Walk:
         state = set(os.listdir(self._top / "state"))
         assert all(name.startswith("modelwarden.sqlite") for name in state), state
         found = set(os.listdir(self.archive)) - runs
-        assert found <= {"index.json", ".index.lock", ".staging", "rejected"}, found
+        assert found <= OWN_FILES | {".staging", "rejected"}, found
 
 
 @contextmanager

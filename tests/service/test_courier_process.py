@@ -20,6 +20,7 @@ from modelwarden.service.courier_process import (
     NoCourier,
     drain_outbox,
 )
+from modelwarden.state.database import Database
 from processes import clean_environment, is_running, until
 
 
@@ -192,6 +193,7 @@ time.sleep(600)
 
 def test_courier_ends_when_its_daemon_is_killed(tmp_path: Path) -> None:
     """A daemon that dies without a word leaves no second courier behind for the next one to meet."""
+    Database(str(tmp_path / "archive" / ".state"), "").close()
     log = tmp_path / "log"
     with log.open("wb") as stream:
         parent = subprocess.Popen(
@@ -208,12 +210,20 @@ def test_courier_ends_when_its_daemon_is_killed(tmp_path: Path) -> None:
 
 def test_drained_outbox_without_anything_owed_is_success(tmp_path: Path) -> None:
     """`run --once` with nothing to send ends with nothing left."""
+    Database(str(tmp_path / "archive" / ".state"), "").close()
     assert drain_outbox(["--archive", str(tmp_path / "archive")], 60.0) == 0
 
 
 def test_drain_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     """A courier that hangs leaves the rest owed and says so: 1, and no process stays behind."""
     assert drain_outbox(["--archive", str(tmp_path / "archive")], 0.001) == 1
+
+
+def test_courier_without_a_state_file_makes_none(tmp_path: Path) -> None:
+    """Where the archive's disk is away, and the state with it, nothing is written below the mount point."""
+    (tmp_path / "archive").mkdir()
+    assert drain_outbox(["--archive", str(tmp_path / "archive")], 60.0) == 2
+    assert list((tmp_path / "archive").iterdir()) == []
 
 
 def test_drain_that_cannot_start_is_no_success(tmp_path: Path) -> None:

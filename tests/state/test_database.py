@@ -289,7 +289,7 @@ def layout_of(file: Path) -> dict[str, object]:
         }
 
 
-NEW_OR_CHANGED = {"outbox", "mutes", "expectations", "forgotten", "troubles"}
+NEW_OR_CHANGED = {"outbox", "identity", "mutes", "expectations", "forgotten", "troubles", "missing"}
 
 
 def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:
@@ -305,11 +305,12 @@ def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:
 
     after = content_of(old / STATE_FILE)
     assert {name: rows for name, rows in after.items() if name not in NEW_OR_CHANGED} == {
-        name: rows for name, rows in before.items() if name != "outbox"
+        name: rows for name, rows in before.items() if name not in {"outbox", "identity"}
     }
+    assert after["identity"] == [(*row, None) for row in before["identity"]]
     ended: dict[object, float | None] = {7: None, 9: 1.5, 12: None}
     assert after["outbox"] == [(*row, "", 0, ended[row[0]]) for row in before["outbox"]]
-    assert all(after[name] == [] for name in NEW_OR_CHANGED - {"outbox"})
+    assert all(after[name] == [] for name in NEW_OR_CHANGED - {"outbox", "identity"})
 
 
 def test_state_file_that_was_brought_up_is_laid_out_as_a_new_one(old: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from modelwarden import durable
 from modelwarden.archive.index_file import IndexFile
 from modelwarden.archive.record import SCHEMA_VERSION
 from modelwarden.errors import RetryLater
-from modelwarden.filesystems import network_file_system
+from modelwarden.filesystems import network_file_system, path_into
 from modelwarden.gate.timestamp import run_key
 
 INDEX_FILE: Final = "index.json"
@@ -39,19 +39,24 @@ class IndexLock:
     """
 
     def __init__(self, root: str) -> None:
+        self._root = root
         self._path = os.path.join(root, LOCK_FILE)
-        # Made once: to make one costs as much as to take and release it, and every commit does.
-        self._lock = FileLock(self._path, fallback_to_soft=False, preserve_lock_file=True, thread_local=False)
 
     @contextmanager
-    def held(self, timeout: float) -> Iterator[None]:
-        """Hold the lock while entered; not by two callers of one object at once.
+    def held(self, timeout: float, folder: int | None = None) -> Iterator[None]:
+        """Hold the lock while entered; not by two callers of one process at once.
+
+        Args:
+            timeout: seconds.
+            folder: the archive's folder, open (see Tree.entered): the lock's file is made in no other.
 
         Raises:
             RetryLater: somebody else held it for `timeout` seconds. It is never broken, however old.
         """
+        path = self._path if folder is None else os.path.join(path_into(folder, self._root), LOCK_FILE)
+        lock = FileLock(path, fallback_to_soft=False, preserve_lock_file=True, thread_local=False)
         try:
-            self._lock.acquire(timeout, poll_interval=POLL_SECONDS)
+            lock.acquire(timeout, poll_interval=POLL_SECONDS)
         except Timeout:
             raise RetryLater(
                 f"held by another process for {timeout:g} s",
@@ -63,7 +68,7 @@ class IndexLock:
         try:
             yield
         finally:
-            self._lock.release()
+            lock.release()
 
 
 class Index:
@@ -161,6 +166,11 @@ class Index:
         true_lines, self._true_lines = self._true_lines, 0
         self._file.replace(true_lines, self._content_from)
         self._true_lines = len(self._names)
+
+    def forget(self) -> None:
+        """Believe nothing of what was read: the archive went away."""
+        self._clear()
+        self._file.forget()
 
     def close(self) -> None:
         """Remove the file that was kept for the next write."""

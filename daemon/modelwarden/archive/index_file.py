@@ -91,6 +91,10 @@ class IndexFile:
         self._spare_signature = replaced
         self._signature = _signature(self.path)
 
+    def forget(self) -> None:
+        """Believe nothing of what was read or written, and touch nothing: the archive went away."""
+        self._signature = self._spare_lines = None
+
     def drop_spare(self) -> None:
         """Remove the spare: the process ends, or index.json was changed by somebody else."""
         self._spare_lines = None

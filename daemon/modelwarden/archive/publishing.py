@@ -6,12 +6,13 @@ between, and brings the index up to the archive.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from modelwarden import durable
+from modelwarden.archive.identity import DAMAGED, IDENTITY_FILE, identity_file, identity_in
 from modelwarden.archive.index import Index, IndexLock
 from modelwarden.archive.record import (
     ASSESSMENTS_FILE,
@@ -89,14 +90,17 @@ class Archive:
     """Runs on disk and their index.
 
     Args:
-        root: the archive directory; made where missing.
+        root: the archive directory.
         owner: whose half-made runs are swept at start (see Tree).
+        make: whether to make the archive directory where it is missing; not where a disk may only be away.
     """
 
-    def __init__(self, root: str, owner: str) -> None:
-        self.tree = Tree(root, owner)
-        self._index = Index(self.tree.root, self.tree.private("index.json"))
+    def __init__(self, root: str, owner: str, *, make: bool = True) -> None:
+        self.tree = Tree(root, owner, make=make)
+        self._index = self._new_index()
         self._lock = IndexLock(self.tree.root)
+        self._is_new_place = not make
+        self._folder = -1  # while the lock is held: the archive's, open
         self._untold = Changes()
         self._unsure = False
         self._marker = os.path.join(self.tree.root, MARKER_FILE)
@@ -122,6 +126,53 @@ class Archive:
         name = None if self._unsure else self._index.find(sha256)
         return name if name is not None and os.path.isdir(self.tree.path_of(name)) else None
 
+    def identity(self) -> str | None:
+        """The id in the folder; None where it has none, DAMAGED where its file does not say.
+
+        Raises:
+            NotTheArchive: there is no such folder, or not the archive that was trusted.
+            RetryLater: the disk refused to say.
+        """
+        with self.tree.entered() as folder:
+            return identity_in(folder, self.root)
+
+    def make_identity(self, identity: str) -> str:
+        """Give the archive an id, on disk before this returns; return the one that it has, for another may be faster.
+
+        Raises:
+            RetryLater: the lock could not be had, or the disk refused.
+        """
+        self.tree.enter_staging()
+        with self._held():
+            found = identity_in(self._folder, self.root)
+            if found is None or found == DAMAGED:
+                draft = self.tree.private(IDENTITY_FILE)
+                durable.remove_if_there(draft)
+                durable.write_new_file(draft, identity_file(identity))
+                durable.rename_over(draft, os.path.join(self.root, IDENTITY_FILE))
+                self.tree.sync()
+                found = identity
+            return found
+
+    def trust(self, identity: str) -> None:
+        """From now on the folder holds the archive of this id, or is left alone."""
+        self.tree.identity = identity
+        if self._is_new_place:
+            self._index = self._new_index()
+            self._is_new_place = False
+
+    def distrust(self) -> None:
+        """The archive is away: keep nothing of it open, and believe nothing of what was known."""
+        self._index.forget()
+        self.tree.let_go()
+        self.tree.identity = None
+        self._is_new_place = True
+        self._unsure = True
+
+    def insist(self) -> None:
+        """Raise NotTheArchive where the folder does not hold the archive that is trusted; RetryLater where unsure."""
+        self.tree.insist()
+
     def close(self) -> None:
         """Give up the staging folder and the index's spare."""
         self._index.close()
@@ -136,7 +187,7 @@ class Archive:
         Raises:
             RetryLater: the lock could not be had, or the disk refused.
         """
-        with self._lock.held(LOCK_TIMEOUT):
+        with self._held():
             self._learn(lambda: self._compare_with_archive(rebuild=rebuild))
         return self._tell()
 
@@ -154,7 +205,7 @@ class Archive:
         """
         outcomes: list[Outcome] = []
         try:
-            with self._lock.held(LOCK_TIMEOUT):
+            with self._held():
                 self._catch_up()
                 self._publish(batch, outcomes)
             return outcomes, self._tell()
@@ -163,10 +214,19 @@ class Archive:
                 if number >= len(outcomes) or not isinstance(outcomes[number], Published):
                     self.tree.discard(staged.folder)
 
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the archive's lock, and its folder, while entered."""
+        with self.tree.entered() as self._folder, self._lock.held(LOCK_TIMEOUT, self._folder):
+            yield
+
+    def _new_index(self) -> Index:
+        return Index(self.tree.root, self.tree.private("index.json"))
+
     def _publish(self, batch: Sequence[Staged], outcomes: list[Outcome]) -> None:
         """Under the lock: rename each, sync, index. `outcomes` grows as the batch does, also where it fails."""
         self.tree.enter_staging()
-        durable.leave_marker(self._marker)
+        durable.leave_marker(self._marker, self._folder)
         for staged in batch:
             outcome = self._rename(staged)
             outcomes.append(outcome)
@@ -297,7 +357,7 @@ class Archive:
 
     def _remove_marker(self) -> None:
         with suppress(RetryLater):  # staying costs one comparison, no more
-            durable.remove_if_there(self._marker)
+            durable.remove_if_there(self._marker, self._folder)
 
 
 def run_files(run: RunRecord, summary: bytes, assessments: Sequence[Assessment]) -> Mapping[str, bytes]:

@@ -1,20 +1,24 @@
 """The archive's folders: staging, publishing and reading runs, and keeping what was rejected.
 
 The rule: a run exists when its folder has been renamed into the archive and the archive synced. A folder is complete
-before it gets its name, and nothing here ever writes into one that has.
+before it gets its name, and nothing here ever writes into one that has. What is made in the archive's own folder is
+made through `entered`, so that it lands in the archive that is meant, whatever is mounted or moved meanwhile; what is
+staged can't be renamed to anywhere else.
 """
 
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from filelock import FileLock, Timeout
 
 from modelwarden import durable
+from modelwarden.archive.identity import difference, identity_in, stranger
 from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES
 from modelwarden.errors import RetryLater, UnknownRun
-from modelwarden.filesystems import show_path
+from modelwarden.filesystems import path_into, show_path
 from modelwarden.gate.timestamp import is_run_name
 
 STAGING: Final = ".staging"
@@ -27,27 +31,72 @@ class Tree:
     """The archive directory, as one process of one owner uses it.
 
     Args:
-        root: the archive directory; made where missing.
+        root: the archive directory.
         owner: a short text of letters and digits that several processes may share. Each stages in a folder of its
             own, `.staging/{owner}-{random}`, and holds a lock in it for as long as it lives.
         staging: for a process that works for another: that one's folder.
+        make: whether to make the archive directory where it is missing; not where a disk may only be away.
+
+    Attributes:
+        identity: the id that the archive must have; None: any.
     """
 
-    def __init__(self, root: str, owner: str, *, staging: str | None = None) -> None:
+    def __init__(self, root: str, owner: str, *, staging: str | None = None, make: bool = True) -> None:
         self.root = os.path.abspath(root)
         self._owner = owner
         self._staging = staging or os.path.join(self.root, STAGING, f"{owner}-{os.urandom(4).hex()}")
         self._staging_lock: FileLock | None = None
         self._taken_below: dict[str, int] = {}  # timestamp -> the suffix below which all were seen taken
         self._reserved: dict[str, int] = {}  # timestamp -> the first suffix that nobody in this batch has
-        durable.make_folder(self.root)
+        self.identity: str | None = None
+        if make:
+            durable.make_folder(self.root)
 
     def close(self) -> None:
         """Remove this process's staging folder."""
-        if self._staging_lock is not None:
-            self._staging_lock.release()
-            self._staging_lock = None
+        if self.let_go():
             shutil.rmtree(self._staging, ignore_errors=True)
+
+    def let_go(self) -> bool:
+        """Keep nothing open in the archive, so that its disk can go; whether something was."""
+        lock, self._staging_lock = self._staging_lock, None
+        if lock is not None:
+            lock.release()
+        return lock is not None
+
+    @contextmanager
+    def entered(self) -> Iterator[int]:
+        """While entered, the archive's folder, open: it stays that folder, whatever is mounted or moved.
+
+        Raises:
+            NotTheArchive: there is no such folder, or it holds another archive than `identity`.
+            RetryLater: the disk refused.
+        """
+        try:
+            folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise stranger(self.root, "there is no such folder") from None
+        except OSError as error:
+            raise durable.refusal("open", self.root, error) from error
+        try:
+            if self.identity is not None and (found := identity_in(folder, self.root)) != self.identity:
+                raise stranger(self.root, difference(found, self.identity))
+            yield folder
+        finally:
+            os.close(folder)
+
+    def insist(self) -> None:
+        """Raise NotTheArchive where the folder holds another archive or none; RetryLater where the disk refuses."""
+        with self.entered():
+            return
+
+    def holds(self, name: str) -> bool:
+        """Whether the archive that is meant has a run of that name; False also where it can't be told."""
+        try:
+            with self.entered() as folder:
+                return os.path.isdir(os.path.join(path_into(folder, self.root), name))
+        except RetryLater:
+            return False
 
     def sweep(self) -> int:
         """Remove what dead processes of this owner staged and never published; return how many runs that were.
@@ -58,18 +107,19 @@ class Tree:
             RetryLater: the disk refused to say what is there.
         """
         swept = 0
-        shelf = os.path.dirname(self._staging)
-        for name in _listed(shelf):
-            folder = os.path.join(shelf, name)
-            if not name.startswith(f"{self._owner}-") or folder == self._staging:
-                continue
-            lock = _lock_of(folder)
-            try:
-                with lock.acquire(blocking=False):
-                    swept += sum(entry.is_dir() for entry in os.scandir(folder))
-                    shutil.rmtree(folder, ignore_errors=True)
-            except (Timeout, OSError):
-                continue  # alive, or going away by itself
+        with self.entered() as archive:
+            shelf = os.path.join(path_into(archive, self.root), STAGING)
+            for name in _listed(shelf):
+                if not name.startswith(f"{self._owner}-") or name == os.path.basename(self._staging):
+                    continue
+                folder = os.path.join(shelf, name)
+                lock = _lock_of(folder)
+                try:
+                    with lock.acquire(blocking=False):
+                        swept += sum(entry.is_dir() for entry in os.scandir(folder))
+                        shutil.rmtree(folder, ignore_errors=True)
+                except (Timeout, OSError):
+                    continue  # alive, or going away by itself
         return swept
 
     @property
@@ -84,14 +134,16 @@ class Tree:
     def enter_staging(self) -> None:
         """Make this process's staging folder and lock it, once (and again where somebody removed it)."""
         if self._staging_lock is None or not os.path.isdir(self._staging):
-            durable.make_folder(self._staging)
-            lock = _lock_of(self._staging)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout as error:
-                raise RetryLater("is locked by another process", where=show_path(self._staging)) from error
-            except OSError as error:
-                raise durable.refusal("lock", self._staging, error) from error
+            with self.entered() as archive:
+                staging = os.path.join(path_into(archive, self.root), STAGING, os.path.basename(self._staging))
+                durable.make_folder(staging)
+                lock = _lock_of(staging)
+                try:
+                    lock.acquire(blocking=False)
+                except Timeout as error:
+                    raise RetryLater("is locked by another process", where=show_path(self._staging)) from error
+                except OSError as error:
+                    raise durable.refusal("lock", self._staging, error) from error
             self._staging_lock = lock
 
     def draft(self) -> "Draft":
@@ -201,8 +253,9 @@ class Tree:
         if os.path.isdir(target):
             durable.sync_folder(shelf)  # whoever made it may have failed, or died, before its own
             return target
-        durable.make_folder(shelf)
         self.enter_staging()
+        with self.entered() as archive:
+            durable.make_folder(os.path.join(path_into(archive, self.root), REJECTED))
         folder = self.stage(files)
         try:
             durable.rename_new(folder, target)
@@ -286,4 +339,4 @@ def _name(timestamp: str, suffix: int) -> str:
 
 
 def _lock_of(staging: str) -> FileLock:
-    return FileLock(os.path.join(staging, "lock"), fallback_to_soft=False, thread_local=False)
+    return FileLock(os.path.join(staging, "lock"), fallback_to_soft=False, preserve_lock_file=True, thread_local=False)

@@ -4,7 +4,6 @@ The rule: none of these sends what is owed; the courier alone does. A URL is nev
 """
 
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,10 +17,8 @@ from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.tables import print_json_list, print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.errors import StopService
-from modelwarden.filesystems import show_path
-from modelwarden.state.database import STATE_FILE
 from modelwarden.state.outbox import OPEN, Outbox, Row, Status
-from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_database, state_dir_of
+from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_old_database
 
 NOT_TAKEN: Final = 1
 """Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met less."""
@@ -218,19 +215,8 @@ def notify_test(
 
 @contextmanager
 def _outbox(settings: Settings) -> Iterator[Outbox]:
-    """The outbox of a daemon that was started before: a misspelt folder, or root's hands, must not make one.
-
-    Raises:
-        StopService: there is none.
-    """
-    folder = state_dir_of(settings.archive_dir, settings.state_dir)
-    if not os.path.exists(os.path.join(folder, STATE_FILE)):
-        raise StopService(
-            "no state file there; `modelwarden run` makes it at its first start",
-            where=show_path(folder),
-            hint="name the daemon's settings with --config",
-        )
-    with closing(open_database(settings)) as database:
+    """The outbox of a daemon that was started before. Raises StopService where there is none."""
+    with closing(open_old_database(settings)) as database:
         yield Outbox(database)
 
 

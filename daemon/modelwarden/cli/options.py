@@ -30,10 +30,13 @@ def settings_for_asking(config: str | None, archive: str | None) -> Settings:
 
     Raises:
         StopService: the settings are wrong.
-        UnknownRun: there is no archive: a misspelt name must not make one.
+        UnknownRun: there is no archive: a misspelt name, or a disk that is away, must not make one.
     """
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     configure_logs("warning", settings.log.format)
     if not os.path.isdir(settings.archive_dir):
         raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
+    if set(os.listdir(settings.archive_dir)) <= {"lost+found"}:
+        hint = "if its disk is not mounted, mount it; `modelwarden run` makes a new archive at its first start"
+        raise UnknownRun("the archive has no runs: the folder is empty", where=settings.archive_dir, hint=hint)
     return settings

@@ -11,6 +11,7 @@ from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import print_json, print_table
 from modelwarden.config import exposed, load_settings, watched_twice
 from modelwarden.filesystems import show_path
+from modelwarden.service.logs import configure_logs
 from modelwarden.verification import verify as verify_archive
 from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policy_of, state_dir_of
 
@@ -20,12 +21,39 @@ NOT_RIGHT = 1
 config_commands = typer.Typer(help="The settings: check them, show them, begin with an example.", no_args_is_help=True)
 
 
-def reindex(config: Config = None, archive: Archive = None) -> None:
-    """Make index.json and the catalog again."""
+def reindex(
+    config: Config = None,
+    archive: Archive = None,
+    forget_missing: Annotated[
+        bool, typer.Option("--forget-missing", help="Also let go of the runs that are not in the archive any more.")
+    ] = False,
+) -> None:
+    """Make index.json and the catalog again; clear away leftovers."""
     settings = settings_for_asking(config, archive)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.rebuild()
         typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
+        if forget_missing and (count := pipeline.forget_missing()):
+            typer.echo(f"forgot {count} that {'is' if count == 1 else 'are'} missing")
+        elif missing := pipeline.catalog.missing():
+            typer.echo(f"{len(missing)} that were in the archive are missing: see `modelwarden verify`")
+
+
+def adopt(config: Config = None, archive: Archive = None) -> None:
+    """Take what is in archive_dir for the archive from now on.
+
+    That is for another archive, a new one, or one whose identity file was lost. A daemon that waits for its archive
+    goes on with this one within seconds. Summaries that are still in a watched folder and are not in this archive are
+    archived again; nothing is announced twice.
+    """
+    settings, _ = load_settings(config, archive=archive)
+    configure_logs("warning", settings.log.format)
+    with open_pipeline(settings, announces=False, adopts=True) as pipeline:
+        identity = pipeline.adopt()
+        there = set(pipeline.archive.tree.run_names())
+        typer.echo(f"{show_path(settings.archive_dir)} is the archive from now on: {identity}, {len(there)} runs")
+        if gone := len(pipeline.catalog.names() - there):
+            typer.echo(f"{gone} runs that this state knows are not in it: `modelwarden verify` names them")
 
 
 def verify(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
@@ -35,6 +63,7 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
     """
     settings = settings_for_asking(config, archive)
     with open_pipeline(settings, announces=False) as pipeline:
+        pipeline.recognise(mends=False)
         runs, findings = verify_archive(pipeline.archive, pipeline.catalog)
         if as_json:
             print_json({"runs": runs, "findings": [finding._asdict() for finding in findings]})

@@ -152,6 +152,7 @@ class Settings(_Table):
     """Everything that can be set."""
 
     archive_dir: PathText = "training_archives"
+    create_archive: bool = True
     state_dir: PathText | None = None
     watch: tuple[WatchTable, ...] = (WatchTable(path="training_output"),)
     intake: IntakeTable = IntakeTable()

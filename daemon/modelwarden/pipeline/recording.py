@@ -85,6 +85,7 @@ class Recorder:
         if dealt or self._appeared or self._vanished or (self._routes is not None and self.catalog.unannounced()):
             with self._database.transaction():
                 self.catalog.remove(self._vanished)
+                self.ledger.forget_runs(self._vanished)
                 for name, judged in self._appeared.items():
                     try:
                         archived += self._catalog(name, judged)
@@ -158,7 +159,7 @@ class Recorder:
         except (ValueError, LookupError) as error:
             log.warning("run_unreadable", run=name, reason=str(error))
             return ()
-        announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name)
+        announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name, run.sha256)
         row = catalog_run(run)
         self.catalog.add(row, run.policy, models, announced=announced)
         self.outbox.revive(_event_id(row), row.timestamp, self._clock())

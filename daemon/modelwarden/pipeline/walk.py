@@ -32,6 +32,7 @@ from modelwarden.filesystems import path_text, show_path
 from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
+from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder
 from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging
 from modelwarden.pipeline.workers import STOP_SECONDS, Orders, WorkerLost, Workers
@@ -130,6 +131,7 @@ class Pipeline:
         deadline_seconds: how long a message may be tried.
         workers: how many processes may stage a backlog; fewer than two: none.
         judging: see Stager.
+        may_make: whether a first start may make the archive.
     """
 
     def __init__(
@@ -144,8 +146,12 @@ class Pipeline:
         deadline_seconds: float,
         workers: int = 0,
         judging: Judging = nullcontext,
+        *,
+        may_make: bool = True,
     ) -> None:
         self.archive = archive
+        self._database = database
+        self._may_make = may_make
         self._recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
         self._clock = clock
         self._owner = owner
@@ -188,11 +194,13 @@ class Pipeline:
         self._workers.dismiss()
 
     def recover(self) -> None:
-        """Start-up: sweep half-made runs, then archive -> index -> state.
+        """Start-up: see that it is the archive, sweep half-made runs, then archive -> index -> state.
 
         Raises:
+            NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
             RetryLater: the lock could not be had, or the disk or the state file refused.
         """
+        self.recognise()
         swept = self.archive.tree.sweep()
         changes, owed = self._reconcile(rebuild=False)
         log.info(
@@ -209,9 +217,24 @@ class Pipeline:
         """Make the index and the catalog again from the archive's folders, whatever they say now.
 
         Raises:
+            NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
             RetryLater: the lock could not be had, or the disk or the state file refused.
         """
+        self.recognise()
         self._reconcile(rebuild=True)
+
+    def recognise(self, *, mends: bool = True) -> None:
+        """See to it that the folder holds the archive that the state knows (see pipeline.recognition)."""
+        recognise(self.archive, self.catalog, self._database, may_make=self._may_make, mends=mends)
+
+    def adopt(self) -> str:
+        """Make what is in the folder the archive that the state knows; return its id."""
+        return adopt(self.archive, self.catalog, self._database)
+
+    def forget_missing(self) -> int:
+        """Let go of the runs that the archive no longer has; return how many. Raises RetryLater where refused."""
+        with self._database.transaction():
+            return self.catalog.forget_missing()
 
     def _reconcile(self, *, rebuild: bool) -> tuple[Changes, int]:
         """Archive -> index -> state; what that changed, and how many messages it owes."""
@@ -416,6 +439,8 @@ class Pipeline:
         """One transaction for what became of them."""
         if not items:
             return
+        if any(isinstance(item.outcome, Archived | AlreadyArchived) for item in items):
+            self.archive.insist()  # what was looked for in another folder, or synced there, is not archived
         self._recorder.record([dealt for item in items for dealt in _dealt(item, self._clock())])
         for item in items:
             item.is_recorded = True
@@ -448,6 +473,7 @@ class Pipeline:
         folder = self.archive.tree.keep_rejected(
             identity, {"as_found": item.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
         )
+        self.archive.insist()
         text = f"{show_path(item.found.path)}\n{rejected.reason}\nkept in {folder}\nhost: {self._host}"
         dealt = list(_dealt(_Item(item.found, item.sha256, outcome=rejected), self._clock()))
         new = self._recorder.reject(

@@ -219,7 +219,7 @@ def _write(stream: IO[bytes], value: object) -> None:
 def work(questions: IO[bytes], answers: IO[bytes]) -> None:
     """A worker's life: orders, then batches until there are no more."""
     orders: Orders = pickle.load(questions)  # noqa: S301 - from the process that started this one
-    tree = Tree(orders.root, orders.owner, staging=orders.staging)
+    tree = Tree(orders.root, orders.owner, staging=orders.staging, make=False)
     stager = Stager(tree, orders.policy, orders.owner, orders.host)
     answers.write(_READY)
     answers.flush()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final
 
-from modelwarden.errors import RetryLater
+from modelwarden.errors import NotTheArchive, RetryLater
 from modelwarden.events import log
 from modelwarden.intake.settling import Settling
 from modelwarden.pipeline.walk import Pipeline
@@ -65,13 +65,14 @@ class Service:
         self._notifier = notifier
         self._wake = wake
         self._stopping = False
+        self._away = ""  # why the archive is not the one that the state knows; "" while it is
         self._watched_at: float | None = None  # the last moment at which all was watched; None before the first
         self._supervise_at = 0.0
 
     @property
     def is_all_well(self) -> bool:
-        """Whether no file was rejected, and the last scan could look at everything."""
-        return self._processing.rejected == self._discovery.unseen == 0
+        """Whether the archive was there, no file was rejected, and the last scan could look at everything."""
+        return not self._away and self._processing.rejected == self._discovery.unseen == 0
 
     def run(self) -> None:
         """Live until a signal says stop."""
@@ -85,9 +86,9 @@ class Service:
     def run_once(self) -> None:
         """Deal with everything that is there, then stop; nothing that was found is left undecided."""
         with _stop_on_signals(self):
-            self._start()
+            self._start(waits=False)
             self._turn()
-            while len(self._settling) and not self._stopping:
+            while len(self._settling) and not self._stopping and not self._away:
                 self._wake.wait(self._pause())
                 self._turn()
             self._stop()
@@ -102,25 +103,75 @@ class Service:
         """Turn the loop once more now; safe in a signal handler."""
         self._wake.ring()
 
-    def _start(self) -> None:
-        self._recover()
-        if self._stopping:  # told to stop while it waited: it never was ready
+    def _start(self, *, waits: bool = True) -> None:
+        self._recover(waits=waits)
+        if self._stopping or self._away:  # told to stop while it waited: it never was ready
             return
         self._discovery.start()
         self._notifier.ready(self._status())
         log.info("ready", runs=len(self._pipeline.archive), folders=self._discovery.folders)
 
-    def _recover(self) -> None:
-        """Reconcile; while the lock or the disk is in the way, wait and say so."""
-        while not self._stopping:
-            try:
-                self._pipeline.recover()
-            except RetryLater as error:
-                log.warning("waiting_to_start", reason=str(error))
-                self._notifier.status(f"waiting: {error}")
-                self._wake.wait(SUPERVISE_SECONDS)
-            else:
+    def _recover(self, *, waits: bool = True) -> None:
+        """Reconcile; while that can't be done, wait and say so.
+
+        Args:
+            waits: whether also for an archive that is away.
+        """
+        while not self._stopping and not self._reconciles():
+            if self._away and not waits:
                 return
+            self._courier.supervise(time.monotonic())  # a problem is to be heard of now
+            self._wake.wait(SUPERVISE_SECONDS)
+
+    def _reconciles(self) -> bool:
+        """Reconcile; False, and said, while the archive is away, or the lock or the disk is in the way."""
+        try:
+            self._pipeline.recover()
+        except NotTheArchive as error:
+            self._say_away(error)
+            return False
+        except RetryLater as error:
+            log.warning("waiting_to_start", reason=str(error))
+            self._notifier.status(f"waiting: {error}")
+            return False
+        if self._away:
+            self._away = ""
+            self._pipeline.ledger.reload()
+            log.info("archive_back", runs=len(self._pipeline.archive))
+            self._problems.end("archive")
+        return True
+
+    def _say_away(self, error: NotTheArchive) -> None:
+        """The archive is not the one that the state knows: say so once, let go of it, conclude nothing."""
+        if str(error) != self._away:
+            log.warning("archive_away", reason=str(error))
+        self._away = str(error)
+        self._pipeline.archive.distrust()
+        self._problems.begin(
+            "archive", f"the archive is away, and nothing is archived\n{error}\nnothing is lost: it waits"
+        )
+        self._problems.announce()
+        self._notifier.ready(f"waiting for the archive: {error}")  # ready: or who is started after this one never is
+
+    def _has_archive(self, now: float) -> bool:
+        """Whether the archive is the one that the state knows; if it was away and is back, all is looked at anew."""
+        if self._away:
+            if now < self._supervise_at:
+                return False
+            self._supervise_at = now + SUPERVISE_SECONDS
+            if not self._reconciles():
+                return False
+            self._discovery.scan_at = 0.0
+            return True
+        try:
+            self._pipeline.archive.insist()
+        except NotTheArchive as error:
+            self._say_away(error)
+            self._supervise_at = now + SUPERVISE_SECONDS
+            return False
+        except RetryLater:
+            return True  # a disk that refuses is no stranger: what is to be archived tells so
+        return True
 
     def _stop(self) -> None:
         self._notifier.stopping()
@@ -130,14 +181,19 @@ class Service:
 
     def _pause(self) -> float:
         """How long nothing needs to be done, in seconds."""
-        moments = [self._supervise_at, self._discovery.scan_at]
-        moments += [each for each in (self._settling.next_look(), self._courier.next_look()) if each is not None]
+        moments = [self._supervise_at]
+        if not self._away:
+            moments.append(self._discovery.scan_at)
+        looks = (self._courier.next_look(), None if self._away else self._settling.next_look())
+        moments += [each for each in looks if each is not None]
         return max(0.0, min(moments) - time.monotonic())
 
     def _turn(self) -> None:
-        """One turn of the loop: supervise, look, work on one batch."""
+        """One turn of the loop: supervise, look, work on one batch; nothing while the archive is away."""
         now = time.monotonic()
         self._courier.supervise(now)
+        if not self._has_archive(now):
+            return
         if now >= self._supervise_at:
             self._discovery.supervise()
             self._notifier.status(self._status())

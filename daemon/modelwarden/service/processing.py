@@ -91,7 +91,8 @@ class Processing:
         """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now."""
         if not self._pipeline.ledger.is_dealt_with(path, figures):
             return False
-        if self._delete_archived and self._pipeline.ledger.was_archived(path):
+        run = self._pipeline.ledger.run(path)
+        if self._delete_archived and run is not None and self._pipeline.archive.tree.holds(run):
             self._remove_source(path, figures)
         return True
 

@@ -108,6 +108,20 @@ class Change(NamedTuple):
     other_policy: bool
 
 
+class MissingRun(NamedTuple):
+    """What is still known of a run that the archive no longer has.
+
+    Attributes:
+        timestamp: its name.
+        sha256: of the summary.
+        source: where the summary was found.
+    """
+
+    timestamp: str
+    sha256: str
+    source: str
+
+
 class Catalog:
     """The tables `runs`, `assessments` and `policies`."""
 
@@ -138,6 +152,7 @@ class Catalog:
                 "INSERT OR IGNORE INTO policies VALUES (?, ?)",
                 (policy.id, json.dumps({**policy.thresholds, "rule": policy.rule})),
             )
+        self._connection.execute("DELETE FROM missing WHERE sha256 = ?", (run.sha256,))
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
         self._connection.execute(
             f"INSERT OR REPLACE INTO runs (run, {_RUN_COLUMNS}, announced) VALUES (?{', ?' * len(run)}, ?)",
@@ -149,18 +164,34 @@ class Catalog:
         )
 
     def remove(self, names: Iterable[str]) -> None:
-        """Take runs out that the archive no longer has, inside the caller's transaction."""
+        """Take runs out that the archive no longer has, inside the caller's transaction: they are missing."""
         for name in names:
             key = run_key(name)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO missing "
+                "SELECT run, timestamp, sha256, source, announced FROM runs WHERE run = ?",
+                (key,),
+            )
             self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
             self._connection.execute("DELETE FROM runs WHERE run = ?", (key,))
 
-    def is_announced(self, name: str) -> bool:
-        """Whether the run is here and its outbox rows were decided on."""
-        return (
-            self._connection.execute("SELECT 1 FROM runs WHERE run = ? AND announced", (run_key(name),)).fetchone()
-            is not None
+    def missing(self) -> list[MissingRun]:
+        """The runs that were in the archive and are not, oldest first."""
+        rows = self._connection.execute("SELECT timestamp, sha256, source FROM missing ORDER BY run")
+        return [MissingRun(*row) for row in rows]
+
+    def forget_missing(self) -> int:
+        """Let go of all runs that are missing, inside the caller's transaction; return how many."""
+        return self._connection.execute("DELETE FROM missing").rowcount
+
+    def is_announced(self, name: str, sha256: str) -> bool:
+        """Whether the run is here, or its bytes were, and its outbox rows were decided on."""
+        rows = self._connection.execute(
+            "SELECT 1 FROM runs WHERE run = ? AND announced "
+            "UNION ALL SELECT 1 FROM missing WHERE sha256 = ? AND announced",
+            (run_key(name), sha256),
         )
+        return rows.fetchone() is not None
 
     def unannounced(self) -> list[CatalogRun]:
         """The runs whose outbox rows nobody decided on yet, oldest first."""

@@ -100,7 +100,15 @@ CREATE TABLE forgotten (event TEXT PRIMARY KEY) WITHOUT ROWID;
 -- Destinations that fail: since when, and whether the others were told.
 CREATE TABLE troubles (destination TEXT PRIMARY KEY, since REAL NOT NULL, is_told INTEGER NOT NULL) WITHOUT ROWID;
 -- For the question which run was archived last.
-CREATE INDEX runs_by_archived_at ON runs (archived_at)
+CREATE INDEX runs_by_archived_at ON runs (archived_at);
+-- The id of the archive that this state is about (NULL before one was seen).
+ALTER TABLE identity ADD COLUMN archive_id TEXT;
+-- Runs that were in the archive and are not: what they were, and whether their messages were decided on.
+CREATE TABLE missing (
+    run INTEGER PRIMARY KEY, timestamp TEXT NOT NULL, sha256 TEXT NOT NULL, source TEXT NOT NULL,
+    announced INTEGER NOT NULL
+);
+CREATE INDEX missing_by_bytes ON missing (sha256)
 """,
 }
 
@@ -170,6 +178,16 @@ class Database:
                 raise RetryLater(what, where=self.path, hint=hint) from error
             hint = "storage suspect: look at the kernel log and the disk's health"
             raise StorageSuspect(what, where=self.path, hint=hint) from error
+
+    def archive_id(self) -> str | None:
+        """The id of the archive that this state is about, as of now; None before one was seen."""
+        (identity,) = self.connection.execute("SELECT archive_id FROM identity").fetchone()
+        return None if identity is None else str(identity)
+
+    def remember_archive(self, identity: str) -> None:
+        """From now on this state is about that archive. Raises RetryLater where the state file refuses."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE identity SET archive_id = ?", (identity,))
 
     def _lack_of_room(self, error: Exception) -> str:
         """What to do where a full disk is the reason, else "": SQLite calls some of what has no room an I/O error."""

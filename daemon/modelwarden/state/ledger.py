@@ -5,7 +5,7 @@ only while all of them are the same.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from modelwarden.state.database import Database
@@ -37,9 +37,14 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._connection = database.connection
-        self._known: dict[str, tuple[str, bool]] = {
-            os.fsdecode(path): (figures, bool(archived))
-            for path, figures, archived in self._connection.execute("SELECT path, figures, run IS NOT NULL FROM files")
+        self._known: dict[str, tuple[str, str | None]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Take over into memory what the table has, for others may have dropped files meanwhile."""
+        self._known = {
+            os.fsdecode(path): (figures, run)
+            for path, figures, run in self._connection.execute("SELECT path, figures, run FROM files")
         }
 
     def __len__(self) -> int:
@@ -52,8 +57,12 @@ class Ledger:
 
     def was_archived(self, path: str) -> bool:
         """Whether what is known at the path became a run (and not a rejected file)."""
+        return self.run(path) is not None
+
+    def run(self, path: str) -> str | None:
+        """The run that what is known at the path became; None for a rejected file, and for what is not known."""
         known = self._known.get(path)
-        return known is not None and known[1]
+        return None if known is None else known[1]
 
     def device(self, path: str) -> int | None:
         """The device that the file was on, or None for a path that is not known."""
@@ -70,7 +79,7 @@ class Ledger:
     def remember(self, files: Iterable[Dealt]) -> None:
         """Take over into memory what the committed transaction recorded."""
         for file in files:
-            self._known[file.path] = (_text(file.figures), file.run is not None)
+            self._known[file.path] = (_text(file.figures), file.run)
 
     def paths(self) -> Iterator[str]:
         """Every path that is known."""
@@ -82,6 +91,13 @@ class Ledger:
         self._connection.executemany("DELETE FROM files WHERE path = ?", [(os.fsencode(path),) for path in gone])
         for path in gone:
             self._known.pop(path, None)
+
+    def forget_runs(self, names: Collection[str]) -> None:
+        """Drop the files of runs that the archive no longer has, inside the caller's transaction.
+
+        A file that is still there is no longer dealt with: it is archived again.
+        """
+        self.forget([path for path, (_, run) in self._known.items() if run in names] if names else ())
 
     def reject(self, identity: str, at: str, path: str, reason: str) -> bool:
         """Note rejected bytes, inside the caller's transaction; False where these bytes are noted already."""
