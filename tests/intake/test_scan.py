@@ -114,6 +114,20 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     scan = Scan(Root(str(root)))
     assert names(scan) == ["real.json"]
     assert scan.problems == []
+    links = {"file.json", "near.json", "dangling.json", "folder", "loop", "itself.json"}
+    assert {os.path.relpath(link, root) for link in scan.links} == links
+
+
+@pytest.mark.parametrize(("recursive", "links"), [(True, ["a.json", "folder"]), (False, ["a.json"])])
+def test_link_that_nobody_takes_for_a_summary_or_its_folder_is_not_noted(
+    tmp_path: Path, recursive: bool, links: list[str]
+) -> None:
+    """Hidden and temporary names are nothing, and folders are nothing to a root that does not enter them."""
+    for name in ("a.json", "b.json.tmp", ".c.json", ".hidden", "folder"):
+        (tmp_path / name).symlink_to("/")
+    scan = Scan(Root(str(tmp_path), recursive=recursive))
+    assert names(scan) == []
+    assert sorted(os.path.relpath(link, tmp_path) for link in scan.links) == links
 
 
 def test_root_that_is_a_link_is_followed_to_where_it_points_now(tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ def figures_of(status: os.stat_result) -> Figures:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def may_be_missed(name: str, root: Root) -> bool:
+    """Whether somebody may take a link of this name for a summary, or for a folder of summaries."""
+    return root.takes(name) or (root.recursive and not is_temporary(name))
+
+
 @dataclass
 class Scan:
     """One walk over a root, or over a folder below it.
@@ -86,12 +91,14 @@ class Scan:
 
     Attributes:
         problems: what could not be seen, path and reason. Empty: the walk was complete.
+        links: the symbolic links that were passed by: under a name that the root takes, or maybe to a folder.
     """
 
     root: Root
     excluded: Sequence[str] = ()
     folder: str | None = None
     problems: list[tuple[str, str]] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[str, Figures]]:
         """Every regular file that the root takes, or that a removal left aside, with its figures, in no order."""
@@ -114,6 +121,8 @@ class Scan:
                                     continue
                             if self._enters(entry):
                                 folders.append(entry.path)
+                            elif entry.is_symlink() and may_be_missed(entry.name, self.root):
+                                self.links.append(entry.path)
                         except OSError as error:
                             self._note(entry.path, error, gone_is_fine=True)
             except OSError as error:

@@ -12,7 +12,7 @@ from typing import Final
 
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
-from modelwarden.intake.scan import Root, Scan, figures_of
+from modelwarden.intake.scan import Root, Scan, figures_of, is_inside, may_be_missed
 from modelwarden.intake.settling import Figures, Settling
 from modelwarden.intake.watch import Watch
 from modelwarden.service.processing import Processing
@@ -62,6 +62,7 @@ class Discovery:
         self._settling = settling
         self._processing = processing
         self._scan_every = scan_every
+        self._links: set[str] = set()  # that were looked at, and told of if anything is missed by them
         self.is_watched = False
         self.has_scanned = False
         self.scan_at = 0.0
@@ -101,6 +102,7 @@ class Discovery:
         devices: set[int] = set()
         problems: list[tuple[str, str]] = []
         fresh: list[tuple[str, Figures]] = []
+        links: list[tuple[str, Root]] = []
         for root in self._roots:
             scan = Scan(root, self._excluded)
             for path, figures in scan:
@@ -109,6 +111,7 @@ class Discovery:
                 if not self._processing.is_dealt_with(path, figures):
                     fresh.append((path, figures))
             problems += scan.problems
+            links += ((path, root) for path in scan.links)
         for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
             self._settling.seen(path, figures, hinted=False, now=time.monotonic())
         self.has_scanned = True
@@ -119,6 +122,8 @@ class Discovery:
             self._processing.say_unreadable(path, reason)
         if not problems:
             self._processing.forget_gone(seen, devices)
+            self._links.intersection_update(path for path, _ in links)
+        self._say_links(links)
         took = time.monotonic() - began
         if self.is_watched:
             pause = max(self._scan_every, min(took * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
@@ -126,6 +131,33 @@ class Discovery:
             pause = min(self._scan_every, UNWATCHED_SCAN_SECONDS)
         self.scan_at = time.monotonic() + max(pause, took * SCAN_SHARE)
         log.debug("scanned", files=len(seen), seconds=round(took, 3), waiting=len(self._settling))
+
+    def _say_links(self, links: Sequence[tuple[str, Root]]) -> None:
+        """Say once which links are not followed, but for those whose end is looked at anyway, or is the archive's.
+
+        None is followed: whoever may write to the folder could make the daemon read, and show, any file that it may
+        read itself.
+        """
+        fresh = [(path, root) for path, root in links if path not in self._links]
+        if not fresh:
+            return
+        self._links.update(path for path, _ in fresh)
+        known = [*(os.path.realpath(root.path) for root in self._roots), *self._excluded]
+        missed: list[tuple[str, str]] = []
+        for path, root in fresh:
+            target = os.path.realpath(path)
+            is_summary_or_folder = root.takes(os.path.basename(path)) or os.path.isdir(target)
+            if is_summary_or_folder and not any(is_inside(target, folder) for folder in known):
+                missed.append((path, target))
+        if missed:
+            path, target = missed[0]
+            log.warning(
+                "links_not_followed",
+                links=len(missed),
+                path=show_path(path),
+                leads_to=show_path(target),
+                hint="leave the summary itself there, or watch the folder that the link leads to",
+            )
 
     def _follow(self, path: str, resolved: Sequence[tuple[Root, str]]) -> None:
         """See what an event was about; the roots come with their real paths."""
@@ -139,8 +171,12 @@ class Discovery:
             if not root.holds(path, top, self._excluded):
                 continue
             if stat.S_ISDIR(status.st_mode) and root.recursive:
-                for found, figures in Scan(root, self._excluded, path):
+                scan = Scan(root, self._excluded, path)
+                for found, figures in scan:
                     self._see(found, figures, hinted=False)
+                self._say_links([(link, root) for link in scan.links])
+            elif stat.S_ISLNK(status.st_mode) and may_be_missed(os.path.basename(path), root):
+                self._say_links([(path, root)])
             elif stat.S_ISREG(status.st_mode) and root.takes(os.path.basename(path)):
                 self._see(path, figures_of(status), hinted=True)
 
