@@ -202,11 +202,13 @@ class SmtpServer:
 
     Attributes:
         mails: as they arrived, parsed.
+        recipients: of each mail, as the sender named them to the server.
         logins: user and password of each login.
     """
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
+        self.recipients: list[list[str]] = []
         self.logins: list[tuple[str, str]] = []
         self._controller = _Controller(
             self,
@@ -234,6 +236,7 @@ class SmtpServer:
         mail = message_from_bytes(content, policy=policy.default)
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
+        self.recipients.append(list(envelope.rcpt_tos))
         return "250 taken"
 
     def _authenticate(

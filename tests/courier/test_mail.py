@@ -114,6 +114,17 @@ def test_header_of_the_url_outranks_the_same_of_ours_and_adds_others() -> None:
     assert mail["Reply-To"] == "risk@example.org"
 
 
+def test_copy_that_the_url_names_is_sent() -> None:
+    """Whoever is the one recipient: a URL may name it as a copy alone, and the sender then has the mail as well."""
+    with smtp_server() as server:
+        url = server.url("passw0rd").replace("to=team", "cc=team")
+        assert Destination("mail", url, ALL).send(run_message(news_of(), ALL), 30) == Sent()
+        (mail,) = server.mails
+        (recipients,) = server.recipients
+    assert (mail["To"], mail["Cc"]) == ("modelwarden@example.org", "team@example.org")
+    assert recipients == ["modelwarden@example.org", "team@example.org"]
+
+
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
 
 

@@ -198,6 +198,7 @@ def test_message_with_no_approved_model_to_show_has_no_plot(
     ("url", "takes"),
     [
         ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7/#models", False),
+        ("https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7QQ", False),
         ("slack://xoxb-123456789012-abcdefghijklmnopqrstuvwx/#models", True),
         ("gotify://127.0.0.1/abcdefghijklmno", False),
         ("mailtos://warden:passw0rd@example.org", True),

@@ -130,7 +130,7 @@ class Destination:
         self._is_mail = scheme in _MAIL
         self._insist_on_one_recipient(url)
         # A webhook of Slack's says that it takes attachments, and does not.
-        is_webhook = scheme == "slack" and getattr(self._service, "mode", "") != "bot"
+        is_webhook = self._service.service_name == "Slack" and self._service.mode != "bot"
         self.takes_pictures = bool(self._service.attachment_support) and not is_webhook
 
     def goes_unencrypted(self) -> bool:

@@ -51,7 +51,8 @@ class Mail(NotifyEmail):  # type: ignore[no-untyped-call]
                 verify_certificate=apprise.verify_certificate,
                 socket_connect_timeout=apprise.socket_connect_timeout,
             ) as server:
-                is_taken = server.sendmail(apprise.from_addr[1], [recipient[1]], mail.as_string())
+                recipients = list(dict.fromkeys((recipient[1], *apprise.cc, *apprise.bcc)))
+                is_taken = server.sendmail(apprise.from_addr[1], recipients, mail.as_string())
         except (OSError, smtplib.SMTPException, RuntimeError, AppriseException) as error:
             is_taken = False
             apprise.logger.debug("Socket Exception: %s", error)  # in Apprise's own form, which is looked for
@@ -70,9 +71,9 @@ class Mail(NotifyEmail):  # type: ignore[no-untyped-call]
         mail["From"] = formataddr((name or apprise.app_id, sender))
         mail["To"] = formataddr((recipient[0] or "", recipient[1]))
         mail["Date"] = format_datetime(datetime.now(UTC))
-        if apprise.reply_to:
-            to = (formataddr((apprise.names.get(each) or "", each)) for each in apprise.reply_to)
-            mail["Reply-To"] = ", ".join(to)
+        for each, addresses in (("Cc", apprise.cc), ("Reply-To", apprise.reply_to)):
+            if addresses:
+                mail[each] = ", ".join(formataddr((apprise.names.get(one) or "", one)) for one in sorted(addresses))
         return mail
 
 
