@@ -39,14 +39,16 @@ def tried_on(system: str, rest: str, *, imports: str = "") -> subprocess.Complet
 @OTHERS
 def test_build_elsewhere_ends_with_the_sentence_alone(system: str, asked: str, tmp_path: Path) -> None:
     """What pip asks of the build backend before it downloads anything is answered by the sentence; nothing is made."""
-    done = tried_on(system, f"build.{asked}({str(tmp_path)!r})", imports="from hatchling import build")
+    done = tried_on(system, f"build.{asked}({str(tmp_path)!r})", imports="import tempfile\nfrom hatchling import build")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{NEEDS_LINUX}\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_build_on_linux_is_a_wheel_that_names_the_system(tmp_path: Path) -> None:
     """The same question is answered here; the hook itself is no part of what is installed."""
-    done = tried_on("linux", f"build.build_wheel({str(tmp_path)!r})", imports="from hatchling import build")
+    done = tried_on(
+        "linux", f"build.build_wheel({str(tmp_path)!r})", imports="import tempfile\nfrom hatchling import build"
+    )
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.iterdir()
     with ZipFile(file) as wheel:
