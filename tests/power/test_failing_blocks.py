@@ -28,8 +28,8 @@ MUTANTS = (
     Mutant(
         "a_failed_sync_is_passed_over",
         "durable.py",
-        "        if error.errno in FULL:",
-        "        return\n        if error.errno in FULL:",
+        '        raise _failed_sync("fsync", path, error) from error\n',
+        "        return\n",
     ),
 )
 
