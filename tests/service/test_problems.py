@@ -14,14 +14,14 @@ import pytest
 from modelwarden.archive.publishing import Archive
 from modelwarden.config import load_settings
 from modelwarden.gate.policy import Policy
-from modelwarden.pipeline.walk import Pipeline
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service import discovery, lifecycle, processing
 from modelwarden.service.problems import KEPT_SECONDS, Expected, Problems, _duration
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from modelwarden.wiring import open_service
 from processes import Site, destination, drop, make_site, outbox_of, until
-from summaries import encoded, flat_summary
+from summaries import GOOD, encoded, flat_summary
 
 HOUR = 3600.0
 NOW = 1_735_000_000.0
@@ -33,6 +33,7 @@ class Host:
 
     def __init__(self, folder: Path, stack: ExitStack, *expected: Expected) -> None:
         self.now = NOW
+        self.stepped = 0.0
         self.state = folder / "state"
         self._folder = folder
         self._stack = stack
@@ -43,7 +44,7 @@ class Host:
         """Start again on the same state."""
         self.database = self._stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
         archive = self._stack.enter_context(closing(Archive(str(self._folder / "archive"), self.database.daemon_id)))
-        pipeline = Pipeline(
+        self.pipeline = pipeline = Pipeline(
             archive,
             self.database,
             Policy.from_config(),
@@ -54,7 +55,25 @@ class Host:
             deadline_seconds=48 * HOUR,
         )
         self._stack.callback(pipeline.close)
-        self.problems = Problems(pipeline, "trainer-7", self._expected, clock=lambda: self.now)
+        self.problems = Problems(pipeline, "trainer-7", self._expected, lambda: self.now, lambda: self.timer)
+
+    @property
+    def timer(self) -> float:
+        """What no step of the clock touches."""
+        return self.now - self.stepped
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self.now += seconds
+        self.stepped += seconds
+
+    def came(self, path: str) -> None:
+        """A summary was archived as soon as it came."""
+        self.problems.came(path, self.timer)
+
+    def look(self, *waiting: tuple[str, float], scanned_at: float | None = None) -> bool:
+        """Look for silence, right after a scan unless told otherwise."""
+        return self.problems.look_for_silence(waiting, self.timer if scanned_at is None else scanned_at)
 
     def told(self) -> list[str]:
         """The texts that are owed, oldest first."""
@@ -132,13 +151,13 @@ def test_episode_that_the_state_file_refused_is_announced_later_and_once(host: H
 
 def test_silence_is_announced_once_it_is_longer_than_expected(host: Host) -> None:
     """Not a second before; and once, however often is looked."""
-    host.problems.look_for_silence()  # from here on the folder is watched
+    host.look()  # from here on the folder is watched
     host.now = NOW + DAY
-    host.problems.look_for_silence()
+    host.look()
     assert host.told() == []
     host.now += 1
     for _ in range(3):
-        host.problems.look_for_silence()
+        host.look()
         host.now += DAY
     (text,) = host.told()
     what, hint, when, where = text.splitlines()
@@ -150,15 +169,15 @@ def test_silence_is_announced_once_it_is_longer_than_expected(host: Host) -> Non
 
 def test_silence_and_its_end_are_announced_once_over_restarts(host: Host) -> None:
     """The state file knows what was said; each start begins where the last one ended."""
-    host.problems.look_for_silence()
+    host.look()
     host.now += DAY + 1
     for _ in range(3):
         host.restart()
-        host.problems.look_for_silence()
+        host.look()
     for name in ("a.json", "b.json", "c.json"):
-        host.problems.came(f"/out/below/{name}")
+        host.came(f"/out/below/{name}")
         host.restart()
-        host.problems.look_for_silence()
+        host.look()
     said = [text.splitlines()[0] for text in host.told()]
     assert said == ["no summary in /out since 2024-12-24 00:26 UTC", "summaries come again in /out"]
     assert "the last before was of 2024-12-24 00:26 UTC" in host.told()[1]
@@ -166,39 +185,39 @@ def test_silence_and_its_end_are_announced_once_over_restarts(host: Host) -> Non
 
 def test_second_silence_is_news_again(host: Host) -> None:
     """Four messages for two silences, each with an identity of its own."""
-    host.problems.look_for_silence()
+    host.look()
     for _ in range(2):
         host.now += DAY + 1
-        host.problems.look_for_silence()
-        host.problems.came("/out/a.json")
+        host.look()
+        host.came("/out/a.json")
     assert [text.split()[0] for text in host.told()] == ["no", "summaries", "no", "summaries"]
 
 
 def test_daemon_that_was_down_counts_from_the_last_summary_not_from_its_start(host: Host) -> None:
     """A silence does not begin anew with each restart."""
-    host.problems.look_for_silence()
+    host.look()
     host.now += DAY / 2
-    host.problems.came("/out/a.json")
+    host.came("/out/a.json")
     for _ in range(3):
         host.now += DAY / 4
         host.restart()
-        host.problems.look_for_silence()
+        host.look()
     assert host.told() == []
     host.now += DAY / 4 + 1
     host.restart()
-    host.problems.look_for_silence()
+    host.look()
     assert host.told()[0].startswith("no summary in /out since 2024-12-24 12:26 UTC")
 
 
 def test_summary_elsewhere_does_not_break_a_folder_s_silence(tmp_path: Path, stack: ExitStack) -> None:
     """Each folder for itself; one that nothing is expected of is never missed."""
     host = Host(tmp_path, stack, Expected("/out/a", DAY), Expected("/out/b", DAY))
-    host.problems.look_for_silence()
+    host.look()
     host.now += DAY + 1
-    host.problems.came("/out/b/x.json")
-    host.problems.came("/out/c/x.json")
-    host.problems.came("/out/ab/x.json")
-    host.problems.look_for_silence()
+    host.came("/out/b/x.json")
+    host.came("/out/c/x.json")
+    host.came("/out/ab/x.json")
+    host.look()
     assert [text.split()[3] for text in host.told()] == ["/out/a"]
 
 
@@ -208,51 +227,127 @@ def test_summary_that_comes_by_a_link_is_its_folder_s(tmp_path: Path, stack: Exi
     real.mkdir()
     (tmp_path / "link").symlink_to(real)
     host = Host(tmp_path, stack, Expected(str(tmp_path / "link"), DAY))
-    host.problems.look_for_silence()
+    host.look()
     host.now += DAY - 1
-    host.problems.came(str(real / "x.json"))
+    host.came(str(real / "x.json"))
     host.now += 2
-    host.problems.look_for_silence()
+    host.look()
     assert host.told() == []
 
 
 def test_silence_that_the_state_file_refuses_is_announced_by_the_next_look(host: Host) -> None:
     """Recorded and owed together, or not at all; so it is with its end."""
-    host.problems.look_for_silence()
+    host.look()
     host.now += DAY + 1
     with host.refusing():
-        host.problems.look_for_silence()
+        host.look()
     assert host.told() == []
-    host.problems.look_for_silence()
+    host.look()
     assert len(host.told()) == 1
     with host.refusing():
-        host.problems.came("/out/a.json")
+        host.came("/out/a.json")
     host.restart()
-    host.problems.look_for_silence()
+    host.look()
     assert len(host.told()) == 1, "still overdue, and that was said"
-    host.problems.came("/out/b.json")
+    host.came("/out/b.json")
     assert len(host.told()) == 2
 
 
 def test_silence_is_recorded_with_its_message_or_not_at_all(host: Host) -> None:
     """An outbox that takes nothing leaves the silence unsaid, to be said by the next look."""
-    host.problems.look_for_silence()
+    host.look()
     host.now += DAY + 1
     host.database.connection.execute("CREATE TRIGGER full BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(sqlite3.IntegrityError):
-        host.problems.look_for_silence()
+        host.look()
     host.database.connection.execute("DROP TRIGGER full")
-    host.problems.look_for_silence()
+    host.look()
+    assert len(host.told()) == 1
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_summaries_that_come_in_time_are_no_silence_however_short_the_time(
+    tmp_path: Path, stack: ExitStack, *, restarts: bool
+) -> None:
+    """70 s expected, one every 45 s, also over restarts; then none, and that is said as soon as it is overdue."""
+    host = Host(tmp_path, stack, Expected("/out", 70.0))
+    host.look()
+    for run in range(20):
+        for _ in range(9):
+            host.now += 5
+            host.look()
+        data = encoded(flat_summary({"GOOD": GOOD}, timestamp=f"20241201_0000{run:02d}"))
+        host.pipeline.process([Found("/out/a.json", data, None)])
+        host.came("/out/a.json")
+        if restarts:
+            host.restart()
+    assert host.told() == []
+    host.now += 70
+    host.look()
+    assert host.told() == []
+    host.now += 1
+    host.look()
+    assert len(host.told()) == 1
+
+
+@pytest.mark.parametrize("seconds", [10 * DAY, -10 * DAY])
+def test_stepped_clock_is_no_silence_and_hides_none(host: Host, seconds: float) -> None:
+    """Within a process's life a timer counts."""
+    host.look()
+    host.now += DAY / 2
+    host.step(seconds)
+    host.look()
+    assert host.told() == []
+    host.now += DAY / 2 + 1
+    host.look()
+    assert len(host.told()) == 1
+
+
+def test_summary_that_waits_for_the_disk_is_no_silence_but_what_follows_it_is(host: Host) -> None:
+    """It came; that it can't be archived is said otherwise. A file that stays for ever hides no silence after it."""
+    host.look()
+    host.now += DAY - 1
+    stuck = ("/out/stuck.json", host.timer)
+    for _ in range(3):
+        host.now += DAY / 4
+        host.look(stuck)
+    assert host.told() == []
+    host.now += DAY / 4 + 1
+    host.look(stuck, ("/elsewhere/new.json", host.timer))
+    assert len(host.told()) == 1
+
+
+def test_summary_that_was_archived_late_counts_from_when_it_came(host: Host) -> None:
+    """The disk's refusal is no life sign of the trainer."""
+    host.look()
+    came = host.timer
+    host.now += DAY - 1
+    host.problems.came("/out/late.json", came)
+    host.now += 2
+    host.look()
+    assert len(host.told()) == 1
+
+
+def test_silence_is_announced_after_a_scan_that_began_when_it_was_due(host: Host) -> None:
+    """Events may be late or never come: what lies there unseen is found first."""
+    host.look()
+    scanned_at = host.timer
+    host.now += DAY + 1
+    assert not host.look(scanned_at=scanned_at)
+    assert host.told() == []
+    assert host.look(("/out/unseen.json", host.timer))
+    assert host.told() == []
+    assert host.look()
     assert len(host.told()) == 1
 
 
 def test_many_summaries_are_few_transactions(host: Host) -> None:
     """It is remembered to a minute when a folder last spoke."""
-    host.problems.look_for_silence()
+    host.look()
     changes = host.database.connection.total_changes
     for _ in range(1000):
         host.now += KEPT_SECONDS / 100
-        host.problems.came("/out/a.json")
+        host.came("/out/a.json")
     assert 0 < host.database.connection.total_changes - changes <= 10
 
 

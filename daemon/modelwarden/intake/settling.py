@@ -6,6 +6,7 @@ that does not parse is given up only after it has stood still for `reject_after_
 
 import heapq
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -38,6 +39,15 @@ class Settling:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def waiting(self) -> Iterator[tuple[str, float]]:
+        """The files, each with the moment at which it was first seen as it is."""
+        return ((path, waiting.since) for path, waiting in self._waiting.items())
+
+    def since(self, path: str, now: float) -> float:
+        """When a file was first seen as it is; now if it is not waiting."""
+        waiting = self._waiting.get(path)
+        return now if waiting is None else waiting.since
 
     def seen(self, path: str, figures: Figures, *, hinted: bool, now: float) -> None:
         """A file is there. With an event it is looked at now, without one once it has stood still."""

@@ -42,7 +42,8 @@ class Discovery:
     Attributes:
         is_watched: whether every folder gives events, as of the last `supervise`.
         has_scanned: whether the folders have been walked once.
-        scan_at: when they are walked next, on the monotonic clock.
+        scanned_at: when the last walk began, on the monotonic clock.
+        scan_at: when they are walked next, likewise.
         unseen: how many folders or files the last scan could not look at.
     """
 
@@ -65,6 +66,7 @@ class Discovery:
         self._links: set[str] = set()  # that were looked at, and told of if anything is missed by them
         self.is_watched = False
         self.has_scanned = False
+        self.scanned_at = 0.0
         self.scan_at = 0.0
         self.unseen = 0
 
@@ -114,7 +116,7 @@ class Discovery:
             links += ((path, root) for path in scan.links)
         for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
             self._settling.seen(path, figures, hinted=False, now=time.monotonic())
-        self.has_scanned = True
+        self.has_scanned, self.scanned_at = True, began
         if len(problems) < self.unseen:
             self._watch.folders_changed = True  # what could not be read can be watched now
         self.unseen = len(problems)

@@ -197,11 +197,11 @@ class Service:
         if now >= self._supervise_at:
             self._discovery.supervise()
             self._notifier.status(self._status())
-            self._look_for_problems(now)
+            is_certain = self._look_for_problems(now)
             self._catch_up()
             if not len(self._settling):
                 self._pipeline.rest()
-            self._supervise_at = now + SUPERVISE_SECONDS
+            self._supervise_at = now + (SUPERVISE_SECONDS if is_certain else 0.0)
         self._discovery.look()
         paths = self._settling.due(time.monotonic(), BATCH_FILES)
         if paths:
@@ -212,16 +212,20 @@ class Service:
         with suppress(RetryLater):
             self._pipeline.catch_up()
 
-    def _look_for_problems(self, now: float) -> None:
-        """What lasts is announced: a watch that was lost, a folder that fell silent."""
+    def _look_for_problems(self, now: float) -> bool:
+        """What lasts is announced: a watch that was lost, a folder that fell silent. False: look again after a scan."""
         self._problems.announce()
         if self._discovery.is_watched:
             self._watched_at = now
             self._problems.end("watch")
         elif self._watched_at is not None and now - self._watched_at > LASTING_SECONDS:
             self._problems.begin("watch", "the watch on a folder is lost; it is scanned instead, see the log")
-        if self._discovery.has_scanned and not len(self._settling):
-            self._problems.look_for_silence()
+        if not self._discovery.has_scanned:
+            return True
+        is_certain = self._problems.look_for_silence(self._settling.waiting(), self._discovery.scanned_at)
+        if not is_certain:
+            self._discovery.scan_at = now
+        return is_certain
 
     def _status(self) -> str:
         watch = "watching" if self._discovery.is_watched or not self._supervise_at else "scanning only"

@@ -6,7 +6,7 @@ delays an announcement and loses none.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -19,7 +19,9 @@ from modelwarden.state.expectations import Expectation
 from modelwarden.state.outbox import Event, Kind
 
 KEPT_SECONDS: Final = 60.0
-"""How exactly it is remembered when a folder last spoke: a transaction a summary would be too many."""
+"""How exactly the table has it when a folder last spoke: a transaction a summary would be too many. What counts is the
+exact moment, which this process knows, and the catalog after a restart.
+"""
 
 
 class Expected(NamedTuple):
@@ -37,15 +39,23 @@ class Problems:
         host: named in each.
         expected: the folders that may not fall silent.
         clock: seconds since the epoch.
+        timer: seconds that only ever grow: a stepped clock is no silence.
     """
 
     def __init__(
-        self, pipeline: Pipeline, host: str, expected: Sequence[Expected], clock: Callable[[], float] = time.time
+        self,
+        pipeline: Pipeline,
+        host: str,
+        expected: Sequence[Expected],
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipeline = pipeline
         self._host = host
         self._expected = expected
         self._clock = clock
+        self._timer = timer
+        self._heard: dict[str, float] = {}  # by folder, when the last summary came, on the timer
         self._episodes: dict[str, Event] = {}
         self._unannounced: list[Event] = []
 
@@ -72,34 +82,62 @@ class Problems:
                 return
             del self._unannounced[0]
 
-    def came(self, path: str) -> None:
-        """A summary was archived from this path."""
+    def came(self, path: str, at: float) -> None:
+        """A summary was archived from this path, where it was first seen at that moment of the timer."""
         for folder, _ in self._expected:
             if is_inside(path, os.path.realpath(folder)):
-                self._spoke(folder)
+                self._spoke(folder, at)
 
-    def look_for_silence(self) -> None:
-        """Announce the folders from which no summary came for longer than expected."""
+    def look_for_silence(self, waiting: Iterable[tuple[str, float]], scanned_at: float) -> bool:
+        """Announce the folders from which no summary came for longer than expected; False if a scan must come first.
+
+        Args:
+            waiting: files that are not dealt with, each with the moment of the timer at which it was first seen: they
+                came, whatever keeps them from the archive.
+            scanned_at: when the last scan began, on the timer. Only a scan that began when the summary was overdue
+                shows that there is none: events may be late, or never come.
+        """
+        if not self._expected:
+            return True
+        files, is_certain = list(waiting), True
         for folder, within in self._expected:
-            now = self._clock()
+            inside = os.path.realpath(folder)
             try:
-                known = self._pipeline.expectations.of(folder, now)
-                if not known.is_overdue and now - known.seen_at > within:
-                    text = f"no summary in {show_path(folder)} since {_moment(known.seen_at)}"
-                    hint = f"expected every {_duration(within)}: is the trainer alive?"
-                    self._note(folder, Expectation(known.seen_at, is_overdue=True), f"{text}\n{hint}")
+                known = self._pipeline.expectations.of(folder, self._clock())
+                heard = max([self._heard_from(folder, known), *(at for path, at in files if is_inside(path, inside))])
+                silent = self._timer() - heard
+                if known.is_overdue or silent <= within:
+                    continue
+                if scanned_at <= heard + within:
+                    is_certain = False
+                    continue
+                since = self._clock() - silent
+                text = f"no summary in {show_path(folder)} since {_moment(since)}"
+                hint = f"expected every {_duration(within)}: is the trainer alive?"
+                self._note(folder, Expectation(since, is_overdue=True), f"{text}\n{hint}")
             except RetryLater:
-                return
+                break
+        return is_certain
 
-    def _spoke(self, folder: str) -> None:
+    def _heard_from(self, folder: str, known: Expectation) -> float:
+        """When the last summary came from a folder, on the timer; what came before this process, by the state file."""
+        if folder not in self._heard:
+            archived_at = self._pipeline.catalog.last_archived_below(path_text(os.path.realpath(folder)))
+            seen_at = known.seen_at if archived_at is None else max(known.seen_at, archived_at)
+            self._heard[folder] = self._timer() - max(0.0, self._clock() - seen_at)
+        return self._heard[folder]
+
+    def _spoke(self, folder: str, at: float) -> None:
         now = self._clock()
         try:
             known = self._pipeline.expectations.of(folder, now)
+            self._heard[folder] = max(at, self._heard_from(folder, known))
+            seen_at = now - (self._timer() - self._heard[folder])
             if known.is_overdue:
                 text = f"summaries come again in {show_path(folder)}\nthe last before was of {_moment(known.seen_at)}"
-                self._note(folder, Expectation(now, is_overdue=False), text)
-            elif abs(now - known.seen_at) > KEPT_SECONDS:
-                self._pipeline.expectations.note(folder, Expectation(now, is_overdue=False))
+                self._note(folder, Expectation(seen_at, is_overdue=False), text)
+            elif abs(seen_at - known.seen_at) > KEPT_SECONDS:
+                self._pipeline.expectations.note(folder, Expectation(seen_at, is_overdue=False))
         except RetryLater:
             return  # the next summary, or the next look, tries again
 

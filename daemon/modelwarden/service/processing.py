@@ -187,7 +187,7 @@ class Processing:
         match outcome:
             case Archived() | AlreadyArchived():
                 if isinstance(outcome, Archived):
-                    self._problems.came(path)
+                    self._problems.came(path, self._settling.since(path, time.monotonic()))
                 self._settling.forget(path)
                 if self._delete_archived and figures is not None:
                     self._remove_source(path, figures)

@@ -221,6 +221,16 @@ class Catalog:
                 return str(row[0])
         return None
 
+    def last_archived_below(self, folder: str) -> float | None:
+        """When a run whose summary came from below a folder was last archived, seconds since the epoch, or None."""
+        below = folder.rstrip("/") + "/"
+        (moment,) = self._connection.execute(
+            "SELECT max(archived_at) FROM runs WHERE substr(source, 1, ?) = ? "
+            "AND daemon_id = (SELECT daemon_id FROM identity)",
+            (len(below), below),
+        ).fetchone()
+        return None if moment is None else datetime.fromisoformat(moment).timestamp()
+
     def runs(self, limit: int | None = None) -> list[CatalogRun]:
         """All runs, oldest first; with a limit the youngest so many."""
         rows = self._connection.execute(
