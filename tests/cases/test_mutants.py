@@ -259,8 +259,8 @@ CASES: Final = (
         Mutant(
             "ends_where_the_lock_is_held_at_its_start",
             "service/lifecycle.py",
-            '            except RetryLater as error:\n                log.warning("waiting_to_start"',
-            '            except ZeroDivisionError as error:\n                log.warning("waiting_to_start"',
+            '        except RetryLater as error:\n            log.warning("waiting_to_start"',
+            '        except ZeroDivisionError as error:\n            log.warning("waiting_to_start"',
         ),
         "case_52",
     ),
