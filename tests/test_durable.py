@@ -157,6 +157,47 @@ def test_fsync_that_fails_makes_the_storage_suspect_and_is_not_repeated(
     assert len(calls) == 1
 
 
+def fail_to_begin(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let sync_file_range fail with that errno."""
+
+    def failing(*_: object) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    monkeypatch.setattr(durable, "_sync_file_range", failing)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EBADMSG, errno.ENOMEM])
+def test_sync_that_fails_to_begin_makes_the_storage_suspect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The kernel may tell an error once, and only here: the fsync that follows would return 0 over lost data."""
+    fail_to_begin(monkeypatch, code)
+    synced = fail(monkeypatch, "fsync", errno.EIO)
+    with pytest.raises(StorageSuspect, match=r"sync_file_range failed .*storage suspect"):
+        write_new_file(str(tmp_path / "file"), b"data")
+    assert synced == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_sync_that_finds_the_disk_full_at_its_beginning_asks_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """No reason to suspect the disk."""
+    fail_to_begin(monkeypatch, code)
+    with pytest.raises(RetryLater, match="make room") as raised:
+        write_new_file(str(tmp_path / "file"), b"data")
+    assert not isinstance(raised.value, StorageSuspect)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EINTR])
+def test_kernel_without_sync_file_range_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A sandbox or a file system that lacks it: the fsync does all the work."""
+    fail_to_begin(monkeypatch, code)
+    write_new_file(str(tmp_path / "file"), b"data")
+    assert (tmp_path / "file").read_bytes() == b"data"
+
+
 @pytest.mark.parametrize(
     ("code", "hint"), [(errno.ENOSPC, "make room on the disk"), (errno.EDQUOT, "make room in the quota")]
 )

@@ -24,8 +24,9 @@ _RENAME_EXCHANGE: Final = 2
 _NO_RENAMEAT2: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """What a kernel or a file system answers that lacks the call or the flag."""
 
-_NO_SYNC_FILE_RANGE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ESPIPE})
-"""What a kernel, a sandbox or a file system answers that lacks the call: nothing was begun, so nothing has failed."""
+_NOT_BEGUN: Final = frozenset({errno.EINTR, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ESPIPE})
+"""What sync_file_range ends with if a signal came first, or if the kernel, a sandbox or the file system lacks it:
+nothing was begun, so nothing has failed."""
 
 _AT_FDCWD: Final = -100
 _SYNC_FILE_RANGE_WRITE: Final = 2
@@ -262,7 +263,7 @@ def _begin_to_sync(descriptor: int, path: str) -> None:
     if _sync_file_range is None or _sync_file_range(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE) == 0:
         return
     code = ctypes.get_errno()
-    if code not in _NO_SYNC_FILE_RANGE:
+    if code not in _NOT_BEGUN:
         raise _failed_sync("sync_file_range", path, OSError(code, os.strerror(code)))
 
 

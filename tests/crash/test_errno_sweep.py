@@ -91,6 +91,7 @@ TOLD_WITH: Final = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES")
 REFUSED: Final[dict[str, tuple[str, str]]] = {
     "a_staged_folder": ("mkdir", "/.staging/"),
     "a_staged_file": ("openat", "/recommendations.md"),
+    "the_beginning_of_a_sync": ("sync_file_range", "/summary.json"),
     "the_name_of_a_run": ("renameat2", "/archive/2"),
     "the_archive": ("fsync", "/archive"),
     "the_index": ("pwrite64", "/index.json"),
@@ -159,7 +160,10 @@ SAMPLES: Final = (
     Sample(Point("flock", 1), "EIO", "can't lock"),
     Sample(Point("fdatasync", 1), "EIO", "the state file refused"),
     Sample(Point("fsync", 2), "EINTR", ""),
-    Sample(Point("sync_file_range", 1), "EIO", ""),
+    Sample(Point("sync_file_range", 1), "EIO", "storage suspect"),
+    Sample(Point("sync_file_range", 2), "EBADMSG", "storage suspect"),
+    Sample(Point("sync_file_range", 3), "ENOSPC", "make room"),
+    Sample(Point("sync_file_range", 1), "EPERM", ""),
 )
 
 

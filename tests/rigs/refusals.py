@@ -67,6 +67,8 @@ def synced_again(calls: Sequence[Seen], archive: str) -> list[str]:
     for call in calls:
         if call.point.call == "openat" and "O_EXCL" in call.arguments and not call.error:
             failed.discard(call.path)
+        if call.point.call == "sync_file_range" and call.error not in {"", "EINTR"}:
+            failed.add(call.path)  # the fsync after it may return 0 over lost data
         if call.point.call in {"fsync", "fdatasync"} and not of_the_state(call) and call.path not in folders:
             if call.path in failed:
                 again.append(call.path)

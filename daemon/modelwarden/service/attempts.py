@@ -36,7 +36,8 @@ class Attempts:
     def close(self) -> None:
         """Give the note's file back."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            with suppress(OSError):  # nothing that counts was left to be written
+                os.close(self._descriptor)
             self._descriptor = None
 
     def __bool__(self) -> bool:
