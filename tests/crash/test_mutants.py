@@ -188,7 +188,7 @@ CASES: Final = (
         Mutant(
             "leaves_no_marker",
             "archive/publishing.py",
-            "        durable.leave_marker(self._marker)\n",
+            "        durable.leave_marker(self._marker, self._folder)\n",
             "",
         ),
         killing_at("a_file", replaces_the_index),
@@ -210,8 +210,8 @@ CASES: Final = (
         Mutant(
             "writes_the_index_before_the_rename",
             "archive/publishing.py",
-            "        durable.leave_marker(self._marker)\n",
-            "        durable.leave_marker(self._marker)\n"
+            "        durable.leave_marker(self._marker, self._folder)\n",
+            "        durable.leave_marker(self._marker, self._folder)\n"
             "        for staged in batch:\n"
             "            self._index.add(staged.run.timestamp, staged.run.sha256, encode_entry(staged.run))\n"
             "        self._index.write()\n"
