@@ -255,7 +255,7 @@ CASES: Final = (
         Mutant(
             "takes_no_lock",
             "archive/index.py",
-            "            self._lock.acquire(timeout, poll_interval=POLL_SECONDS)\n",
+            "            lock.acquire(timeout, poll_interval=POLL_SECONDS)\n",
             "            pass\n",
         ),
         beside_another("other", writes_the_index, goes_on),
