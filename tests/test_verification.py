@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from commands import command
 from invariants import contents
 from modelwarden import TrainingArchiveManager
 from modelwarden.archive.publishing import Archive
@@ -19,7 +20,7 @@ from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.verification import Finding, Report, verify
 from processes import drop, make_site, modelwarden, running_daemon
-from summaries import GOOD, encoded, flat_summary, judged_run, random_summary
+from summaries import GOOD, encoded, flat_summary, judged_run, random_summary, series_summary
 
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 
@@ -135,6 +136,51 @@ def test_run_of_an_earlier_rule_is_judged_by_that_rule(archive: Path) -> None:
 
     shown = json.loads(modelwarden("show", SECOND, "--json", "--archive", archive).stdout)
     assert shown["models"][0]["classification"] == "APPROVED"
+
+
+def test_checkpoint_approved_by_hand_is_found(tmp_path: Path) -> None:
+    """Somebody who wants a checkpoint deployed that was not approved stands out."""
+    peak, last = (0.98, 1.1, 0.9, 0.04), (0.9, 2.0, 0.9, 0.05)
+    with TrainingArchiveManager(tmp_path) as manager:
+        name = manager.archive_training_run(series_summary({"A": [peak, last]}, validation_interval=50)).timestamp
+    assert verified(tmp_path).findings == []
+
+    def approve(document: dict[str, Any]) -> None:
+        document["models"][0]["at_checkpoint"]["classification"] = "APPROVED"
+
+    edit(tmp_path / name / "model_assessments.json", approve)
+
+    assert any("APPROVED at its peak" in each.what for each in verified(tmp_path).findings)
+
+
+def test_run_from_before_figures_were_held_against_each_other_is_right(tmp_path: Path) -> None:
+    """A summary that would be flagged or refused today was not when it was archived: no finding, and it is asked of."""
+    contradictory = {**GOOD, "fitness_history": [0.5, 0.93]}
+    with TrainingArchiveManager(tmp_path) as manager:
+        name = manager.archive_training_run(flat_summary({"A": GOOD})).timestamp
+    data = encoded(flat_summary({"A\u200bB": contradictory}))
+    (tmp_path / name / "summary.json").write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+
+    def age(document: dict[str, Any]) -> None:
+        del document["rule"]
+        document["sha256"] = sha256
+        document["policy"]["id"] = "24e76465"
+        (model,) = document["models"]
+        model |= {"symbol": "A\u200bB", "best_idx": 1, "peak": 0.93, "decline": 0.02, "largest_fall": 0.0}
+        for key in ("points", "last_checkpoint"):
+            del model[key]
+
+    edit(tmp_path / name / "model_assessments.json", age)
+    report = tmp_path / name / "recommendations.md"
+    report.write_text(f"{name} {sha256}")
+    assert command("reindex", "--archive", tmp_path).code == 0
+
+    assert verified(tmp_path).findings == []
+    with TrainingArchiveManager(tmp_path) as manager:
+        assert manager.get_approved_models(name) == ["A\u200bB"]
+        (chosen,) = manager.get_approved_checkpoints(name)
+    assert (chosen.checkpoint, chosen.is_last) == (None, True)
 
 
 def test_model_of_an_earlier_rule_changed_by_hand_is_found(archive: Path) -> None:

@@ -17,10 +17,13 @@ from typing import Any, Final, Self
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import RunRecord
 from modelwarden.errors import UnknownRun
-from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Flag, finite_or_none
+from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Flag, Remark, finite_or_none
+from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.policy import METRICS, ModelGatingConfig, Policy
 from modelwarden.gate.timestamp import is_run_name
+from modelwarden.gate.wording import peak_note
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.state.catalog import CatalogRun
 from modelwarden.state.database import Database
 
 API_OWNER: Final = "api"
@@ -60,6 +63,9 @@ class SymbolAssessment:
         checkpoint_update: the checkpoint at that peak, where it is known.
         metrics: the final figure by metric name; None where missing or not a number.
         reasons: sentences that name the figures which decided.
+        remarks: what changes nothing and should be known; see gate.assessment.Remark.
+        at_checkpoint: the class that the figures at the recommended checkpoint come to; None if none is recommended,
+            or if those figures are not known.
     """
 
     timestamp: str
@@ -71,6 +77,28 @@ class SymbolAssessment:
     checkpoint_update: Checkpoint | None
     metrics: Mapping[str, float | None]
     reasons: tuple[str, ...]
+    remarks: tuple[Remark, ...] = ()
+    at_checkpoint: Classification | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedModel:
+    """An approved model and its checkpoint to deploy, as `get_approved_checkpoints` lists them.
+
+    Attributes:
+        symbol: the model's name.
+        checkpoint: its number, or the trainer's id; None if the summary does not let it be known.
+        point: which validation point it is of, the first being 1; None if that is not known.
+        is_last: whether it is the last of the training. It is, unless an earlier one is recommended whose own figures
+            are APPROVED.
+        remark: what is to be known of the checkpoint at the peak of a model that declined, else "".
+    """
+
+    symbol: str
+    checkpoint: Checkpoint | None
+    point: int | None
+    is_last: bool
+    remark: str
 
 
 class TrainingArchiveManager:
@@ -155,15 +183,33 @@ class TrainingArchiveManager:
         Raises:
             UnknownRun: the archive has no such run, or none at all.
         """
-        if timestamp is None and (timestamp := self._pipeline.catalog.latest(time.time())) is None:
-            raise UnknownRun("the archive has no runs", where=self._archive.root)
-        if not is_run_name(timestamp) or self._pipeline.catalog.run(timestamp) is None:
-            raise UnknownRun(f"no run {timestamp!r}", where=self._archive.root)
-        return self._pipeline.catalog.symbols(timestamp, Classification.APPROVED)
+        return self._pipeline.catalog.symbols(self._find(timestamp).timestamp, Classification.APPROVED)
+
+    def get_approved_checkpoints(self, timestamp: str | None = None) -> list[ApprovedModel]:
+        """The same models, each with its checkpoint to deploy.
+
+        Raises:
+            UnknownRun: the archive has no such run, or none at all.
+        """
+        catalog = self._pipeline.catalog
+        run = self._find(timestamp)
+        policy = catalog.policy(run.policy)
+        return [
+            ApprovedModel(model.symbol, *choose_checkpoint(model), peak_note(model, policy))
+            for model in catalog.first(run.timestamp, Classification.APPROVED, None, -1)
+        ]
 
     def get_symbol_history(self, symbol: str) -> list[SymbolAssessment]:
         """A symbol's assessments over all runs, oldest first; empty for a symbol that no run has."""
         return [_symbol_assessment(name, assessment) for name, assessment, _ in self._pipeline.catalog.history(symbol)]
+
+    def _find(self, timestamp: str | None) -> CatalogRun:
+        if timestamp is None and (timestamp := self._pipeline.catalog.latest(time.time())) is None:
+            raise UnknownRun("the archive has no runs", where=self._archive.root)
+        run = self._pipeline.catalog.run(timestamp) if is_run_name(timestamp) else None
+        if run is None:
+            raise UnknownRun(f"no run {timestamp!r}", where=self._archive.root)
+        return run
 
     def _archived(self, run: RunRecord) -> ArchivedRun:
         return ArchivedRun(
@@ -186,6 +232,8 @@ def _symbol_assessment(name: str, assessment: Assessment) -> SymbolAssessment:
         checkpoint_update=assessment.checkpoint_update,
         metrics=dict(zip(METRICS, map(finite_or_none, assessment.values), strict=True)),
         reasons=assessment.reasons,
+        remarks=assessment.remarks,
+        at_checkpoint=None if assessment.at_checkpoint is None else assessment.at_checkpoint.classification,
     )
 
 

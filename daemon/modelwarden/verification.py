@@ -144,8 +144,8 @@ def _verify_judgement(summary: bytes, run: RunRecord, assessments: list[Assessme
     if [model.symbol for model in judged] != [model.symbol for model in assessments]:
         return f"its models are not those of {SUMMARY_FILE}"
     for mine, recorded in zip(judged, assessments, strict=True):
-        if (mine.classification, mine.flags) != (recorded.classification, recorded.flags):
-            return f"{recorded.symbol} is recorded as {_verdict(recorded)} and its figures say {_verdict(mine)}"
+        if (said := _said(mine)) != _said(recorded):
+            return f"{recorded.symbol} is recorded as {_said(recorded)} and its figures say {said}"
     return None
 
 
@@ -156,6 +156,16 @@ def _verify_recorded_figures(run: RunRecord, assessments: list[Assessment]) -> s
         if (mine.classification, mine.flags) != (model.classification, model.flags):
             return f"{model.symbol} is recorded as {_verdict(model)} and its figures say {_verdict(mine)}"
     return None
+
+
+def _said(model: Assessment) -> str:
+    """All that must agree of a judgement: the verdict, and what is said of the checkpoints."""
+    words = [_verdict(model)]
+    if model.at_checkpoint is not None:
+        words.append(f"{model.at_checkpoint.classification} at its peak")
+    if model.last_checkpoint is not None:
+        words.append(f"last checkpoint {model.last_checkpoint}")
+    return ", ".join(words)
 
 
 def _verdict(model: Assessment | Verdict) -> str:

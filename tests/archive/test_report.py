@@ -21,7 +21,7 @@ from modelwarden.archive.report import (
     spark_line,
 )
 from modelwarden.gate.policy import ModelGatingConfig, Policy
-from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
+from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -142,14 +142,17 @@ def test_report_shows_flags_and_figures_of_each_model() -> None:
     """An approved model with what it passed, the others with what they missed."""
     report = render_report(*judged_run(flat_summary({"A": GOOD, "B": {**GOOD, "final_pf": 1.1}})))
     assert "fitness 0.91 >= 0.70, profit factor 2.40 >= 1.80" in report
-    assert "- **`B`** (LOW_PF)\n  - profit factor 1.10 < 1.30, the bound of REVIEW\n" in report
+    assert "- **`B`** (LOW_PF, NO_HISTORY)\n  - profit factor 1.10 < 1.30, the bound of REVIEW\n" in report
 
 
 @pytest.mark.parametrize(
     ("interval", "advice"),
     [
-        (50, "**use checkpoint 100 instead of the last**"),
-        (None, "**use the checkpoint of validation point 2 instead of the last**"),
+        (50, "**use checkpoint 100 instead of the last**; its other figures there are not known"),
+        (
+            None,
+            "**use the checkpoint of validation point 2 instead of the last**; its other figures there are not known",
+        ),
     ],
 )
 def test_report_of_a_declined_model_advises_the_checkpoint(interval: int | None, advice: str) -> None:
@@ -157,6 +160,42 @@ def test_report_of_a_declined_model_advises_the_checkpoint(interval: int | None,
     model = {**GOOD, "fitness_history": [0.5, 0.99, 0.91]}
     report = render_report(*judged_run(flat_summary({"A": model}, validation_interval=interval)))
     assert f"- **`A`** (FITNESS_DECLINE)\n  - {advice}\n" in report
+
+
+PEAK_AND_END = {
+    "APPROVED there": (
+        (0.99, 2.4, 0.9, 0.04),
+        "  - **use checkpoint 50 instead of the last**; its figures there: APPROVED\n",
+    ),
+    "not APPROVED there": (
+        (0.99, 1.1, 0.9, 0.04),
+        "  - peaked at 50; its figures there: DROP (profit factor 1.10 < 1.30)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("peak", "line"), PEAK_AND_END.values(), ids=PEAK_AND_END)
+def test_report_of_a_declined_model_tells_its_figures_at_the_peak(
+    peak: tuple[float, float, float, float], line: str
+) -> None:
+    """In bold only what to do; a point that would not be approved is told of, and no more."""
+    report = render_report(*judged_run(series_summary({"A": [peak, (0.91, 2.4, 0.9, 0.04)]}, validation_interval=50)))
+    assert f"- **`A`** (FITNESS_DECLINE)\n{line}" in report
+
+
+def test_report_of_a_dropped_model_has_no_advice() -> None:
+    """Nobody is told to use what must not be deployed."""
+    report = render_report(*judged_run(flat_summary({"A": {**BAD, "fitness_history": [0.9, 0.2]}})))
+    assert "  - peaked at validation point 1; its other figures there are not known\n" in report
+    assert "use checkpoint" not in report
+    assert "use the checkpoint" not in report
+
+
+def test_report_of_figures_that_contradict_each_other_names_both_places() -> None:
+    """A person who looks at a model in REVIEW sees why, and where to look."""
+    report = render_report(*judged_run(flat_summary({"A": {**GOOD, "fitness_history": [0.5, 0.93]}})))
+    assert "- **`A`** (INCONSISTENT_FIGURES)\n" in report
+    assert "  - figures contradict each other: final_fitness is 0.91, but fitness_history ends at 0.93\n" in report
 
 
 def test_report_of_a_model_without_decline_advises_no_checkpoint() -> None:

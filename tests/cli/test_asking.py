@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from commands import Done, command
 from modelwarden import TrainingArchiveManager
-from summaries import BAD, GOOD, MIDDLING, flat_summary
+from modelwarden.gate.policy import METRICS
+from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, series_summary
 
 LONGEST = "S" * 128
 STRANGE = "[red]x[/red] 📈 日本"
@@ -93,7 +95,7 @@ def test_run_dated_ahead_is_marked_and_is_not_the_latest_for_ever(tmp_path: Path
         assert in_json(folder, "show")["timestamp"] == "20990101_000000"
         manager.archive_training_run(flat_summary({"NEW": GOOD}, timestamp="20240101_000000"))
         assert manager.get_approved_models() == ["NEW"]
-    assert asked(folder, "approved").lines == ["NEW"]
+    assert asked(folder, "approved").lines == ["NEW\tlast"]
     assert asked(folder, "show").lines[0].startswith("20240101_000000: ")
     listed = asked(folder, "runs")
     assert listed.lines[3].endswith("(dated ahead)")
@@ -137,11 +139,102 @@ def test_report_is_printed_as_it_stands(archive: Path) -> None:
     assert asked(archive, "show", "--report").out == report
 
 
-def test_approved_prints_one_symbol_a_line(archive: Path) -> None:
-    """`modelwarden approved | xargs deploy` gets symbols and nothing else, in the summary's order."""
-    assert asked(archive, "approved").out == f"A\n{STRANGE}\n"
-    assert asked(archive, "approved", "20240101_000000").out == "A\n"
-    assert in_json(archive, "approved") == {"run": "20240103_000000", "approved": ["A", STRANGE]}
+def test_approved_prints_symbol_and_checkpoint_a_line(archive: Path) -> None:
+    """`modelwarden approved | while read -r symbol checkpoint` has both, in the summary's order.
+
+    A peaked at 100, but what else it was there is not known: the last checkpoint is the one that was judged.
+    """
+    assert asked(archive, "approved").out == f"A\t150\n{STRANGE}\tlast\n"
+    assert asked(archive, "approved", "20240101_000000").out == "A\tlast\n"
+    assert in_json(archive, "approved") == {
+        "run": "20240103_000000",
+        "approved": ["A", STRANGE],
+        "models": [
+            {
+                "symbol": "A",
+                "checkpoint": 150,
+                "point": 3,
+                "is_last": True,
+                "remark": "peaked at 100; its other figures there are not known",
+            },
+            {"symbol": STRANGE, "checkpoint": None, "point": None, "is_last": True, "remark": None},
+        ],
+    }
+
+
+def test_approved_with_names_prints_the_symbols_alone(archive: Path) -> None:
+    """`for symbol in $(modelwarden approved --names)` gets symbols and nothing else."""
+    assert asked(archive, "approved", "--names").out == f"A\n{STRANGE}\n"
+
+
+GOOD_POINT, BETTER_POINT = (0.9, 2.4, 0.9, 0.04), (0.98, 2.5, 0.95, 0.02)
+DECLINING = {
+    "BETTER": [(0.5, 1.0, 0.5, 0.2), BETTER_POINT, GOOD_POINT],  # peaked where all was good
+    "LUCKY": [(0.98, 1.1, 0.9, 0.04), GOOD_POINT, GOOD_POINT],  # peaked where the profit factor was not
+    "STEADY": [GOOD_POINT, GOOD_POINT, GOOD_POINT],
+}
+
+
+@pytest.mark.parametrize("interval", [{"validation_interval": 50}, {}])
+def test_approved_has_the_checkpoint_at_the_peak_only_if_it_is_approved_there(
+    tmp_path: Path, interval: dict[str, Any]
+) -> None:
+    """What a deploy script loads was judged, and was judged APPROVED; the one at a better fitness need not be."""
+    with TrainingArchiveManager(tmp_path / "archive") as manager:
+        run = manager.archive_training_run(series_summary(DECLINING, **interval))
+        chosen = manager.get_approved_checkpoints(run.timestamp)
+        assert manager.get_approved_models(run.timestamp) == list(DECLINING)
+    known = bool(interval)
+    lines = (
+        ("BETTER\t100", "LUCKY\t150", "STEADY\t150") if known else ("BETTER\tpoint 2", "LUCKY\tlast", "STEADY\tlast")
+    )
+    assert asked(tmp_path / "archive", "approved").lines == list(lines)
+    models = in_json(tmp_path / "archive", "approved")["models"]
+    assert models == [asdict(each) | {"remark": each.remark or None} for each in chosen]
+    assert [(each.checkpoint, each.point, each.is_last) for each in chosen] == [
+        (100 if known else None, 2, False),
+        (150 if known else None, 3, True),
+        (150 if known else None, 3, True),
+    ]
+    peaks = ("100", "50") if known else ("validation point 2", "validation point 1")
+    assert [each.remark for each in chosen] == [
+        f"peaked at {peaks[0]}; its figures there: APPROVED",
+        f"peaked at {peaks[1]}; its figures there: DROP (profit factor 1.10 < 1.30)",
+        "",
+    ]
+
+
+def test_show_check_and_history_tell_of_a_peak_that_was_not_approved(tmp_path: Path) -> None:
+    """The same words everywhere, no instruction among them."""
+    data = encoded(series_summary(DECLINING, validation_interval=50, timestamp="20240103_000000"))
+    (tmp_path / "a.json").write_bytes(data)
+    with TrainingArchiveManager(tmp_path / "archive") as manager:
+        manager.archive_training_run(json.loads(data))
+    for done in (
+        command("check", tmp_path / "a.json"),
+        asked(tmp_path / "archive", "show"),
+        asked(tmp_path / "archive", "history", "LUCKY"),
+    ):
+        (line,) = [line for line in done.lines if "peaked" in line]
+        assert line.endswith("; peaked at 50; its figures there: DROP (profit factor 1.10 < 1.30)")
+        assert "use checkpoint 50" not in done.out
+    (better,) = in_json(tmp_path / "archive", "history", "BETTER")
+    assert better["checkpoint_advice"] == "use checkpoint 100 instead of the last; its figures there: APPROVED"
+    assert better["at_checkpoint"] == {
+        "classification": "APPROVED",
+        "metrics": dict(zip(METRICS, BETTER_POINT, strict=True)),
+    }
+    (lucky,) = in_json(tmp_path / "archive", "history", "LUCKY")
+    assert lucky["at_checkpoint"]["classification"] == "DROP"
+    (steady,) = in_json(tmp_path / "archive", "history", "STEADY")
+    assert (steady["checkpoint_advice"], steady["at_checkpoint"], steady["last_checkpoint"]) == (None, None, 150)
+
+
+def test_show_lists_what_cannot_be_known_beside_the_flags(archive: Path) -> None:
+    """A model without a history is told from one that only rose."""
+    rows = asked(archive, "show", "20240103_000000").lines[5:]
+    assert ["NO_HISTORY" in row for row in rows] == [False, True, True]
+    assert [model["remarks"] for model in in_json(archive, "show")["models"]] == [[], ["NO_HISTORY"], ["NO_HISTORY"]]
 
 
 def test_approved_of_a_run_without_any_is_empty(archive: Path) -> None:
@@ -228,7 +321,7 @@ def test_run_that_came_by_other_hands_is_in_the_answer(own: Path, tmp_path: Path
     with TrainingArchiveManager(tmp_path / "other") as manager:
         manager.archive_training_run(flat_summary({"NEW": GOOD}, timestamp="20250101_000000"))
     shutil.copytree(tmp_path / "other" / "20250101_000000", own / "20250101_000000")
-    assert asked(own, "approved").out == "NEW\n"
+    assert asked(own, "approved").out == "NEW\tlast\n"
 
 
 def test_run_that_was_removed_is_not_in_the_answer(own: Path) -> None:
@@ -270,7 +363,7 @@ def test_archive_that_may_only_be_read_can_be_asked(own: Path) -> None:
     for folder in folders:
         folder.chmod(0o500)
     try:
-        assert asked(own, "approved").out == f"A\n{STRANGE}\n"
+        assert asked(own, "approved").out == f"A\t150\n{STRANGE}\tlast\n"
     finally:
         for folder in folders:
             folder.chmod(0o700)

@@ -68,7 +68,7 @@ def test_reindex_without_a_state_file_makes_one(archive: Path) -> None:
     """A lost state is made again from the archive."""
     shutil.rmtree(archive / ".state")
     assert command("reindex", "--archive", archive).code == 0
-    assert command("approved", "20240101_000000", "--archive", archive).out == "S1\n"
+    assert command("approved", "20240101_000000", "--archive", archive).out == "S1\tlast\n"
 
 
 def test_reindex_puts_a_catalog_right_that_says_something_else(archive: Path) -> None:
@@ -82,7 +82,7 @@ def test_reindex_puts_a_catalog_right_that_says_something_else(archive: Path) ->
         1,
         1,
     ]
-    assert command("approved", "--archive", archive).out == "S3\n"
+    assert command("approved", "--archive", archive).out == "S3\tlast\n"
 
 
 def test_reindex_leaves_foreign_folders_alone(archive: Path) -> None:

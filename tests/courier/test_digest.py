@@ -20,7 +20,7 @@ from modelwarden.courier.digest import (
 )
 from modelwarden.courier.page import LONGEST_TEXT, LONGEST_TITLE, REPEAT_MARK, size
 from modelwarden.gate.policy import ModelGatingConfig
-from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
+from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -113,7 +113,7 @@ def test_run_message_body_is_as_a_person_reads_it() -> None:
     figures = "fitness 0.91 >= 0.70, profit factor 2.40 >= 1.80, consistency 0.90 >= 0.85, max drawdown 0.04 <= 0.08"
     assert run_message(news_of(summary), ("APPROVED", "DROP")).body.splitlines() == [
         "APPROVED (1)",
-        f"- AAPL: {figures}, use checkpoint 100 instead of the last",
+        f"- AAPL: {figures}, use checkpoint 100 instead of the last; its other figures there are not known",
         "",
         "DROP (1)",
         "- MSFT: profit factor 1.10 < 1.30",
@@ -177,7 +177,48 @@ def test_run_message_warns_of_unstable_training() -> None:
 def test_run_message_advises_the_checkpoint_of_a_declined_model(fields: dict[str, Any], advice: str) -> None:
     """What to load instead, as exactly as it is known."""
     (line,) = lines_about(news_of_one(fitness_history=[0.5, 0.99, 0.91], **fields))
-    assert line.endswith(f", {advice}")
+    assert line.endswith(f", {advice}; its other figures there are not known")
+
+
+LAST = (0.91, 2.4, 0.9, 0.04)
+
+
+def test_run_message_advises_a_peak_that_is_approved_in_bold() -> None:
+    """What to do is bold in a mail, what is known of it is not."""
+    news = news_of(series_summary({"AAPL": [(0.99, 2.4, 0.9, 0.04), LAST]}, validation_interval=50))
+    (line,) = lines_about(news)
+    assert line.endswith(", use checkpoint 50 instead of the last; its figures there: APPROVED")
+    html = run_message(news, ALL).html
+    assert "<strong>use checkpoint 50 instead of the last</strong>; its figures there: APPROVED" in html
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_message_tells_of_a_peak_that_is_not_approved_and_advises_nothing(many: bool) -> None:
+    """Not as an instruction, not in bold: at that checkpoint the model would be DROP."""
+    news = news_of(series_summary({"AAPL": [(0.99, 1.1, 0.9, 0.04), LAST]}, validation_interval=50))
+    message = many_runs_message([news, news], ALL) if many else run_message(news, ALL)
+    note = "peaked at 50; its figures there: DROP (profit factor 1.10 < 1.30)"
+    assert note in message.body
+    assert "use checkpoint" not in message.body
+    assert "profit factor 1.10 &lt; 1.30" in message.html
+    assert "<strong>peaked" not in message.html
+    assert "<strong>use" not in message.html
+
+
+def test_run_message_of_a_dropped_model_advises_nothing() -> None:
+    """What must not be deployed has no checkpoint to use."""
+    (line,) = lines_about(news_of_one(**{**BAD, "fitness_history": [0.9, 0.2]}))
+    assert line.endswith(", peaked at validation point 1; its other figures there are not known")
+
+
+def test_run_message_says_which_figures_contradict_each_other() -> None:
+    """A model in REVIEW with four good figures is there for a reason, and it is named."""
+    news = news_of_one(fitness_history=[0.5, 0.93])
+    contradiction = "figures contradict each other: final_fitness is 0.91, but fitness_history ends at 0.93"
+    assert lines_about(news, ("REVIEW",)) == [f"- AAPL: {contradiction}"]
+    news = news_of_one(final_pf=2.0, metrics={"profit_factor": [1.0], "consistency": [0.1]})
+    (line,) = lines_about(news, ("REVIEW",))
+    assert line.endswith("final_pf is 2.0, but metrics.profit_factor ends at 1.0 (and 1 more)")
 
 
 def test_run_message_of_a_long_list_is_cut_with_a_count() -> None:
@@ -241,7 +282,7 @@ def test_many_runs_message_names_the_approved_models_of_all_runs_before_any_othe
     second = news_of(flat_summary({"AAPL": declined}, validation_interval=50), "20241225_153000")
     body = many_runs_message([first, second], ALL).body
     assert [line for line in body.splitlines() if line.startswith("- ")][:3] == [
-        "- AAPL: run 20241225_153000, use checkpoint 100 instead of the last",
+        "- AAPL: run 20241225_153000, use checkpoint 100 instead of the last; its other figures there are not known",
         "- SOSO: run 20241224_153000",
         "- BAD: run 20241224_153000",
     ]

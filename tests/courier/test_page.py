@@ -259,7 +259,7 @@ def test_table_has_a_column_a_metric_where_all_its_models_have_the_same() -> Non
         *("model", "fitness", "profit factor", "consistency", "max drawdown"),
         *("AAPL", *figures),
         *("MSFT", *figures),
-        "use the checkpoint of validation point 2 instead of the last",
+        "use the checkpoint of validation point 2 instead of the last; its other figures there are not known",
     ]
 
 

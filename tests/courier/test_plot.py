@@ -36,7 +36,7 @@ from modelwarden.courier.plot import (
 )
 from modelwarden.gate.assessment import Classification
 from modelwarden.gate.policy import ModelGatingConfig
-from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
+from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -91,7 +91,7 @@ def test_plot_has_a_line_for_each_approved_model_and_for_no_other() -> None:
     models = {name: {**GOOD, "fitness_history": RISING} for name in ("A", "B", "C")}
     others = {"D": {**BAD, "fitness_history": RISING}, "R": {**MIDDLING, "fitness_history": RISING}}
     for index, each in enumerate(models):
-        models[each] = models[each] | {"fitness_history": [point - index / 10 for point in RISING]}
+        models[each] = models[each] | {"fitness_history": [*(point - index / 10 for point in RISING), 0.91]}
     assert colours_in(drawn(news_of(flat_summary(models | others)))) == list(_COLOURS[:3])
 
 
@@ -99,10 +99,13 @@ def test_plot_has_a_line_for_each_approved_model_and_for_no_other() -> None:
 def test_plot_of_many_models_has_the_most_lines_and_is_the_same_in_any_order() -> None:
     """Twelve can be told apart; which twelve does not depend on how the trainer sorted them."""
     summary = random_summary(3, models=60)
-    models = {
-        f"S{index}": GOOD | {"final_fitness": 0.9 + index / 1000, "fitness_history": each["fitness_history"]}
-        for index, each in enumerate(summary["models"][: MOST_LINES + 20])
-    }
+    models = {}
+    for index, each in enumerate(summary["models"][: MOST_LINES + 20]):
+        final = 0.9 + index / 1000
+        models[f"S{index}"] = GOOD | {
+            "final_fitness": final,
+            "fitness_history": [*each["fitness_history"], final],
+        }
     picture = drawn(news_of(flat_summary(models)))
     assert colours_in(picture) == list(_COLOURS)
     assert drawn(news_of(flat_summary(dict(reversed(models.items()))))) == picture
@@ -119,6 +122,17 @@ def test_plot_shows_which_checkpoint_to_use() -> None:
         drawn(approved({"A": [0.5, 0.94, 0.91]})),
     }
     assert len(pictures) == 4
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_plot_marks_no_checkpoint_that_is_not_advised() -> None:
+    """A peak at which the model would be DROP is drawn like any other peak."""
+    last = (0.91, 2.4, 0.9, 0.04)
+    for peak, advised in (((0.99, 2.4, 0.9, 0.04), True), ((0.99, 1.1, 0.9, 0.04), False)):
+        pictures = {
+            drawn(news_of(series_summary({"A": [peak, last]}, validation_interval=interval))) for interval in (50, 75)
+        }
+        assert len(pictures) == (2 if advised else 1)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +192,7 @@ def test_plot_of_any_histories_is_drawn_or_none(histories: list[list[float]], bo
     """Not a number, infinite, as large as floats get or all the same: no crash, no warning, the right size."""
     config = ModelGatingConfig(approved_min_fitness=bound, review_min_fitness=min(bound, 0.5))
     models = {
-        str(index): GOOD | {"final_fitness": max(bound, 0.9), "fitness_history": points}
+        str(index): GOOD | {"final_fitness": max(bound, 0.9), "fitness_history": [*points, None]}
         for index, points in enumerate(histories)
     }
     news = news_of(flat_summary(models or {"D": BAD}), config)

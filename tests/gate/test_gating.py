@@ -442,7 +442,10 @@ def test_history_that_never_falls_is_stable_however_steep(history: list[float]) 
 @pure
 @given(st.lists(models, min_size=1, max_size=4), histories)
 def test_assess_summary_judges_each_model_as_the_function_does(entries: list[Figures], history: list[float]) -> None:
-    """A summary's models are judged by the same rule, in the summary's order, none by another's figures."""
+    """A summary's models are judged by the same rule, in the summary's order, none by another's figures.
+
+    But for the history: the function takes it as it is given, and a summary's is held against the final fitness.
+    """
     named = {
         f"M{index}": dict(zip(FIELDS, entry, strict=True)) | {"fitness_history": history}
         for index, entry in enumerate(entries)
@@ -452,8 +455,10 @@ def test_assess_summary_judges_each_model_as_the_function_does(entries: list[Fig
     assert [each.symbol for each in assessments] == list(named)
     for assessment, entry in zip(assessments, entries, strict=True):
         quality = assess_model_quality(*entry, history)
-        assert assessment.classification == quality.classification
-        assert list(assessment.flags) == quality.flags
+        flags = [flag for flag in assessment.flags if flag is not Flag.INCONSISTENT_FIGURES]
+        assert flags == quality.flags
+        capped = len(flags) < len(assessment.flags) and quality.classification is APPROVED
+        assert assessment.classification == (REVIEW if capped else quality.classification)
         assert (assessment.use_checkpoint, assessment.best_idx) == (quality.use_checkpoint, quality.best_idx)
 
 

@@ -93,7 +93,7 @@ def test_flat_layout_keyed_by_symbol_is_read(container: str) -> None:
 @pytest.mark.parametrize("name", ["metrics", "validation_metrics"])
 def test_series_layout_is_read_by_its_last_points(container: str, name: str) -> None:
     """Each metric is a list over validation points: the last is final, fitness_score is the history."""
-    expected = Model("AAPL", (0.75, 1.9, 0.88, 0.06), SERIES["fitness_score"], None, None)
+    expected = Model("AAPL", (0.75, 1.9, 0.88, 0.06), SERIES["fitness_score"], None, None, SERIES)
     assert parse({container: {"AAPL": {name: SERIES}}}).models == (expected,)
     assert parse({container: [{"symbol": "AAPL", name: SERIES}]}).models == (expected,)
 
@@ -123,8 +123,20 @@ def test_series_layout_last_point_null_is_missing_and_not_the_point_before() -> 
 
 
 def test_flat_figures_beside_series_count() -> None:
-    """A model that names its final figures is judged by them."""
-    assert parse({"models": [{**MODEL, "metrics": SERIES}]}).models == (AS_READ,)
+    """A model that names its final figures is judged by them; the list of its fitness is its history."""
+    (model,) = parse({"models": [{**MODEL, "metrics": SERIES}]}).models
+    assert (model.values, model.history, model.lists) == (AS_READ.values, SERIES["fitness_score"], SERIES)
+    (model,) = parse({"models": [{**MODEL, "fitness_history": HISTORY, "metrics": SERIES}]}).models
+    assert model.history == HISTORY
+
+
+@pytest.mark.parametrize(
+    "beside", [5, "x", [1], {}, {"fitness_score": "x"}, {"fitness_score": [0.1, "x"]}, {"loss": [1]}]
+)
+def test_flat_figures_beside_what_is_no_lists_are_read_as_if_it_was_not_there(beside: Any) -> None:
+    """A field that nobody knows is ignored, also one that has the name of the lists."""
+    (model,) = parse({"models": [{**MODEL, "metrics": beside}]}).models
+    assert (model.values, model.history, model.contradictions) == (AS_READ.values, (), ())
 
 
 def test_both_layouts_in_one_summary_are_read() -> None:
@@ -786,7 +798,7 @@ def test_parse_of_a_damaged_summary_is_a_summary_or_a_refusal(data: st.DataObjec
 @pure
 @given(st.text(max_size=130))
 def test_parse_of_any_symbol_keeps_it_or_refuses_it(symbol: str) -> None:
-    """Kept to the letter, or refused for its length or a control character; in both layouts alike."""
+    """Kept to the letter, or refused for its length or what nobody can see; in both layouts alike."""
     controls = {character for character in symbol if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}}
     invisible = _INVISIBLE.search(symbol)
     fine = 1 <= len(symbol) <= 128 and not controls and not set(symbol) & set(CONTROLS) and not invisible

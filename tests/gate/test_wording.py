@@ -36,7 +36,10 @@ def test_checkpoint_advice_names_what_is_known(run: dict[str, Any], model: dict[
     entry = {**GOOD, "final_fitness": 0.8, "fitness_history": [0.70, 0.75, 0.97, 0.80]} | model
     assessment = judge_one(entry, **run)
     assert assessment.use_checkpoint
-    assert checkpoint_advice(assessment, quote="<{}>".format) == advice
+    assert checkpoint_advice(assessment, POLICY, quote="<{}>".format) == (
+        advice,
+        "its other figures there are not known",
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_reason_of_an_approved_model_there_is_none() -> None:
 
 def test_reason_of_history_flags_names_share_and_threshold() -> None:
     """Decline and fall are given as shares of the peak, beside what is allowed."""
-    decline, fall = judge_one({**GOOD, "final_fitness": 0.9, "fitness_history": [0.5, 1.0, 0.8]}).reasons
+    decline, fall = judge_one({**GOOD, "final_fitness": 0.9, "fitness_history": [0.5, 1.0, 0.8, 0.9]}).reasons
     assert "10.00 %" in decline
     assert "5.00 %" in decline
     assert "20.00 %" in fall

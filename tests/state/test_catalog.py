@@ -19,7 +19,7 @@ from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, model_rows
 from modelwarden.state.database import Database
-from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
+from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 NAME = "20241224_153000"
 NOW = 1_735_054_300.0  # five minutes later
@@ -105,6 +105,16 @@ CASES: dict[str, dict[str, Any]] = {
     "a checkpoint by number": flat_summary({"A": {**GOOD, "fitness_history": [0.5, 0.9]}}, validation_interval=50),
     "a checkpoint by name": one(fitness_history=[0.5, 0.9], checkpoints=["007", "8e3"]),
     "a symbol of any letters": flat_summary({"\u00e9\U0001f680 'x' \"y\" `z` %s {}": GOOD}),
+    "a decline to lists that tell the peak": series_summary(
+        {
+            "A": [(0.98, 1.1, 0.9, math.nan), (0.9, 2.0, 0.9, 0.05)],
+            "B": [(0.98, math.inf, 0.9, 0.02), (0.9, 2.0, 0.9, 0.05)],
+        },
+        validation_interval=50,
+    ),
+    "lists that contradict figures": one(
+        fitness_history=[0.5, 0.9], metrics={"profit_factor": [1.0], "consistency": [0.9, math.nan]}
+    ),
     "another reward scale": flat_summary(reward_scale=0.01),
     "the calibrated reward scale": flat_summary(reward_scale=0.001),
     "a name": flat_summary(run_name="r\u00fcn; DROP TABLE runs"),
@@ -165,6 +175,10 @@ COMPARED = (
     "peak",
     "decline",
     "largest_fall",
+    "points",
+    "last_checkpoint",
+    "contradictions",
+    "remarks",
 )
 
 
@@ -181,6 +195,8 @@ def test_assessments_come_back_as_they_were_judged(
     judged = add(database, summary)
 
     assert told(catalog.assessments(NAME), *COMPARED) == told(judged, *COMPARED)
+    # As text: NaN is not equal to itself.
+    assert repr(told(catalog.assessments(NAME), "at_checkpoint")) == repr(told(judged, "at_checkpoint"))
 
 
 @pytest.mark.parametrize("summary", CASES.values(), ids=CASES)

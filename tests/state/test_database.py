@@ -304,9 +304,11 @@ def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:
         assert [(row.id, row.attempts, row.repeated, row.stands_for) for row in team] == [(7, 3, True, "")]
 
     after = content_of(old / STATE_FILE)
-    assert {name: rows for name, rows in after.items() if name not in NEW_OR_CHANGED} == {
-        name: rows for name, rows in before.items() if name not in {"outbox", "identity"}
+    changed = {*NEW_OR_CHANGED, "assessments"}
+    assert {name: rows for name, rows in after.items() if name not in changed} == {
+        name: rows for name, rows in before.items() if name not in changed
     }
+    assert after["assessments"] == [(*row, None, None, None, None) for row in before["assessments"]]
     assert after["identity"] == [(*row, None) for row in before["identity"]]
     ended: dict[object, float | None] = {7: None, 9: 1.5, 12: None}
     assert after["outbox"] == [(*row, "", 0, ended[row[0]]) for row in before["outbox"]]

@@ -17,6 +17,7 @@ from modelwarden.gate.assessment import (
     Band,
     Classification,
     Flag,
+    PointAssessment,
     count_by_classification,
 )
 from modelwarden.gate.policy import FIRST_RULE, Policy
@@ -158,7 +159,7 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
 
 def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, Any]:
     """One model as model_assessments.json has it; only values that strict JSON can hold."""
-    return {
+    written: dict[str, Any] = {
         "symbol": assessment.symbol,
         "classification": _TEXT[assessment.classification],
         "flags": [_TEXT[flag] for flag in assessment.flags],
@@ -169,24 +170,39 @@ def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, An
         "decline": assessment.decline,
         "largest_fall": assessment.largest_fall,
         "fell_from": assessment.fell_from,
-        "metrics": {
-            gate.name: {
-                "value": value,
-                "approve": gate.approve,
-                "review": gate.review,
-                "band": _TEXT[band],
-            }
-            if value is None or math.isfinite(value)
-            else {
-                "value": None,
-                "not_finite": str(value),  # nan, inf or -inf: what JSON can't hold
-                "approve": gate.approve,
-                "review": gate.review,
-                "band": _TEXT[band],
-            }
-            for gate, value, band in zip(policy.gates, assessment.values, assessment.bands, strict=True)
-        },
+        "metrics": _metrics(assessment, policy),
         "reasons": assessment.reasons,
+    }
+    if assessment.points is not None:
+        written["points"] = assessment.points
+        written["last_checkpoint"] = assessment.last_checkpoint
+    if (there := assessment.at_checkpoint) is not None:
+        written["at_checkpoint"] = {
+            "classification": _TEXT[there.classification],
+            "metrics": _metrics(there, policy),
+        }
+    if assessment.contradictions:
+        written["contradictions"] = assessment.contradictions
+    return written
+
+
+def _metrics(judged: Assessment | PointAssessment, policy: Policy) -> Mapping[str, Any]:
+    return {
+        gate.name: {
+            "value": value,
+            "approve": gate.approve,
+            "review": gate.review,
+            "band": _TEXT[band],
+        }
+        if value is None or math.isfinite(value)
+        else {
+            "value": None,
+            "not_finite": str(value),  # nan, inf or -inf: what JSON can't hold
+            "approve": gate.approve,
+            "review": gate.review,
+            "band": _TEXT[band],
+        }
+        for gate, value, band in zip(policy.gates, judged.values, judged.bands, strict=True)
     }
 
 
@@ -257,6 +273,13 @@ _MODEL_TYPES: Final[Mapping[str, Any]] = {
     "largest_fall": float | int | None,
     "fell_from": float | int | None,
 }
+_ADDED_TYPES: Final[Mapping[str, Any]] = {
+    "points": int | None,
+    "last_checkpoint": int | str | None,
+    "at_checkpoint": dict | None,
+    "contradictions": list | None,
+}
+"""What runs have that were recorded since these are; an earlier one is read without."""
 
 
 _LARGEST_INTEGER: Final = 2**62
@@ -276,16 +299,14 @@ def _expect(value: object, kinds: Any, name: str) -> None:
 def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
     for name, kinds in _MODEL_TYPES.items():
         _expect(model[name], kinds, name)
+    added = {name: model.get(name) for name in _ADDED_TYPES}
+    for name, kinds in _ADDED_TYPES.items():
+        _expect(added[name], kinds, name)
     flags = tuple(map(Flag, model["flags"]))
-    values: list[float | None] = []
-    bands: list[Band] = []
-    for gate in policy.gates:
-        metric = model["metrics"][gate.name]
-        _expect(metric["value"], float | int | None, gate.name)
-        values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
-        bands.append(Band(metric["band"]))
-    for reason in model["reasons"]:
-        _expect(reason, str, "reasons")
+    values, bands = _decode_metrics(model["metrics"], policy)
+    for text in (*model["reasons"], *(added["contradictions"] or ())):
+        _expect(text, str, "reasons")
+    there = added["at_checkpoint"]
     return Assessment(
         symbol=model["symbol"],
         classification=Classification(model["classification"]),
@@ -293,15 +314,32 @@ def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
         use_checkpoint=model["use_checkpoint"],
         best_idx=model["best_idx"],
         checkpoint_update=model["checkpoint_update"],
-        values=tuple(values),
-        bands=tuple(bands),
+        values=values,
+        bands=bands,
         peak=model["peak"],
         decline=model["decline"],
         largest_fall=model["largest_fall"],
         fell_from=model["fell_from"],
         reasons=tuple(model["reasons"]),
         history=(),
+        points=added["points"],
+        last_checkpoint=added["last_checkpoint"],
+        at_checkpoint=None
+        if there is None
+        else PointAssessment(Classification(there["classification"]), *_decode_metrics(there["metrics"], policy)),
+        contradictions=tuple(added["contradictions"] or ()),
     )
+
+
+def _decode_metrics(metrics: Mapping[str, Any], policy: Policy) -> tuple[tuple[float | None, ...], tuple[Band, ...]]:
+    values: list[float | None] = []
+    bands: list[Band] = []
+    for gate in policy.gates:
+        metric = metrics[gate.name]
+        _expect(metric["value"], float | int | None, gate.name)
+        values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
+        bands.append(Band(metric["band"]))
+    return tuple(values), tuple(bands)
 
 
 def encode_entry(run: RunRecord) -> bytes:

@@ -63,10 +63,11 @@ def _of_models(count: int) -> str:
 
 
 def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
-    flags = f" ({', '.join(model.flags)})" if model.flags else ""
+    flags = f" ({', '.join((*model.flags, *model.remarks))})" if model.flags or model.best_idx is None else ""
     yield f"- **{code_span(model.symbol)}**{flags}"
     if model.use_checkpoint:
-        yield f"  - **{checkpoint_advice(model, quote=code_span)}**"
+        advice = checkpoint_advice(model, policy, quote=code_span)
+        yield f"  - {advice._replace(use=f'**{advice.use}**') if advice.use else advice}"
     if model.history:
         yield f"  - {spark_line(model.history)} {_span_of(model)}"
     if model.classification is Classification.APPROVED:

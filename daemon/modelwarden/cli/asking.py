@@ -4,6 +4,7 @@ The rule: asking changes nothing that counts. The catalog is first brought up to
 older than the truth; what a daemon has still to announce is left to it.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,9 @@ from modelwarden.cli.tables import (
 )
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Classification
+from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.timestamp import is_run_name
+from modelwarden.gate.wording import peak_note
 from modelwarden.pipeline.walk import Pipeline
 from modelwarden.state.catalog import CatalogRun
 from modelwarden.wiring import open_pipeline
@@ -100,20 +103,36 @@ def approved(
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="The one archived last if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
+    names: Annotated[bool, typer.Option("--names", help="Print the symbols alone.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the approved symbols of a run, one a line.
+    """Print a run's approved models with the checkpoint to deploy.
+
+    For scripts, one a line: the symbol, a tab, the checkpoint ("last" if its number is not known).
 
     Without a name it is the run that was archived last, whatever its timestamp says.
     """
     with _archive(config, archive) as pipeline:
         found = _find(pipeline, run)
-        symbols = pipeline.catalog.symbols(found.timestamp, Classification.APPROVED)
+        policy = pipeline.catalog.policy(found.policy)
+        models = [
+            (model.symbol, choose_checkpoint(model), peak_note(model, policy))
+            for model in pipeline.catalog.first(found.timestamp, Classification.APPROVED, None, -1)
+        ]
         if as_json:
-            print_json({"run": found.timestamp, "approved": symbols})
-            return
-        for symbol in symbols:
-            typer.echo(symbol)
+            chosen = [
+                {"symbol": symbol, **choice._asdict(), "remark": remark or None} for symbol, choice, remark in models
+            ]
+            print_json({"run": found.timestamp, "approved": [symbol for symbol, _, _ in models], "models": chosen})
+        elif names:
+            for symbol, _, _ in models:
+                typer.echo(symbol)
+        elif sys.stdout.isatty():
+            rows = ((symbol, str(choice), remark) for symbol, choice, remark in models)
+            print_table(("symbol", "checkpoint", "remark"), rows)
+        else:
+            for symbol, choice, _ in models:
+                typer.echo(f"{symbol}\t{choice}")
 
 
 def history(

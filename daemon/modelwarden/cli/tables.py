@@ -12,6 +12,7 @@ from rich.text import Text
 
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.policy import METRICS, MetricGate, Policy
+from modelwarden.gate.wording import checkpoint_advice
 
 PIPE_WIDTH: Final = 10_000
 """Columns where standard output is no terminal: a row is a line, and nothing a script greps for is cut."""
@@ -60,21 +61,32 @@ def model_cells(model: Assessment, policy: Policy) -> Sequence[str | Text]:
         Text(_figure(gate, value, band), style=_BAND_STYLES[band])
         for gate, value, band in zip(policy.gates, model.values, model.bands, strict=True)
     )
-    return (Text(model.classification, style=_BAND_STYLES[Band(model.classification)]), *figures, _why(model))
+    return (Text(model.classification, style=_BAND_STYLES[Band(model.classification)]), *figures, _why(model, policy))
 
 
 def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
     """A model for --json: what decides, without the bounds."""
+    there = model.at_checkpoint
     return {
         "symbol": model.symbol,
         "classification": model.classification,
         "flags": model.flags,
+        "remarks": model.remarks,
         "use_checkpoint": model.use_checkpoint,
         "best_idx": model.best_idx,
         "checkpoint_update": model.checkpoint_update,
-        "metrics": {gate.name: value for gate, value in zip(policy.gates, model.values, strict=True)},
+        "last_checkpoint": model.last_checkpoint,
+        "checkpoint_advice": str(checkpoint_advice(model, policy)) or None,
+        "at_checkpoint": None
+        if there is None
+        else {"classification": there.classification, "metrics": _figures(there.values, policy)},
+        "metrics": _figures(model.values, policy),
         "reasons": model.reasons,
     }
+
+
+def _figures(values: Sequence[float | None], policy: Policy) -> Mapping[str, float | None]:
+    return {gate.name: value for gate, value in zip(policy.gates, values, strict=True)}
 
 
 def _figure(gate: MetricGate, value: float | None, band: Band) -> str:
@@ -85,18 +97,12 @@ def _figure(gate: MetricGate, value: float | None, band: Band) -> str:
     return next((text for text in texts if gate.band(float(text)) is band), repr(value))
 
 
-def _why(model: Assessment) -> str:
+def _why(model: Assessment, policy: Policy) -> str:
     missed = [
         _SHORT.get(name, name)
         for name, band in zip(METRICS, model.bands, strict=True)
         if band is Band.REVIEW and model.classification is Classification.REVIEW
     ]
     review = [f"review {'+'.join(missed)}"] if missed else []
-    advice = [f"checkpoint {_checkpoint(model)}"] if model.use_checkpoint else []
-    return " ".join([*review, *model.flags, *advice])
-
-
-def _checkpoint(model: Assessment) -> str:
-    if model.checkpoint_update is not None:
-        return str(model.checkpoint_update)
-    return f"at point {(model.best_idx or 0) + 1}"
+    listed = " ".join([*review, *model.flags, *model.remarks])
+    return "; ".join(filter(None, (listed, str(checkpoint_advice(model, policy)))))

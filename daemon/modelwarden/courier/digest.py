@@ -322,7 +322,8 @@ def _change_row(change: ModelChange, news: RunNews, on: Collection[str], *, alon
         figures.append(Figure("run", news.timestamp))
     if not alone or model.classification in on:
         return Row(model.symbol, tuple(figures), remarks)
-    return Row(model.symbol, (*figures, *_deciding_figures(model, news.policy)), remarks, _advice(model))
+    figures += _deciding_figures(model, news.policy)
+    return _advised(Row(model.symbol, tuple(figures), (*remarks, *_contradictions(model))), model, news)
 
 
 def _sections(
@@ -346,17 +347,31 @@ def _sections(
 
 def _model_row(model: Assessment, news: RunNews) -> Row:
     """A model among those of its run."""
-    remarks = tuple(words for flag, words in _REMARKS.items() if flag in model.flags)
-    return Row(model.symbol, _deciding_figures(model, news.policy), remarks, _advice(model))
+    remarks = [words for flag, words in _REMARKS.items() if flag in model.flags]
+    return _advised(
+        Row(model.symbol, _deciding_figures(model, news.policy), (*remarks, *_contradictions(model))), model, news
+    )
+
+
+def _contradictions(model: Assessment) -> tuple[str, ...]:
+    """The first thing that its summary says of it twice, and differently, with the count of the others."""
+    if not model.contradictions:
+        return ()
+    first, *others = model.contradictions
+    return (f"figures contradict each other: {first}{f' (and {len(others)} more)' if others else ''}",)
 
 
 def _short_row(model: Assessment, news: RunNews) -> Row:
     """A model among those of many runs."""
-    return Row(model.symbol, (Figure("run", news.timestamp),), advice=_advice(model))
+    return _advised(Row(model.symbol, (Figure("run", news.timestamp),)), model, news)
 
 
-def _advice(model: Assessment) -> str:
-    return checkpoint_advice(model, quote=shown) if model.use_checkpoint else ""
+def _advised(row: Row, model: Assessment, news: RunNews) -> Row:
+    """The row with what is to be done about the checkpoint, or with what is to be known of it where nothing is."""
+    use, note = checkpoint_advice(model, news.policy, quote=shown)
+    if use:
+        return row._replace(advice=use, caveat=note)
+    return row._replace(remarks=(*row.remarks, note)) if note else row
 
 
 def _deciding_figures(model: Assessment, policy: Policy) -> tuple[Figure, ...]:

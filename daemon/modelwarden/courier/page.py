@@ -21,6 +21,7 @@ LONGEST_HTML: Final = 90_000
 REPEAT_MARK: Final = "(possible repeat) "
 
 SEPARATOR: Final = " · "
+_SEMICOLON: Final = "; "
 
 _LONGEST_LINE: Final = 600
 """Of a path, a host or a line of a reason: so that one of them can't crowd out the others."""
@@ -62,12 +63,14 @@ class Row(NamedTuple):
         figures: those that decided.
         remarks: what else a person should know.
         advice: what to do; "" for nothing.
+        caveat: what is known of what is advised; "" for nothing.
     """
 
     name: str
     figures: tuple[Figure, ...]
     remarks: tuple[str, ...] = ()
     advice: str = ""
+    caveat: str = ""
 
 
 class Section(NamedTuple):
@@ -250,7 +253,7 @@ def _section_lines(section: Section) -> Iterator[str]:
     yield f"{section.heading} ({section.total})"
     for row in section.rows:
         said = [" ".join(filter(None, figure)) for figure in row.figures]
-        said += [*row.remarks, row.advice] if row.advice else row.remarks
+        said += [*row.remarks, _SEMICOLON.join(filter(None, (row.advice, row.caveat)))] if row.advice else row.remarks
         yield shown(f"- {row.name}: {', '.join(said)}" if said else f"- {row.name}")
     if len(section.rows) < section.total:
         yield _left_out(section.total, section.rows)
@@ -354,7 +357,8 @@ def _columns(section: Section) -> tuple[str, ...]:
 
 
 def _row_html(row: Row, columns: tuple[str, ...]) -> Iterator[str]:
-    advice = [f"<strong>{_escaped(row.advice)}</strong>"] if row.advice else []
+    caveat = f"{_SEMICOLON}{_escaped(row.caveat)}" if row.caveat else ""
+    advice = [f"<strong>{_escaped(row.advice)}</strong>{caveat}"] if row.advice else []
     notes = ", ".join([*map(_escaped, row.remarks), *advice])
     below = bool(columns and notes)
     breaking = "white-space:pre;" if len(row.name) <= _LONGEST_WHOLE else f"white-space:pre-wrap;{_ANYWHERE}"

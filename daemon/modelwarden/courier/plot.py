@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from modelwarden.courier.digest import RunNews
 from modelwarden.courier.page import clipped, shown
 from modelwarden.gate.assessment import Assessment, Classification
+from modelwarden.gate.deployment import advises_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def caption_of(news: RunNews) -> str:
 def _approved(news: RunNews) -> list[Assessment]:
     """The approved models, those first that are drawn first."""
     approved = [model for model in news.assessments if model.classification is Classification.APPROVED]
-    return sorted(approved, key=lambda model: (not model.use_checkpoint, -_final(model)))
+    return sorted(approved, key=lambda model: (not advises_checkpoint(model), -_final(model)))
 
 
 def _line_of(model: Assessment) -> _Line | None:
@@ -186,7 +187,7 @@ def _dress(axes: "Axes", news: RunNews, lines: Sequence[_Line], approved: int) -
     title = f"Run {shown(news.timestamp)}: fitness of the approved models{some}"
     axes.text(0, 1.07, title, transform=axes.transAxes, color=_INK, fontsize=12, weight="bold", parse_math=False)
     marks = f"- - approved from {bound:g}    \N{WHITE CIRCLE} peak"
-    if any(line.model.use_checkpoint for line in lines):
+    if any(advises_checkpoint(line.model) for line in lines):
         marks += "    \N{BLACK DIAMOND} peak to use instead of the last checkpoint"
     axes.text(0, 1.02, marks, transform=axes.transAxes, color=_FAINT, fontsize=_LETTERS, parse_math=False)
 
@@ -202,7 +203,7 @@ def _draw(axes: "Axes", line: _Line, colour: str) -> None:
     )
     if line.peak is not None:
         at, point = line.peak
-        marker, size, face = ("D", 7, colour) if line.model.use_checkpoint else ("o", 6, "white")
+        marker, size, face = ("D", 7, colour) if advises_checkpoint(line.model) else ("o", 6, "white")
         axes.plot([at + 1], [point], marker, markersize=size, markerfacecolor=face, markeredgecolor=colour, zorder=3)
 
 
@@ -284,7 +285,7 @@ def _width(figure: "Figure", text: str) -> float:
 
 
 def _checkpoint(model: Assessment, glyphs: Collection[int]) -> str:
-    if not model.use_checkpoint:
+    if not advises_checkpoint(model):
         return ""
     known = model.checkpoint_update
     name = f"point {(model.best_idx or 0) + 1}" if known is None else str(known)

@@ -38,6 +38,13 @@ class Flag(StrEnum):
     INVALID_METRIC = "INVALID_METRIC"
     NO_LOSSES = "NO_LOSSES"
     UNCALIBRATED_REWARD_SCALE = "UNCALIBRATED_REWARD_SCALE"
+    INCONSISTENT_FIGURES = "INCONSISTENT_FIGURES"
+
+
+class Remark(StrEnum):
+    """What is listed beside a model's flags and changes nothing: not what it did, but what can't be known of it."""
+
+    NO_HISTORY = "NO_HISTORY"
 
 
 CLASSIFICATIONS: Final = tuple(Classification)
@@ -50,12 +57,26 @@ Checkpoint = int | str
 """A checkpoint a person can load: an update number, or an id that the trainer listed beside its history."""
 
 
+class PointAssessment(NamedTuple):
+    """A model's figures at one validation point, judged as if they were its final ones.
+
+    Attributes:
+        classification: by the same policy.
+        values: the figure per gate of the policy, in the policy's order; None where missing.
+        bands: the band per gate, in the same order.
+    """
+
+    classification: Classification
+    values: tuple[float | None, ...]
+    bands: tuple[Band, ...]
+
+
 class Assessment(NamedTuple):
     """The judgement of one model.
 
     Attributes:
         symbol: the model's name. Data, never a path or markup.
-        classification: the worst band of the four metrics (see gating for the two flags that cap it).
+        classification: the worst band of its metrics (see gating for the flags that cap it).
         flags: in the order of `Flag`.
         use_checkpoint: whether an earlier checkpoint is recommended; True exactly with FITNESS_DECLINE.
         best_idx: index of the peak in the fitness history, None without one.
@@ -70,6 +91,11 @@ class Assessment(NamedTuple):
         fell_from: the peak that the largest fall began at, None without a fall.
         reasons: sentences that name the figures which decided.
         history: the fitness history as it was read; NaN where a point is missing.
+        points: how many points the history has; None in a run that was recorded before this was.
+        last_checkpoint: the checkpoint at the last of them, where the summary lets it be known.
+        at_checkpoint: the figures at the peak, judged, if FITNESS_DECLINE is flagged, the summary has them and the peak
+            is not the last point.
+        contradictions: what the summary says of the model twice, and differently; see INCONSISTENT_FIGURES.
     """
 
     symbol: str
@@ -86,6 +112,15 @@ class Assessment(NamedTuple):
     fell_from: float | None
     reasons: tuple[str, ...]
     history: Sequence[float]
+    points: int | None = None
+    last_checkpoint: Checkpoint | None = None
+    at_checkpoint: PointAssessment | None = None
+    contradictions: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """NO_HISTORY if no point of a history can be used: whether the model was better before is not known."""
+        return () if self.best_idx is not None else (Remark.NO_HISTORY,)
 
 
 def count_by_classification(assessments: Sequence[Assessment]) -> Mapping[Classification, int]:

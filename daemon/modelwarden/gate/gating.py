@@ -9,8 +9,17 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Band, Checkpoint, Classification, Flag
+from modelwarden.gate.assessment import (
+    CLASSIFICATIONS,
+    Assessment,
+    Band,
+    Checkpoint,
+    Classification,
+    Flag,
+    PointAssessment,
+)
 from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, MetricGate, ModelGatingConfig, Policy
+from modelwarden.gate.series import figures_at
 from modelwarden.gate.summary import Model, Summary
 from modelwarden.gate.wording import explain
 
@@ -73,6 +82,9 @@ def assess_model_quality(
 ) -> QualityAssessment:
     """Judge one model by its final figures.
 
+    The figures are taken as they are given. A summary's are also held against one another: the flag
+    INCONSISTENT_FIGURES and the remark NO_HISTORY are of a model in a summary, never of this call.
+
     Args:
         final_fitness: fitness at the last validation point.
         final_pf: profit factor there; +inf means no losing trade.
@@ -126,14 +138,19 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
     """
     history = history_figures(model.history)
     decline = decline_from_peak(model.values[0], history.peak)
-    verdict = judge(model.values, decline, history.largest_fall, reward_scale, policy)
+    contradicted = bool(model.contradictions)
+    verdict = judge(model.values, decline, history.largest_fall, reward_scale, policy, contradicted=contradicted)
+    checkpoint, last_checkpoint = _checkpoints(model, history.best_idx)
+    at_checkpoint = None
+    if verdict.flags and _DECLINE in verdict.flags:
+        at_checkpoint = _judge_at_peak(model, history.best_idx, reward_scale, policy)
     return Assessment(
         symbol=model.symbol,
         classification=verdict.classification,
         flags=verdict.flags,
         use_checkpoint=_DECLINE in verdict.flags,
         best_idx=history.best_idx,
-        checkpoint_update=_checkpoint(model, history.best_idx),
+        checkpoint_update=checkpoint,
         values=model.values,
         bands=verdict.bands,
         peak=history.peak,
@@ -150,9 +167,34 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
             history.largest_fall,
             history.fell_from,
             reward_scale,
+            model.contradictions,
         ),
         history=model.history,
+        points=len(model.history),
+        last_checkpoint=last_checkpoint,
+        at_checkpoint=at_checkpoint,
+        contradictions=model.contradictions,
     )
+
+
+def _judge_at_peak(
+    model: Model, best_idx: int | None, reward_scale: float | None, policy: Policy
+) -> PointAssessment | None:
+    """The figures at the peak, judged as if the training had ended there; None if it did, or if they are not known."""
+    if best_idx is None or model.lists is None or best_idx == len(model.history) - 1:
+        return None
+    values = figures_at(model.lists, model.history, best_idx, policy.gates)
+    if values is None:
+        return None
+    return judge_point(values, reward_scale, policy, contradicted=bool(model.contradictions))
+
+
+def judge_point(
+    values: tuple[float | None, ...], reward_scale: float | None, policy: Policy, *, contradicted: bool
+) -> PointAssessment:
+    """The figures of one validation point, judged like final ones."""
+    verdict = judge(values, None, None, reward_scale, policy, contradicted=contradicted)
+    return PointAssessment(verdict.classification, values, verdict.bands)
 
 
 def judge(  # noqa: C901 - a branch a rule
@@ -161,8 +203,13 @@ def judge(  # noqa: C901 - a branch a rule
     largest_fall: float | None,
     reward_scale: float | None,
     policy: Policy,
+    *,
+    contradicted: bool = False,
 ) -> Verdict:
-    """The verdict on figures already derived; what judging a catalog again under another policy calls."""
+    """The verdict on figures already derived; what judging a catalog again under another policy calls.
+
+    `contradicted` figures, of which the summary says two different things, are REVIEW at best: a person looks.
+    """
     gates = policy.gates
     bands = tuple([gate.band(value) for gate, value in zip(gates, values, strict=True)])
     flags: list[Flag] = []
@@ -185,6 +232,10 @@ def judge(  # noqa: C901 - a branch a rule
         flags += _infinity_flags(values, bands, gates)
     if reward_scale is not None and reward_scale != CALIBRATED_REWARD_SCALE:
         flags.append(Flag.UNCALIBRATED_REWARD_SCALE)
+        if classification is _APPROVED:
+            classification = _REVIEW
+    if contradicted:
+        flags.append(Flag.INCONSISTENT_FIGURES)
         if classification is _APPROVED:
             classification = _REVIEW
     return Verdict(classification, tuple(flags), bands)
@@ -229,12 +280,13 @@ def _fall(peak: float, later: float) -> float:
     return (peak - later) / peak if peak > 0 else peak - later
 
 
-def _checkpoint(model: Model, best_idx: int | None) -> Checkpoint | None:
-    """The checkpoint at the peak: the trainer's own id, else (best_idx + 1) * validation_interval."""
-    if best_idx is None:
-        return None
-    if model.checkpoints is not None:
-        return model.checkpoints[best_idx]
-    if model.validation_interval is not None:
-        return (best_idx + 1) * model.validation_interval
-    return None
+def _checkpoints(model: Model, best_idx: int | None) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """At the peak and at the last point: the trainer's own ids, else (index + 1) * validation_interval."""
+    ids, interval, points = model.checkpoints, model.validation_interval, len(model.history)
+    if not points:
+        return None, None
+    if ids is not None:
+        return None if best_idx is None else ids[best_idx], ids[-1]
+    if interval is not None:
+        return None if best_idx is None else (best_idx + 1) * interval, points * interval
+    return None, None

@@ -21,7 +21,8 @@ CALIBRATED_REWARD_SCALE: Final = 0.001
 RULE: Final = 2
 """The revision of the rule that judges now; each run records the one that judged it, and is read back by that one.
 
-1: runs that record no revision. 2: a drawdown above 1 is outside its domain.
+1: runs that record no revision. 2: a drawdown above 1 is outside its domain; what a summary says twice of a model is
+held against itself, and its figures at a recommended checkpoint are judged.
 """
 
 FIRST_RULE: Final = 1

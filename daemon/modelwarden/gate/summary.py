@@ -17,6 +17,14 @@ from modelwarden.gate.assessment import Checkpoint
 from modelwarden.gate.foreign import Foreign, foreign, has_known_metric, what_it_holds
 from modelwarden.gate.json_object import KeyTwice, join_place, kind_of, quote, read_object, shorten
 from modelwarden.gate.policy import MetricGate, ModelGatingConfig, metric_gates
+from modelwarden.gate.series import (
+    HISTORY_FIELD,
+    HISTORY_SERIES,
+    Lists,
+    contradictions_of_figures,
+    contradictions_of_lists,
+    number_list,
+)
 from modelwarden.gate.timestamp import EXPECTED, parse_timestamp
 
 MAX_SYMBOL: Final = 128
@@ -41,9 +49,6 @@ SERIES_CONTAINERS: Final = ("validation_metrics", "metrics")
 """Where a model may keep its lists over validation points. Validation first: a model that has both is judged
 on what it did not train on."""
 
-HISTORY_SERIES: Final = "fitness_score"
-"""The list over validation points that is the fitness history."""
-
 _BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _INVISIBLE: Final = re.compile(
@@ -67,6 +72,8 @@ class Model(NamedTuple):
         history: fitness over the validation points; NaN where a point is missing or null.
         checkpoints: the trainer's own checkpoint ids, one a point of the history, or None.
         validation_interval: updates between two points, the model's own or the run's, or None.
+        lists: its figures over the validation points, as the trainer wrote them, or None.
+        contradictions: what the summary says of it twice, and differently: both places and both values, a text each.
     """
 
     symbol: str
@@ -74,6 +81,8 @@ class Model(NamedTuple):
     history: Sequence[float]
     checkpoints: Sequence[Checkpoint] | None
     validation_interval: int | None
+    lists: Lists | None = None
+    contradictions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,15 +280,22 @@ def _read_model(
         refuse(RejectSummary(f"expected an object, got {kind_of(entry)}", where=place))
         return _UNREAD
     symbol = _symbol(entry, place, key, refuse)
-    series = _series(entry, place, refuse)
-    if series is None:
-        history = _history(entry.get("fitness_history"), place, "fitness_history", refuse)
+    name, lists, is_flat = _lists(entry, place, refuse)
+    flat_history = entry.get(HISTORY_FIELD)
+    contradictions: tuple[str, ...] = ()
+    if is_flat:
+        history = _history(flat_history, place, HISTORY_FIELD, refuse)
         values = tuple([_number_at(entry, gate.argument, place, refuse) for gate in gates])
+        if lists is not None or (history and history[-1] != values[0]):
+            contradictions = contradictions_of_figures(values, flat_history, name, lists or {}, gates)
+        if flat_history is None and lists is not None and (beside := number_list(lists.get(HISTORY_SERIES))):
+            history = [math.nan if point is None else point for point in beside]
     else:
-        name, lists = series
+        lists = lists or {}
         inner = f"{place}.{name}"
         history = _history(lists.get(HISTORY_SERIES), inner, HISTORY_SERIES, refuse)
         values = tuple([_last(lists, gate.series, inner, refuse) for gate in gates])
+        contradictions = contradictions_of_lists(name, lists, flat_history, gates)
     own_interval = entry.get("validation_interval")
     return Model(
         symbol=symbol,
@@ -289,6 +305,8 @@ def _read_model(
         validation_interval=run_interval
         if own_interval is None
         else _interval(own_interval, f"{place}.validation_interval", refuse),
+        lists=lists,
+        contradictions=contradictions,
     )
 
 
@@ -328,17 +346,19 @@ def _twins(one: str, other: str) -> RejectSummary:
     )
 
 
-def _series(entry: Mapping[str, Any], place: str, refuse: Refuse) -> tuple[str, Mapping[str, Any]] | None:
-    """The model's object of lists and its name, or None where the model is in the flat layout."""
-    if not _FLAT_FIELDS.isdisjoint(entry):
-        return None
+def _lists(entry: Mapping[str, Any], place: str, refuse: Refuse) -> tuple[str, Lists | None, bool]:
+    """The model's object of lists, with its name, and whether the model is in the flat layout.
+
+    Beside flat figures, what is no object of lists is a field like any other that nobody knows.
+    """
+    is_flat = not _FLAT_FIELDS.isdisjoint(entry)
     for name in SERIES_CONTAINERS:
         lists = entry.get(name)
         if isinstance(lists, dict):
-            return name, lists
-        if lists is not None:
+            return name, lists, is_flat
+        if lists is not None and not is_flat:
             refuse(RejectSummary(f"expected an object of lists, got {kind_of(lists)}", where=f"{place}.{name}"))
-    return None
+    return "", None, True
 
 
 def _last(lists: Mapping[str, Any], name: str, place: str, refuse: Refuse) -> float | None:

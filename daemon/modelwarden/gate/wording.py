@@ -4,12 +4,13 @@ The rule: a sentence never shows a figure and its bound alike unless they are, a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from modelwarden.gate.assessment import Assessment, Band, Flag
+from modelwarden.gate.assessment import Assessment, Band, Checkpoint, Classification, Flag, PointAssessment
+from modelwarden.gate.deployment import advises_checkpoint, peaks_at_last
 from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, MetricGate, Policy
 
 _LONGEST_PLAIN: Final = 1e6
@@ -32,6 +33,7 @@ def explain(
     largest_fall: float | None,
     fell_from: float | None,
     reward_scale: float | None,
+    contradictions: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Sentences that name the figures which decided, with the bounds they missed. Fields as in `Assessment`."""
     reasons = [
@@ -52,32 +54,91 @@ def explain(
     if Flag.UNSTABLE_TRAINING in flags:
         share = _share(largest_fall, policy.oscillation_threshold, fell_from)
         reasons.append(f"fitness fell by {share} in training")
+    reasons += [f"figures contradict each other: {each}" for each in contradictions]
     return tuple(reasons)
 
 
-def metric_comparisons(assessment: Assessment, policy: Policy, bands: Sequence[Band] = tuple(Band)) -> list[str]:
+def metric_comparisons(
+    judged: Assessment | PointAssessment, policy: Policy, bands: Sequence[Band] = tuple(Band)
+) -> list[str]:
     """Each figure in one of these bands beside the bound that put it there: `profit factor 1.10 < 1.30`."""
     return [
         _comparison(phrases[band], gate, value)
-        for gate, phrases, band, value in zip(
-            policy.gates, _phrases(policy), assessment.bands, assessment.values, strict=True
-        )
+        for gate, phrases, band, value in zip(policy.gates, _phrases(policy), judged.bands, judged.values, strict=True)
         if band in bands
     ]
 
 
-def checkpoint_advice(assessment: Assessment, quote: Callable[[str], str] = str) -> str:
-    """Which checkpoint to take instead of the last; the validation point's number where no id is known.
+class CheckpointAdvice(NamedTuple):
+    """What is said about the checkpoint at the peak.
+
+    Attributes:
+        use: what to do, for bold; "" if nothing is advised.
+        note: what is known of that checkpoint, for plain; "" if there is nothing to say.
+    """
+
+    use: str
+    note: str
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, self))
+
+
+_NO_ADVICE: Final = CheckpointAdvice("", "")
+
+
+def checkpoint_advice(assessment: Assessment, policy: Policy, quote: Callable[[str], str] = str) -> CheckpointAdvice:
+    """Which checkpoint to take instead of the last, and what is known of it; nothing without FITNESS_DECLINE.
+
+    Whether there is anything to take is `advises_checkpoint`'s to say: a point that would not be APPROVED is told of,
+    and never advised.
 
     Args:
-        assessment: of a model with `use_checkpoint`.
+        assessment: of the model.
+        policy: what judged it.
         quote: how an id that is text (the trainer's own, so a stranger's) is shown.
     """
+    if not assessment.use_checkpoint:
+        return _NO_ADVICE
+    if not advises_checkpoint(assessment):
+        return CheckpointAdvice("", peak_note(assessment, policy, quote))
     checkpoint = assessment.checkpoint_update
     if checkpoint is None:
-        return f"use the checkpoint of validation point {(assessment.best_idx or 0) + 1} instead of the last"
-    shown = quote(checkpoint) if isinstance(checkpoint, str) else str(checkpoint)
-    return f"use checkpoint {shown} instead of the last"
+        use = f"use the checkpoint of validation point {(assessment.best_idx or 0) + 1} instead of the last"
+    else:
+        use = f"use checkpoint {_quoted(checkpoint, quote)} instead of the last"
+    return CheckpointAdvice(use, _figures_there(assessment, policy))
+
+
+def peak_note(assessment: Assessment, policy: Policy, quote: Callable[[str], str] = str) -> str:
+    """Where a model with FITNESS_DECLINE peaked and what its figures were there, without any advice; else ""."""
+    if not assessment.use_checkpoint:
+        return ""
+    checkpoint = assessment.checkpoint_update
+    at = f"validation point {(assessment.best_idx or 0) + 1}" if checkpoint is None else _quoted(checkpoint, quote)
+    if peaks_at_last(assessment):
+        return f"peaked at {at}, its last checkpoint: there is no earlier one to use"
+    return f"peaked at {at}; {_figures_there(assessment, policy)}"
+
+
+def _figures_there(assessment: Assessment, policy: Policy) -> str:
+    there = assessment.at_checkpoint
+    if there is None:
+        return "its other figures there are not known"
+    missed = metric_comparisons(there, policy, _MISSED[there.classification])
+    return f"its figures there: {there.classification}" + (f" ({', '.join(missed)})" if missed else "")
+
+
+_MISSED: Final[Mapping[Classification, Sequence[Band]]] = {
+    Classification.APPROVED: (),
+    Classification.REVIEW: (Band.REVIEW,),
+    Classification.DROP: (Band.DROP, Band.INVALID),
+}
+"""The bands whose figures kept a class from a better one."""
+
+
+def _quoted(checkpoint: Checkpoint, quote: Callable[[str], str]) -> str:
+    return quote(checkpoint) if isinstance(checkpoint, str) else str(checkpoint)
 
 
 def tell_apart(value: float, bound: float) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from modelwarden.gate.assessment import (
     Classification,
     Flag,
 )
-from modelwarden.gate.gating import Verdict, judge
+from modelwarden.gate.gating import Verdict, judge, judge_point
 from modelwarden.gate.policy import FIRST_RULE, Policy
 from modelwarden.gate.timestamp import AHEAD, is_ahead, run_key
 from modelwarden.gate.wording import explain
@@ -31,8 +31,10 @@ _RUN_COLUMNS: Final = (
 )
 _MODEL_COLUMNS: Final = (
     "symbol, classification, flags, best_idx, checkpoint_update, peak, decline, largest_fall, fell_from, "
+    "points, last_checkpoint, at_checkpoint, contradictions, "
     "fitness, profit_factor, consistency, max_drawdown"
 )
+_MODEL_MARKS: Final = ", ".join("?" * (_MODEL_COLUMNS.count(",") + 1))
 
 
 ModelRow = tuple[str | int | float | None, ...]
@@ -159,7 +161,7 @@ class Catalog:
             (key, *run, announced),
         )
         self._connection.executemany(
-            "INSERT INTO assessments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO assessments (run, position, {_MODEL_COLUMNS}) VALUES (?, ?, {_MODEL_MARKS})",
             [(key, *model) for model in models],
         )
 
@@ -370,12 +372,17 @@ class Catalog:
         """
         scales = dict(self._connection.execute("SELECT run, reward_scale FROM runs WHERE reward_scale IS NOT NULL"))
         rows = self._connection.execute(
-            "SELECT run, position, decline, largest_fall, fitness, profit_factor, consistency, max_drawdown "
+            "SELECT run, position, flags, decline, largest_fall, fitness, profit_factor, consistency, max_drawdown "
             "FROM assessments ORDER BY run, position"
         )
         scale_of = scales.get
-        for run, position, decline, fall, *stored in rows:
-            yield run, position, judge(_values(stored), decline, fall, scale_of(run), policy)
+        contradicted = _BIT[Flag.INCONSISTENT_FIGURES]
+        for run, position, bits, decline, fall, *stored in rows:
+            yield (
+                run,
+                position,
+                judge(_values(stored), decline, fall, scale_of(run), policy, contradicted=bits & contradicted != 0),
+            )
 
     def policy(self, policy_id: str) -> Policy:
         """The thresholds behind an id that a run names."""
@@ -403,6 +410,10 @@ def model_rows(assessments: Sequence[Assessment]) -> list[ModelRow]:
             model.decline,
             model.largest_fall,
             model.fell_from,
+            model.points,
+            model.last_checkpoint,
+            None if model.at_checkpoint is None else json.dumps(_finite_or_text(model.at_checkpoint.values)),
+            json.dumps(model.contradictions) if model.contradictions else None,
             *_stored(model),
         )
         for position, model in enumerate(assessments)
@@ -422,7 +433,11 @@ def _stored(model: Assessment) -> Sequence[float | str | None]:
     """The four figures as a table can hold them: SQLite makes a null of NaN, so what is not finite is text."""
     if Flag.INVALID_METRIC not in model.flags and Flag.NO_LOSSES not in model.flags:
         return model.values
-    return [value if value is None or math.isfinite(value) else str(value) for value in model.values]
+    return _finite_or_text(model.values)
+
+
+def _finite_or_text(values: Sequence[float | None]) -> Sequence[float | str | None]:
+    return [value if value is None or math.isfinite(value) else str(value) for value in values]
 
 
 def _values(stored: Sequence[float | str | None]) -> tuple[float | None, ...]:
@@ -431,7 +446,9 @@ def _values(stored: Sequence[float | str | None]) -> tuple[float | None, ...]:
 
 
 def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) -> Assessment:
-    symbol, code, bits, best_idx, checkpoint, peak, decline, fall, fell_from, *stored = row
+    symbol, code, bits, best_idx, checkpoint, peak, decline, fall, fell_from, *rest = row
+    points, last_checkpoint, figures_there, contradictory, *stored = rest
+    contradictions = tuple(json.loads(contradictory)) if contradictory is not None else ()
     values = _values(stored)
     flags = tuple(flag for flag in _FLAGS if bits & _BIT[flag])
     bands = tuple(gate.band(value) for gate, value in zip(policy.gates, values, strict=True))
@@ -448,6 +465,12 @@ def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) 
         decline=decline,
         largest_fall=fall,
         fell_from=fell_from,
-        reasons=explain(policy, values, bands, flags, peak, decline, fall, fell_from, reward_scale),
+        reasons=explain(policy, values, bands, flags, peak, decline, fall, fell_from, reward_scale, contradictions),
         history=(),
+        points=points,
+        last_checkpoint=last_checkpoint,
+        at_checkpoint=None
+        if figures_there is None
+        else judge_point(_values(json.loads(figures_there)), reward_scale, policy, contradicted=bool(contradictions)),
+        contradictions=contradictions,
     )

@@ -108,7 +108,13 @@ CREATE TABLE missing (
     run INTEGER PRIMARY KEY, timestamp TEXT NOT NULL, sha256 TEXT NOT NULL, source TEXT NOT NULL,
     announced INTEGER NOT NULL
 );
-CREATE INDEX missing_by_bytes ON missing (sha256)
+CREATE INDEX missing_by_bytes ON missing (sha256);
+-- Of a model: how many points its history has, the last checkpoint, the figures at the recommended one and what the
+-- summary says twice and differently, both as JSON lists. NULL in runs that were recorded before these were.
+ALTER TABLE assessments ADD COLUMN points INTEGER;
+ALTER TABLE assessments ADD COLUMN last_checkpoint;
+ALTER TABLE assessments ADD COLUMN at_checkpoint TEXT;
+ALTER TABLE assessments ADD COLUMN contradictions TEXT
 """,
 }
 
