@@ -29,6 +29,9 @@ from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Bundle, Outbox, 
 DEADLINE_SECONDS: Final = 48 * 3600.0
 KEEP_SECONDS: Final = 90 * 86400.0
 
+GIVE_UP_EVERY: Final = 60.0
+"""Seconds between two looks for what waits for a run that is away."""
+
 FORGET_EVERY: Final = 3600.0
 """Seconds between two looks for what is old enough to be forgotten."""
 
@@ -91,6 +94,7 @@ class Courier:
         self._send_timeout = send_timeout
         self._deadline_seconds = deadline_seconds
         self._keep_seconds = keep_seconds
+        self._give_up_at = float("-inf")
         self._forget_at = float("-inf")
         self._pictures = None if histories is None else Pictures(histories)
         self._gathers = gathers
@@ -122,6 +126,7 @@ class Courier:
         delivered = self._record_ended()
         self._give_up_overdue()
         self._composer.start_over()
+        self._give_up_without_run(is_stopping)
         for lane in self._lanes.values():
             if is_stopping():
                 return delivered
@@ -181,6 +186,18 @@ class Courier:
             if lane.bundle is not None and time.monotonic() > lane.overdue_at:
                 self._record(lane, lane.bundle, TimedOut(f"no end after {self._send_timeout:g} s"))
 
+    def _give_up_without_run(self, is_stopping: Callable[[], bool]) -> None:
+        """Give up what waited for its run until its deadline; not at each step, for it looks at all that waits."""
+        now = self._pace_clock()
+        if now < self._give_up_at:
+            return
+        self._give_up_at = now + GIVE_UP_EVERY
+        for name in self._lanes:
+            if is_stopping():
+                return
+            if given_up := self._outbox.give_up_without_run(name, self._clock()):
+                log.error("message_dead", destination=name, count=given_up, error=NO_RUN, hint="`modelwarden verify`")
+
     def _sendable(self, lane: _Lane, limit: int) -> list[Owed]:
         """What the lane's destination is owed and may be tried now, oldest first, so many at most."""
         now, name = self._clock(), lane.destination.name
@@ -195,8 +212,6 @@ class Courier:
     def _begin_next(self, lane: _Lane) -> None:
         """Begin to send what the lane's destination is owed next, if it may be written to now."""
         now, name = self._clock(), lane.destination.name
-        if given_up := self._outbox.give_up_without_run(name, now):
-            log.error("message_dead", destination=name, count=given_up, error=NO_RUN, hint="`modelwarden verify`")
         due = self._sendable(lane, self._digest_above + 1)
         if not due:
             return
