@@ -44,6 +44,7 @@ def shown_at_a_terminal(*arguments: str | os.PathLike[str], cwd: Path, until_sho
     finally:
         os.close(ours)
         os.close(theirs)
+    assert until_shown.encode() in shown, shown.decode()
     return shown.decode().replace("\r\n", "\n")
 
 
