@@ -1,5 +1,6 @@
 """Whatever was done to an archive behind modelwarden's back, `verify` says what and where, and nothing else."""
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -329,3 +330,56 @@ def test_command_says_what_is_wrong_and_exits_1(archive: Path) -> None:
     document = json.loads(asked.stdout)
     assert document["runs"] == 3
     assert [finding["where"] for finding in document["findings"]] == [FIRST]
+
+
+@pytest.fixture
+def staged(archive: Path) -> Iterator[Path]:
+    """Three folders of owners that no state has: one whose process lives, one whose died, one without a lock."""
+    for name in ("0a0a0a0a-living", "0b0b0b0b-dead", "0c0c0c0c-bare"):
+        run = archive / ".staging" / name / "0123456789abcdef"
+        run.mkdir(parents=True)
+        (run / "summary.json").write_bytes(b"x" * 1000)
+    (archive / ".staging" / "0b0b0b0b-dead" / "lock").touch()
+    with (archive / ".staging" / "0a0a0a0a-living" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield archive / ".staging"
+
+
+def left(staging: Path) -> set[str]:
+    """The folders of those three that are there."""
+    return {each.name for each in staging.iterdir() if each.name.startswith("0")} & {
+        "0a0a0a0a-living",
+        "0b0b0b0b-dead",
+        "0c0c0c0c-bare",
+    }
+
+
+def test_staged_runs_of_an_owner_that_is_gone_are_found_and_reindex_removes_them(archive: Path, staged: Path) -> None:
+    """A state file that was replaced after a SIGKILL leaves them; who holds its lock lives, and is left alone."""
+    findings = verified(archive).findings
+    assert [(each.where, each.what) for each in findings] == [
+        (f".staging/{name}", "left by a process that is gone: 1 staged runs, 1000 bytes")
+        for name in ("0b0b0b0b-dead", "0c0c0c0c-bare")
+    ]
+    assert all("modelwarden reindex" in each.mend for each in findings)
+    assert not (staged / "0c0c0c0c-bare" / "lock").exists(), "verifying changes nothing"
+
+    assert modelwarden("reindex", "--archive", archive).returncode == 0
+
+    assert left(staged) == {"0a0a0a0a-living"}
+    assert verified(archive).findings == []
+
+
+def test_staged_runs_on_a_mount_whose_locks_tell_nothing_are_left_to_a_person(
+    archive: Path, staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that could be had says nothing of a daemon on another host."""
+    monkeypatch.setattr("modelwarden.verification.doubt_of_locks", lambda _: "cifs may keep locks to this host")
+    monkeypatch.setattr("modelwarden.pipeline.walk.doubt_of_locks", lambda _: "cifs may keep locks to this host")
+    findings = verified(archive).findings
+    assert len(findings) == 2
+    assert all("when no host has this archive open" in each.mend for each in findings)
+
+    assert command("reindex", "--archive", archive).code == 0
+
+    assert left(staged) == {"0a0a0a0a-living", "0b0b0b0b-dead", "0c0c0c0c-bare"}

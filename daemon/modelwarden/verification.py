@@ -16,7 +16,7 @@ from modelwarden.archive.publishing import MARKER_FILE, Archive
 from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, RunRecord, encode_entry
 from modelwarden.archive.tree import REJECTED
 from modelwarden.errors import ModelwardenError, RejectSummary
-from modelwarden.filesystems import show_path
+from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
 from modelwarden.gate.gating import Verdict, assess_summary, judge
 from modelwarden.gate.policy import RULE
@@ -33,6 +33,7 @@ _FIND: Final = (
     "restore it from a backup, or leave its summary in a watched folder again; if it is gone on purpose: "
     "`modelwarden reindex --forget-missing`"
 )
+_BY_HAND: Final = "remove it when no host has this archive open: a lock may not tell of other hosts here"
 _JUDGE_AGAIN: Final = "move the folder away and drop its summary.json into a watched folder: it is judged anew"
 _RESTORE: Final = "restore the folder from a backup, or move it away and drop the trainer's file again"
 
@@ -86,6 +87,7 @@ def verify(archive: Archive, catalog: Catalog, *, patience: float = COMMIT_SECON
         if (twin := owner_of.setdefault(run.sha256, name)) != name:
             findings.append(Finding(name, f"the same bytes are archived as {twin}", "move one of the two away"))
     findings += _verify_rejected(archive.tree.path_of(REJECTED))
+    findings += _patiently(lambda: _verify_staging(archive), patience)
     findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows), patience)
     return Report(len(names), findings)
 
@@ -186,6 +188,16 @@ def _verify_rejected(shelf: str) -> Iterator[Finding]:
         else:
             if sha256 != recorded:
                 yield Finding(where, "as_found has other bytes than were rejected", "move it away")
+
+
+def _verify_staging(archive: Archive) -> list[Finding]:
+    """What dead processes left half made. A process that starts makes its folder and locks it a moment later."""
+    doubt = doubt_of_locks(archive.root)
+    mend = "`modelwarden reindex` removes it" if doubt is None else f"{_BY_HAND} ({doubt})"
+    return [
+        Finding(each.where, f"left by a process that is gone: {each.runs} staged runs, {each.size} bytes", mend)
+        for each in archive.tree.abandoned()
+    ]
 
 
 def _verify_derived(

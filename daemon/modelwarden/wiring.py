@@ -49,6 +49,8 @@ COURIER_LOCK: Final = "courier.lock"
 
 UNENCRYPTED_HINT: Final = "its mail and its password cross the network as plain text: write mailtos:// for mailto://"
 
+_ONE_HOST: Final = "let one host alone write to this archive; any number may read"
+
 MOST_WORKERS: Final = 4
 """Most processes that stage a backlog: the host is there to train."""
 
@@ -172,13 +174,6 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
         closing(Attempts(state_dir)) as attempts,
         open_pipeline(settings, announces=True, judging=attempts.judging) as pipeline,
     ):
-        if (doubt := doubt_of_locks(pipeline.archive.root)) is not None:
-            log.warning(
-                "lock_not_trusted",
-                archive=show_path(pipeline.archive.root),
-                reason=doubt,
-                hint="let one host alone write to this archive",
-            )
         roots = [Root(each.path, each.patterns, each.recursive) for each in settings.watch]
         for table in settings.watch:
             if table.create:
@@ -217,12 +212,24 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),
             Notifier(),
             wake,
+            lambda: _warn_of_network(pipeline.archive.root),
         )
         try:
             yield service
         finally:
             watch.stop()
             wake.close()
+
+
+def _warn_of_network(archive_dir: str) -> None:
+    """Say what an archive on a network may not promise. It is used all the same: with one host nothing is amiss."""
+    kind = network_file_system(archive_dir)
+    if (doubt := doubt_of_locks(archive_dir)) is not None:
+        reason = f"{doubt}: two hosts may both believe that they have the lock"
+        log.warning("lock_not_trusted", archive=show_path(archive_dir), reason=reason, hint=_ONE_HOST)
+    elif kind is not None:
+        reason = f"{kind} remembers for seconds what another host has changed: a summary may be archived twice"
+        log.warning("archive_on_network", archive=show_path(archive_dir), reason=reason, hint=_ONE_HOST)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Cases 36 to 45 of watching: watched folders that come, go, are replaced, linked, unmounted or far away.
 
+And the archive's own disk, which can go and come like theirs.
+
 The rule: mounts are real and private to a test and its daemon (see rigs.mounts). Whatever becomes of a root, it is
 said, files that are there are archived once, and what can't be seen is never taken for deleted.
 """
@@ -7,13 +9,15 @@ said, files that are there are archived once, and what can't be seen is never ta
 import errno
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from processes import Daemon, drop, until
+from invariants import contents
+from processes import Daemon, drop, index_of, until
 from rigs.launching import kernel_watches
-from rigs.mounts import ext4_image, private_mounts
+from rigs.mounts import PrivateMounts, ext4_image, private_mounts
 from rigs.refusing_filesystem import Order, refusing_filesystem
 from rigs.watched import Watched
 
@@ -237,4 +241,104 @@ def test_case_45_scan_that_saw_a_part_never_prunes_the_ledger(tmp_path: Path, re
             until(lambda: len(known - watched.known_paths()) == 1, "the file that was removed to be forgotten")
             drop(watched.summary(), network.below / "folder", "later.json")
             watched.archived(*watched.expected)
+        watched.assert_once()
+
+
+DELETES = 'after_archive = "delete"'
+BELOW = ("mount point", "older copy", "mounted over")
+
+
+def is_gone(path: Path) -> bool:
+    """Whether the file is not there any more."""
+    return not path.exists()
+
+
+def has_runs(watched: Watched, count: int) -> bool:
+    """Whether the archive has that many runs."""
+    return len(index_of(watched.site.archive)) >= count
+
+
+def disk_gone(mounts: PrivateMounts, watched: Watched, archive: Path, how: str) -> dict[str, str]:
+    """Take the archive's disk away while it is in use; return what is in its place."""
+    if how == "mounted over":
+        mounts.tmpfs(archive)
+    else:
+        mounts.detach(archive)
+    return contents(watched.site.archive)
+
+
+@pytest.mark.parametrize("how", BELOW)
+def test_archive_whose_disk_goes_is_waited_for_and_nothing_is_lost(tmp_path: Path, how: str) -> None:
+    """Unmounted, with an older copy of the archive below it, or mounted over: not a byte is written in its place."""
+    with private_mounts() as mounts:
+        watched = Watched(tmp_path, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)
+        archive, disk = tmp_path / "archive", ext4_image(tmp_path / "disk", 16)
+        archive.mkdir()
+        if how == "older copy":  # of the time before the archive got a disk, and an identity
+            older = archive / "20200101_000000"
+            older.mkdir()
+            (older / "summary.json").write_bytes(b"{}")
+        mounts.ext4(disk, archive)
+        with watched.daemon() as daemon:
+            first = watched.summary()
+            watched.drop(first)
+            watched.archived(first)
+            for times in (1, 2):
+                there = disk_gone(mounts, watched, archive, how)
+                daemon.wait_for("archive_away", times)
+                late = watched.summary()
+                path = watched.drop(late, f"late-{times}.json")
+                daemon.wait_for("problem_announced", times)
+                assert contents(watched.site.archive) == there
+                assert path.exists()
+                if how == "mounted over":
+                    mounts.unmount(archive)
+                else:
+                    mounts.ext4(disk, archive)
+                watched.archived(late)
+                until(partial(is_gone, path), "the source to be deleted now")
+        watched.assert_once()
+
+
+def test_archive_whose_disk_is_not_mounted_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    """The daemon starts on the empty mount point, makes nothing there, and begins when the disk comes."""
+    with private_mounts() as mounts:
+        watched = Watched(tmp_path, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)
+        archive, disk = tmp_path / "archive", ext4_image(tmp_path / "disk", 16)
+        archive.mkdir()
+        mounts.ext4(disk, archive)
+        with watched.daemon():
+            leave_first = watched.summary()
+            watched.drop(leave_first, "first.json")
+            watched.archived(leave_first)
+        mounts.unmount(archive)
+        late = watched.summary()
+        path = watched.drop(late, "late.json")
+        with watched.daemon(ready="archive_away") as daemon:
+            daemon.wait_for("problem_announced")
+            assert list(archive.iterdir()) == []
+            assert path.exists()
+            mounts.ext4(disk, archive)
+            daemon.wait_for("ready")
+            watched.archived(late)
+        watched.assert_once()
+
+
+def test_archive_whose_disk_comes_and_goes_beside_a_trainer_has_each_summary_once(tmp_path: Path) -> None:
+    """Lazily unmounted at any moment of a batch: nothing lands below, every source is archived before it goes."""
+    with private_mounts() as mounts:
+        watched = Watched(tmp_path, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)
+        archive, disk = tmp_path / "archive", ext4_image(tmp_path / "disk", 32)
+        archive.mkdir()
+        mounts.ext4(disk, archive)
+        with watched.daemon() as daemon:
+            for turn in range(6):
+                for number in range(20):
+                    watched.drop(watched.summary(), f"{turn}-{number}.json")
+                until(partial(has_runs, watched, turn * 20 + 1), "some to be archived")
+                mounts.detach(archive)
+                daemon.wait_for("archive_away", turn + 1)
+                assert contents(watched.site.archive) == {}
+                mounts.ext4(disk, archive)
+                watched.archived(*watched.expected)
         watched.assert_once()

@@ -60,6 +60,10 @@ class PrivateMounts:
 
         until(unmounted, f"{path} to be unmounted")
 
+    def detach(self, path: Path) -> None:
+        """Unmount what is at the path although it is in use: who has files open there keeps them."""
+        self.run("umount", "--lazy", path)
+
 
 @contextmanager
 def private_mounts() -> Iterator[PrivateMounts]:

@@ -6,11 +6,12 @@ made through `entered`, so that it lands in the archive that is meant, whatever 
 staged can't be renamed to anywhere else.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import Final, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -25,6 +26,20 @@ STAGING: Final = ".staging"
 REJECTED: Final = "rejected"
 
 _MAX_REMEMBERED: Final = 10_000
+
+
+class Abandoned(NamedTuple):
+    """What a dead process left in the staging area.
+
+    Attributes:
+        where: its folder, below the archive.
+        runs: how many runs it had staged, whole or not.
+        size: of its files, bytes.
+    """
+
+    where: str
+    runs: int
+    size: int
 
 
 class Tree:
@@ -98,10 +113,30 @@ class Tree:
         except RetryLater:
             return False
 
-    def sweep(self) -> int:
+    def abandoned(self) -> list[Abandoned]:
+        """What dead processes of any owner staged and never published; nothing is changed.
+
+        Raises:
+            RetryLater: the disk refused to say what is there.
+        """
+        found = []
+        with self.entered() as archive:
+            shelf = os.path.join(path_into(archive, self.root), STAGING)
+            for name in sorted(_listed(shelf)):
+                folder = os.path.join(shelf, name)
+                if os.path.isdir(folder) and name != os.path.basename(self._staging) and not _is_locked(folder):
+                    files = [os.path.join(top, file) for top, _, files in os.walk(folder) for file in files]
+                    runs = sum(os.path.isdir(os.path.join(folder, each)) for each in _listed(folder))
+                    found.append(Abandoned(f"{STAGING}/{name}", runs, sum(_size(file) for file in files)))
+        return found
+
+    def sweep(self, *, everybody: bool = False) -> int:
         """Remove what dead processes of this owner staged and never published; return how many runs that were.
 
         A process is dead when its lock can be had; age is never asked.
+
+        Args:
+            everybody: of any owner; only where a lock tells of other hosts too (see filesystems.doubt_of_locks).
 
         Raises:
             RetryLater: the disk refused to say what is there.
@@ -110,7 +145,8 @@ class Tree:
         with self.entered() as archive:
             shelf = os.path.join(path_into(archive, self.root), STAGING)
             for name in _listed(shelf):
-                if not name.startswith(f"{self._owner}-") or name == os.path.basename(self._staging):
+                is_ours = everybody or name.startswith(f"{self._owner}-")
+                if not is_ours or name == os.path.basename(self._staging):
                     continue
                 folder = os.path.join(shelf, name)
                 lock = _lock_of(folder)
@@ -322,6 +358,29 @@ class Draft:
 def discard(folder: str) -> None:
     """Remove a staged folder. Best effort: what stays is swept at the next start."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_locked(staging: str) -> bool:
+    """Whether a living process holds the staging folder. No lock's file is made: whoever never had one is dead."""
+    try:
+        descriptor = os.open(os.path.join(staging, "lock"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # not ours to say
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _size(file: str) -> int:
+    with suppress(OSError):
+        return os.lstat(file).st_size
+    return 0
 
 
 def _listed(folder: str) -> list[str]:

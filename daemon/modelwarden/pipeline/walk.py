@@ -28,7 +28,7 @@ from modelwarden.archive.publishing import (
 from modelwarden.archive.record import RunRecord, Source
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
-from modelwarden.filesystems import path_text, show_path
+from modelwarden.filesystems import doubt_of_locks, path_text, show_path
 from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
@@ -222,6 +222,8 @@ class Pipeline:
         """
         self.recognise()
         self._reconcile(rebuild=True)
+        # A lock that could be had says that a process is dead only where it tells of all hosts.
+        self.archive.tree.sweep(everybody=doubt_of_locks(self.archive.root) is None)
 
     def recognise(self, *, mends: bool = True) -> None:
         """See to it that the folder holds the archive that the state knows (see pipeline.recognition)."""

@@ -6,6 +6,7 @@ out here.
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Final
@@ -43,6 +44,7 @@ class Service:
         courier: the process that delivers.
         notifier: systemd.
         wake: what the watch rings.
+        found: called when the archive is found: at the start, and when it is back.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Service:
         courier: CourierHandle,
         notifier: Notifier,
         wake: Wake,
+        found: Callable[[], None] = lambda: None,
     ) -> None:
         self._discovery = discovery
         self._settling = settling
@@ -64,6 +67,7 @@ class Service:
         self._courier = courier
         self._notifier = notifier
         self._wake = wake
+        self._found = found
         self._stopping = False
         self._away = ""  # why the archive is not the one that the state knows; "" while it is
         self._watched_at: float | None = None  # the last moment at which all was watched; None before the first
@@ -134,6 +138,7 @@ class Service:
             log.warning("waiting_to_start", reason=str(error))
             self._notifier.status(f"waiting: {error}")
             return False
+        self._found()
         if self._away:
             self._away = ""
             self._pipeline.ledger.reload()
