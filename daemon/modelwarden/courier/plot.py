@@ -115,7 +115,7 @@ def caption_of(news: RunNews) -> str:
     some = "" if len(drawn) == len(approved) else f" {len(drawn)} of {len(approved)}"
     named = ", ".join(f"{clipped(shown(each.symbol), _LONGEST_NAME)} {_figure(_final(each))}" for each in drawn)
     marks = f"The dashed line is the bound of APPROVED, {news.policy.gates[0].approve:g}; a circle is a peak"
-    if any(each.use_checkpoint for each in drawn):
+    if any(map(advises_checkpoint, drawn)):
         marks += ", a diamond one to use instead of the last checkpoint"
     return f"Fitness of{some} approved models over the validation points, with the last figure: {named}. {marks}."
 
