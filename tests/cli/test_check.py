@@ -131,6 +131,20 @@ def test_json_of_bad_input_is_still_json(tmp_path: Path) -> None:
     assert wrong["reason"].splitlines()[0] == 'models[0].final_pf: expected a number, got text "x"'
 
 
+def test_each_problem_of_a_bad_file_is_a_line_with_its_name(tmp_path: Path) -> None:
+    """All that is wrong at once, in lines that a script can take apart; what is not named is counted."""
+    models = [{"symbol": f"S{index}", "final_pf": "x"} for index in range(23)]
+    path = written(tmp_path, "a.json", encoded({"models": models}))
+    done = command("check", path)
+    assert (done.code, done.out) == (2, "")
+    lines = done.err.splitlines()
+    assert all(line.startswith(f"modelwarden: {path}: ") for line in lines)
+    assert [line.removeprefix(f"modelwarden: {path}: ") for line in lines] == [
+        *(f'models[{index}].final_pf: expected a number, got text "x"' for index in range(20)),
+        "and 3 more",
+    ]
+
+
 BAD_FILES = {
     "empty": b"",
     "cut": b'{"models": [',

@@ -50,17 +50,13 @@ def check(
     """
     settings, _ = load_settings(config, asks_apprise=True)
     policy = policy_of(settings)
-    judged = {file: _judge(file, policy, settings.intake.max_bytes) for file in files}
+    judged = [(file, _judge(file, policy, settings.intake.max_bytes)) for file in files]
     if as_json:
-        print_json([_as_json(file, outcome, policy) for file, outcome in judged.items()])
-    for file, outcome in judged.items():
-        if as_json:
-            continue
-        if isinstance(outcome, RejectSummary):
-            typer.echo(f"modelwarden: {show_path(file)}: {outcome}", err=True)
-        else:
-            _print_file(file, outcome, policy)
-    raise typer.Exit(max(map(_code, judged.values())))
+        print_json([_as_json(file, outcome, policy) for file, outcome in judged])
+    else:
+        for file, outcome in judged:
+            _print_outcome(file, outcome, policy)
+    raise typer.Exit(max(_code(outcome) for _, outcome in judged))
 
 
 def _judge(file: str, policy: Policy, max_bytes: int) -> list[Assessment] | RejectSummary:
@@ -114,6 +110,15 @@ def _as_json(file: str, outcome: list[Assessment] | RejectSummary, policy: Polic
             "more": outcome.more,
         }
     return head | {"models": [model_json(model, policy) for model in outcome]}
+
+
+def _print_outcome(file: str, outcome: list[Assessment] | RejectSummary, policy: Policy) -> None:
+    """The judgement, or a line on standard error for each thing that is wrong."""
+    if isinstance(outcome, RejectSummary):
+        for line in str(outcome).splitlines():
+            typer.echo(f"modelwarden: {show_path(file)}: {line}", err=True)
+    else:
+        _print_file(file, outcome, policy)
 
 
 def _print_file(file: str, models: list[Assessment], policy: Policy) -> None:
