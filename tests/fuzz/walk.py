@@ -24,8 +24,8 @@ from markdown_it.token import Token
 from fuzz.corpus import MEGABYTE, Fate, Input, a_few_of_each
 from invariants import OWN_FILES, assert_archive_whole, assert_nothing_half_made
 from modelwarden.archive.publishing import Archive
+from modelwarden.gate.json_object import PROBLEMS_NAMED
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.summary import PROBLEMS_NAMED
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Outcome, Pipeline, Rejected
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route

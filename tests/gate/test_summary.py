@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.errors import RejectSummary
-from modelwarden.gate.json_object import NotJson
-from modelwarden.gate.summary import _INVISIBLE, PROBLEMS_COUNTED, PROBLEMS_NAMED, Model, Summary, parse_summary
+from modelwarden.gate.json_object import PROBLEMS_NAMED, NotJson
+from modelwarden.gate.summary import _INVISIBLE, PROBLEMS_COUNTED, Model, Summary, parse_summary
 from summaries import GOOD, encoded, flat_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -739,6 +739,21 @@ def test_refusal_names_all_that_is_wrong_in_the_files_order() -> None:
     assert error.problems[12].what == "two models are called AAPL"
     assert (error.where, error.what, error.hint) == (error.problems[0].where, *error.problems[0][::2])
     assert str(error) == "\n".join(map(str, error.problems))
+
+
+def test_keys_that_stand_twice_are_all_named() -> None:
+    """Two symbols, and a key in a model: each by its place, and in the words of what it is."""
+    data = b'{"models": {"A": {"final_pf": 1, "final_pf": 2}, "B": {}, "A": {"x": 1, "x": 2}, "B": {}}, "t": 1, "t": 2}'
+    error = refusal_of(data)
+    assert [(problem.where, problem.what) for problem in error.problems] == [
+        ("", 'the key "t" stands twice in one object'),
+        ("", "two models are called A"),
+        ("", "two models are called B"),
+        ("models.A", 'the key "x" stands twice in one object'),
+    ]
+    assert pickle.loads(pickle.dumps(error)).problems == error.problems
+    many = refusal_of(b'{"x": [' + b'{"a": 1, "a": 2}, ' * 99 + b'{"a": 1, "a": 2}]}')
+    assert (len(many.problems), many.more, many.where) == (20, 80, "x[0]")
 
 
 def test_refusal_of_very_many_problems_names_the_first_and_counts_the_others() -> None:

@@ -5,12 +5,16 @@ a stranger's text than a line shows, and none of it unescaped.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import jiter
 
-from modelwarden.errors import RejectSummary
+from modelwarden.errors import Problem, RejectSummary
+
+PROBLEMS_NAMED: Final = 20
+"""How many problems of a file are named; of the others only the number is told."""
 
 _SHOWN: Final = 40
 """How many characters of a stranger's text a reason quotes."""
@@ -21,16 +25,25 @@ class NotJson(RejectSummary):
 
 
 class KeyTwice(RejectSummary):
-    """An object has a key twice: a reader can't know which counts.
+    """Objects have a key twice: a reader can't know which counts.
 
     Attributes:
-        key: the key, whole.
+        keys: the key of each of `problems`, whole.
     """
 
     # Only one argument without a default: a worker's errors are pickled, and made again from that one.
-    def __init__(self, what: str, *, where: str = "", hint: str = "", key: str = "") -> None:
-        super().__init__(what, where=where, hint=hint)
-        self.key = key
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        others: Sequence[Problem] = (),
+        more: int = 0,
+        keys: Sequence[str] = (),
+    ) -> None:
+        super().__init__(what, where=where, hint=hint, others=others, more=more)
+        self.keys = keys
 
 
 def read_object(data: bytes) -> Mapping[str, Any]:
@@ -76,14 +89,14 @@ def _which_key_twice(data: bytes, message: str) -> RejectSummary:
     except (ValueError, RecursionError):
         return NotJson(f"not JSON, and an object has a key twice{place}")
     found = _find_twice(document, "")
-    if found is None:
+    named = list(islice(found, PROBLEMS_NAMED))
+    if not named:
         return NotJson(f"an object has a key twice{place}")
-    place, key = found
+    hint = "keep one: a reader can't know which counts"
+    first, *others = [Problem(f"the key {quote(key)} stands twice in one object", where, hint) for where, key in named]
+    more = sum(1 for _ in found)
     return KeyTwice(
-        f"the key {quote(key)} stands twice in one object",
-        where=place,
-        hint="keep one: a reader can't know which counts",
-        key=key,
+        first.what, where=first.where, hint=hint, others=others, more=more, keys=tuple(key for _, key in named)
     )
 
 
@@ -94,28 +107,28 @@ def _object_of(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
 
 
 class _PairsObject(dict[str, Any]):
-    """A JSON object that remembers the first of its keys that came twice."""
+    """A JSON object that remembers which of its keys came more than once."""
 
     def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
         super().__init__()
-        self.twice: str | None = None
+        self.twice: dict[str, None] = {}
         for key, value in pairs:
-            if key in self and self.twice is None:
-                self.twice = key
+            if key in self:
+                self.twice[key] = None
             self[key] = value
 
 
-def _find_twice(node: object, place: str) -> tuple[str, str] | None:
-    """The place of the first object that has a key twice, and that key."""
+def _find_twice(node: object, place: str) -> Iterator[tuple[str, str]]:
+    """The place of each object that has a key twice, and that key."""
+    inner: Iterable[tuple[Any, str]] = ()
     if isinstance(node, dict):
-        if isinstance(node, _PairsObject) and node.twice is not None:
-            return place, node.twice
-        inner = ((value, join_place(place, key)) for key, value in node.items())
+        if isinstance(node, _PairsObject):
+            yield from ((place, key) for key in node.twice)
+        inner = ((value, join_place(place, key)) for key, value in node.items() if isinstance(value, dict | list))
     elif isinstance(node, list):
-        inner = ((value, f"{place}[{index}]") for index, value in enumerate(node))
-    else:
-        return None
-    return next(filter(None, (_find_twice(value, where) for value, where in inner)), None)
+        inner = ((value, f"{place}[{index}]") for index, value in enumerate(node) if isinstance(value, dict | list))
+    for value, where in inner:
+        yield from _find_twice(value, where)
 
 
 def join_place(place: str, key: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from modelwarden.errors import Problem, RejectSummary
 from modelwarden.gate.assessment import Checkpoint
 from modelwarden.gate.foreign import Foreign, foreign, has_known_metric, what_it_holds
-from modelwarden.gate.json_object import KeyTwice, join_place, kind_of, quote, read_object, shorten
+from modelwarden.gate.json_object import PROBLEMS_NAMED, KeyTwice, join_place, kind_of, quote, read_object, shorten
 from modelwarden.gate.policy import MetricGate, ModelGatingConfig, metric_gates
 from modelwarden.gate.series import (
     HISTORY_FIELD,
@@ -35,9 +35,6 @@ MAX_RUN_NAME: Final = 256
 
 MAX_MODELS: Final = 20_000
 """Most models of one summary: each takes some 3 kB while it is judged, and a summary may be no bomb."""
-
-PROBLEMS_NAMED: Final = 20
-"""How many problems of a summary are named; of the others only the number is told."""
 
 PROBLEMS_COUNTED: Final = 100_000
 """How many more are counted: a file may be made of nothing else."""
@@ -116,9 +113,7 @@ def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> 
     try:
         document = read_object(data)
     except KeyTwice as error:
-        if error.where in MODEL_CONTAINERS:  # models keyed by symbol
-            raise _symbol_twice(error.key) from None
-        raise
+        raise _keys_twice(error) from None
     try:
         return _read(document, gates, _raise)
     except Foreign:
@@ -336,6 +331,15 @@ def _symbol(entry: Mapping[str, Any], place: str, key: str | None, refuse: Refus
 def _symbol_twice(symbol: str) -> RejectSummary:
     name = shorten(symbol) if symbol.isprintable() else quote(symbol)
     return RejectSummary(f"two models are called {name}", hint=f"give each its own symbol, such as {name}_1Hour")
+
+
+def _keys_twice(error: KeyTwice) -> RejectSummary:
+    """The same, where it is a symbol's key that stands twice in words that say so."""
+    (what, where, hint), *others = [
+        _symbol_twice(key).problems[0] if problem.where in MODEL_CONTAINERS else problem
+        for problem, key in zip(error.problems, error.keys, strict=True)
+    ]
+    return RejectSummary(what, where=where, hint=hint, others=others, more=error.more)
 
 
 def _twins(one: str, other: str) -> RejectSummary:
