@@ -113,7 +113,9 @@ def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> 
     try:
         document = read_object(data)
     except KeyTwice as error:
-        raise _keys_twice(error) from None
+        if all(problem.where not in MODEL_CONTAINERS for problem in error.problems):
+            raise
+        raise _keys_twice(error) from None  # models keyed by symbol
     try:
         return _read(document, gates, _raise)
     except Foreign:
