@@ -139,7 +139,7 @@ BROKEN = (
         Mutant(
             "staging_of_the_dead_stays",
             "archive/tree.py",
-            'if not name.startswith(f"{self._owner}-") or name == os.path.basename(self._staging):',
+            "if not is_ours or name == os.path.basename(self._staging):",
             "if True:",
         ),
         "archive: ",
