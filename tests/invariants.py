@@ -14,9 +14,9 @@ from modelwarden.archive.publishing import Archive
 from processes import Site, modelwarden, outbox_of
 
 RUN_FILES = {"summary.json", "model_assessments.json", "recommendations.md"}
-OWN_FILES = {"index.json", ".index.lock", ".archive.json"}
+OWN_FILES = {"index.json", ".index.lock", ".index.written", ".archive.json"}
 """The files beside the runs."""
-NOT_CONTENT = {".state", ".index.lock"}
+NOT_CONTENT = {".state", ".index.lock", ".index.written"}
 """What a start may touch without having changed anything."""
 
 

@@ -116,6 +116,55 @@ def test_reader_that_has_read_half_gets_the_other_half_of_the_same(lines: Lines)
     assert lines.path.read_bytes() == lines.content
 
 
+def test_reader_never_waits_for_a_writer_that_was_stopped(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the swap on nobody holds a lease on what readers open: they would wait until the kernel breaks it, 45 s."""
+    content = b""
+    for number in range(3):
+        content = lines.grow(b"line %d\n" % number)
+    opened: list[bytes] = []
+
+    def open_at_once(at: str) -> None:
+        descriptor = os.open(lines.path, os.O_RDONLY | os.O_NONBLOCK)  # refused, where one without would wait
+        opened.append(at.encode() + os.read(descriptor, 1000))
+        os.close(descriptor)
+
+    real_swap, real_sync = durable.swap_or_rename, durable.sync_folder
+
+    def swap(new: str, name: str) -> bool:
+        open_at_once("before the swap: ")
+        swapped = real_swap(new, name)
+        open_at_once("after it: ")
+        return swapped
+
+    def sync(path: str) -> None:
+        open_at_once("at the sync: ")
+        real_sync(path)
+
+    monkeypatch.setattr(durable, "swap_or_rename", swap)
+    monkeypatch.setattr(durable, "sync_folder", sync)
+    new = lines.grow(b"the last\n")
+
+    assert opened == [b"before the swap: " + content, b"after it: " + new, b"at the sync: " + new]
+
+
+def test_what_is_written_to_the_file_right_after_the_swap_is_not_taken_for_ours(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another hand's file is seen as one, however soon it comes."""
+    lines.grow(b"first\n")
+    real_sync = durable.sync_folder
+
+    def sync(path: str) -> None:
+        real_sync(path)
+        lines.path.write_bytes(b"by hand\n")
+
+    monkeypatch.setattr(durable, "sync_folder", sync)
+    lines.grow(b"second\n")
+
+    assert not lines.file.is_current()
+    assert not lines.file.was_written_under_the_lock()
+
+
 def test_hard_link_to_the_file_keeps_its_bytes(lines: Lines) -> None:
     """A backup by hard links (cp -al, rsync --link-dest) is of that day, and stays so."""
     content = lines.grow(b"first\n")

@@ -374,6 +374,86 @@ def test_damaged_index_is_whole_again_after_the_next_commit(
     assert (root / "index.json").read_bytes() == rebuilt(root, opened)
 
 
+def put_back_by_rename(index: Path, backup: bytes) -> None:
+    """As a restore does."""
+    beside = index.with_name("restored")
+    beside.write_bytes(backup)
+    beside.rename(index)
+
+
+def put_back_in_place(index: Path, backup: bytes) -> None:
+    """As `cp` does: the same inode."""
+    index.write_bytes(backup)
+
+
+def put_back_with_its_times(index: Path, backup: bytes) -> None:
+    """The same inode, and a modification time as if nothing had happened."""
+    before = index.stat()
+    index.write_bytes(backup)
+    os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def put_back_as_a_link(index: Path, backup: bytes) -> None:
+    """A link to where the backup lies."""
+    backup_file = index.parent.parent / "backup.json"
+    backup_file.write_bytes(backup)
+    index.unlink()
+    index.symlink_to(backup_file)
+
+
+RESTORES = (put_back_by_rename, put_back_in_place, put_back_with_its_times, put_back_as_a_link)
+
+
+@pytest.mark.parametrize("put_back", RESTORES)
+def test_older_index_put_back_between_commits_hides_no_run_and_doubles_none(
+    root: Path, opened: Callable[[], Archive], three_runs: Archive, put_back: Callable[[Path, bytes], None]
+) -> None:
+    """It reads well and lacks what came since: nobody who holds the lock wrote it, so the folders are asked."""
+    backup = (root / "index.json").read_bytes()
+    commit(three_runs, staged(three_runs, "20241226_000000", "the last bytes"))
+
+    put_back(root / "index.json", backup)
+    outcomes, changes = three_runs.commit(
+        [staged(three_runs, "20241227_000000"), staged(three_runs, "20241226_000000_2", "the last bytes")]
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [Published, Duplicate]
+    assert (changes.appeared, changes.vanished) == ([], [])
+    assert names_in(root) == [NAME, f"{NAME}_2", OTHER, "20241226_000000", "20241227_000000"]
+    assert not (root / "index.json").is_symlink()
+    assert (root / "index.json").read_bytes() == rebuilt(root, opened)
+
+
+@pytest.mark.parametrize("put_back", RESTORES)
+def test_older_index_put_back_between_the_commits_of_two_processes_hides_no_run(
+    root: Path, opened: Callable[[], Archive], three_runs: Archive, put_back: Callable[[Path, bytes], None]
+) -> None:
+    """Also what another process published meanwhile is found in the folders."""
+    other = opened()
+    backup = (root / "index.json").read_bytes()
+    commit(other, staged(other, "20241226_000000", "the last bytes"))
+
+    put_back(root / "index.json", backup)
+    outcomes, changes = three_runs.commit([staged(three_runs, "20241226_000000_2", "the last bytes")])
+
+    assert [type(outcome) for outcome in outcomes] == [Duplicate]
+    assert changes.appeared == ["20241226_000000"]
+    assert (root / "index.json").read_bytes() == rebuilt(root, opened)
+
+
+def test_index_that_another_process_wrote_is_believed_without_a_look_at_the_folders(
+    opened: Callable[[], Archive], three_runs: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two daemons that take turns cost each other a read of the index, not of the archive."""
+    other = opened()
+    commit(other, staged(other, "20241226_000000"))
+    monkeypatch.setattr(three_runs.tree, "run_names", lambda: pytest.fail("the folders were listed"))
+
+    _, changes = three_runs.commit([staged(three_runs, "20241227_000000", "more bytes")])
+
+    assert changes.appeared == ["20241226_000000"]
+
+
 def test_index_of_commits_in_any_order_is_what_a_rebuild_writes(
     root: Path, opened: Callable[[], Archive], three_runs: Archive
 ) -> None:

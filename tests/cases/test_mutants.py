@@ -80,6 +80,15 @@ CASES: Final = (
     ),
     Caught(
         Mutant(
+            "believes_an_index_whoever_put_it_there",
+            "archive/publishing.py",
+            "        elif self._index.was_written_under_the_lock():",
+            "        elif True:",
+        ),
+        "case_22_older",
+    ),
+    Caught(
+        Mutant(
             "does_not_hear_of_closes",
             "intake/watch.py",
             "    FileMovedEvent,\n    FileClosedEvent,\n    FileDeletedEvent,\n",

@@ -128,8 +128,12 @@ def empty(index: Path) -> None:
     os.truncate(index, 0)
 
 
+def fill_with(index: Path, data: bytes) -> None:
+    index.write_bytes(data)
+
+
 def fill_with_garbage(index: Path) -> None:
-    index.write_bytes(b"\xff\x00garbage" * 100)
+    fill_with(index, b"\xff\x00garbage" * 100)
 
 
 @pytest.mark.parametrize("damage", [delete, truncate, empty, fill_with_garbage])
@@ -150,6 +154,24 @@ def test_case_22_damaged_index_is_rebuilt_byte_for_byte(tmp_path: Path, damage: 
         watched.drop(second, "second.json")
         watched.latest.wait_for("run_archived")
         watched.archived(first, second)
+    watched.assert_once()
+
+
+def test_case_22_older_index_put_back_beside_a_running_daemon_hides_no_run_and_doubles_none(tmp_path: Path) -> None:
+    """A copy of index.json from before is a valid file: what it lacks is neither hidden nor archived again."""
+    watched = Watched(tmp_path)
+    index = watched.site.archive / "index.json"
+    with watched.daemon():
+        first, second, third = (watched.summary() for _ in range(3))
+        watched.drop(first, "first.json")
+        watched.archived(first)
+        backup = index.read_bytes()
+        watched.drop(second, "second.json")
+        watched.archived(second)
+        fill_with(index, backup)
+        watched.drop(second, "second, copied.json")
+        watched.drop(third, "third.json")
+        watched.archived(first, second, third)
     watched.assert_once()
 
 

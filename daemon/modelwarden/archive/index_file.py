@@ -2,9 +2,13 @@
 
 The rule: a file that anybody may be reading is never written to. Two files take turns: the one that readers open as
 index.json, and a spare in this process's staging folder that was index.json one commit ago. The spare lacks only the
-last lines; it gets them, is synced, and the two swap names in one step. From before the spare is touched until it is
-index.json this process holds a lease on it, which the kernel grants only where nobody else has the file open; where it
-is refused, or the file system knows no leases or no swap, the whole file is written anew, as any replaced file is.
+last lines; it gets them, is synced, and the two swap names in one step. While the spare is written to, this process
+holds a lease on it, which the kernel grants only if nobody else has the file open. The lease ends before the swap: on
+index.json itself there is none, for whoever opens it would wait for a process that was stopped. If the lease is
+refused, or the file system knows no leases or no swap, the whole file is written anew, as any replaced file is.
+
+Whoever wrote index.json under the lock leaves a note beside it of what that file is. A file that the note does not know
+was put there by another hand.
 """
 
 import fcntl
@@ -12,12 +16,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from modelwarden import durable
 from modelwarden.errors import RetryLater
 
-Signature = tuple[int, int, int]
-"""Inode, size and modification time in ns: whether a replaced file is still the one that was read."""
+NOTE_FILE: Final = ".index.written"
+
+Signature = tuple[int, int, int, int]
+"""Inode, size, modification and change time in ns: whether index.json is still the file that was read or written. The
+last one can't be set back."""
 
 ContentFrom = Callable[[int], tuple[int, bytes]]
 """From a line's number to where it begins in the file, and all bytes from there to the end."""
@@ -39,10 +47,19 @@ class IndexFile:
         self._spare_lines: int | None = None  # how many of its first lines are still true; None: there is no spare
         self._spare_signature: Signature | None = None  # of the spare as it was when it was index.json
         self._signature: Signature | None = None
+        self._note = os.path.join(os.path.dirname(path), NOTE_FILE)
 
     def is_current(self) -> bool:
         """Whether index.json is still what this object read or wrote."""
         return self._signature is not None and self._signature == _signature(self.path)
+
+    def was_written_under_the_lock(self) -> bool:
+        """Whether index.json is the file that its last writer, this process or another, left there."""
+        try:
+            with open(self._note, encoding="ascii") as stream:
+                return stream.read() == _note_of(_signature(self.path))
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def read(self) -> bytes | None:
         """The file's bytes, None where there is none.
@@ -59,7 +76,7 @@ class IndexFile:
             return None
         except OSError as error:
             raise durable.refusal("read", self.path, error) from error
-        self._signature = status.st_ino, status.st_size, status.st_mtime_ns
+        self._signature = _signature_of(status)
         return data
 
     def replace(self, true_lines: int, content_from: ContentFrom) -> None:
@@ -82,14 +99,23 @@ class IndexFile:
                     durable.write_new_file(self._spare, content_from(0)[1])
                 else:
                     durable.write_tail(spare, self._spare, *content_from(min(true_lines, spare_lines)))
-                swapped = durable.swap_or_rename(self._spare, self.path)
+                written = _signature(self._spare)
+            swapped = durable.swap_or_rename(self._spare, self.path)
         except BaseException:
             self.drop_spare()
             raise
         durable.sync_folder(os.path.dirname(self.path))
         self._spare_lines = true_lines if swapped and self._takes_turns else None
         self._spare_signature = replaced
-        self._signature = _signature(self.path)
+        self._know_again(written)
+
+    def _know_again(self, written: Signature | None) -> None:
+        """Take index.json for ours if it is what was written: its new name changed nothing but its change time."""
+        now = _signature(self.path)
+        if now is not None and written is not None and now[:3] == written[:3]:
+            self._signature = now
+            with suppress(OSError), open(self._note, "w", encoding="ascii") as stream:  # without it, the folders tell
+                stream.write(_note_of(now))
 
     def forget(self) -> None:
         """Believe nothing of what was read or written, and touch nothing: the archive went away."""
@@ -125,7 +151,7 @@ def _nobody_else(path: str | None, signature: Signature | None) -> Iterator[int 
 
 
 def _is_alone(status: os.stat_result, signature: Signature | None) -> bool:
-    return status.st_nlink == 1 and (status.st_ino, status.st_size, status.st_mtime_ns) == signature
+    return signature is not None and status.st_nlink == 1 and _signature_of(status)[:3] == signature[:3]
 
 
 def _lease(descriptor: int) -> bool:
@@ -140,7 +166,14 @@ def _lease(descriptor: int) -> bool:
 
 def _signature(path: str) -> Signature | None:
     try:
-        status = os.stat(path)
+        return _signature_of(os.lstat(path))
     except FileNotFoundError:
         return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _signature_of(status: os.stat_result) -> Signature:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _note_of(signature: Signature | None) -> str:
+    return " ".join(map(str, signature or ())) + "\n"

@@ -285,8 +285,13 @@ class Archive:
         elif os.path.lexists(self._marker):
             log.warning("commit_finished_for_another", archive=self.root)
             self._learn(lambda: self._compare_with_archive(rebuild=False))
-        elif not self._index.is_current():
+        elif self._index.is_current():
+            return
+        elif self._index.was_written_under_the_lock():
             self._learn(lambda: not self._index.load() and self._compare_with_archive(rebuild=True))
+        else:  # a backup put back reads well too, and lacks what came since
+            log.warning("index_changed_by_another_hand", archive=self.root)
+            self._learn(lambda: self._compare_with_archive(rebuild=False, load=False))
 
     def _learn(self, look: Callable[[], bool]) -> None:
         """Note what a look at the archive adds to and takes from what was known; it tells whether it repaired."""
@@ -308,10 +313,19 @@ class Archive:
             repaired=changes.repaired,
         )
 
-    def _compare_with_archive(self, *, rebuild: bool) -> bool:
-        """Under the lock: the folders are the truth; True where index.json was written anew."""
+    def _compare_with_archive(self, *, rebuild: bool, load: bool = True) -> bool:
+        """Under the lock: the folders are the truth; True if index.json was written anew.
+
+        Args:
+            rebuild: read every run's folder, whatever the index says.
+            load: begin with what index.json says; else with what is in memory, and write the whole file.
+        """
         self._unsure = True  # until the end: what is read and not yet written and synced is no archived run
-        changed = not self._index.load() or rebuild
+        if load:
+            changed = not self._index.load() or rebuild
+        else:
+            self._index.disown()
+            changed = True
         there = set(self.tree.run_names())
         for name in self._index.names():
             if rebuild or name not in there:

@@ -94,6 +94,7 @@ class Faults:
         self._disk = disk
         self._let_pass = let_pass
         self._chance = chance
+        self._index_copy: bytes | None = None
         self.survived: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         strokes: dict[str, Stroke] = {
@@ -104,6 +105,7 @@ class Faults:
             "clock stepped": self._step_clock,
             "index.json deleted": self._delete_index,
             "index.json spoiled": self._spoil_index,
+            "older index.json put back": self._put_back_index,
         }
         spells: dict[str, Spell] = {
             "disk full": self._fill_disk,
@@ -209,6 +211,21 @@ class Faults:
         except OSError:  # no room for it, while the disk is full
             by_hand.unlink(missing_ok=True)
             self._miss("index.json spoiled")
+
+    def _put_back_index(self, chance: Random) -> None:
+        """Somebody restores the copy that was made at the last stroke of this kind, and makes one for the next."""
+        try:
+            older, self._index_copy = self._index_copy, self._index.read_bytes()
+            if older is None:
+                self._miss("older index.json put back")
+            elif chance.random() < 0.5:
+                self._index.write_bytes(older)
+            else:
+                by_hand = self._index.with_name(".by-hand")
+                by_hand.write_bytes(older)
+                by_hand.rename(self._index)
+        except OSError:  # deleted a moment ago, or no room for it
+            self._miss("older index.json put back")
 
     # -- Spells -------------------------------------------------------------------------------------------------------
 
