@@ -27,10 +27,10 @@ from modelwarden.courier.plot import caption_of, fitness_plot
 from servers import smtp_server
 from summaries import judged_run
 
-SUMMARY = Path(__file__).parent / "data" / "training_summary_flat.json"
+SUMMARY = Path(__file__).parent / "data" / "training_summary_20241224_153000.json"
 """The summary of the README's first commands, of which it shows the report."""
 
-ON = ("APPROVED", "REVIEW")
+ON = ("APPROVED", "REVIEW", "DROP")
 LOCK_SCREEN = 60
 """Characters of a title that a phone shows, about."""
 
@@ -42,7 +42,7 @@ CLIENT = "font:14px -apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 
 
 def message_of(summary: dict[str, Any]) -> Message:
-    """The message that a destination gets which asked for what may be deployed and what a person decides."""
+    """The message that a destination gets which asked for all classes."""
     run, models = judged_run(summary)
     report = f"/srv/modelwarden/archives/{run.timestamp}/recommendations.md"
     news = RunNews(run.timestamp, run.run_name, run.archived_by, report, run.counts, run.policy, models)

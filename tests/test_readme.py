@@ -20,16 +20,31 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def test_report_in_readme_is_what_the_reporter_writes_of_the_shipped_summary(tmp_path: Path) -> None:
-    """Every line of the sample report stands in the report of the summary that the README says to copy."""
-    watched = tmp_path / "in"
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of somebody who did what the README says."""
+    folder = tmp_path_factory.mktemp("readme")
+    watched = folder / "in"
     watched.mkdir()
-    (watched / "training_summary_flat.json").write_bytes((DATA / "training_summary_flat.json").read_bytes())
-    done = modelwarden("run", "--once", "--watch", watched, "--archive", tmp_path / "archive")
+    (copied,) = re.findall(r"^cp tests/data/(\S+\.json) training_output/$", README, re.MULTILINE)
+    (watched / copied).write_bytes((DATA / copied).read_bytes())
+    done = modelwarden("run", "--once", "--watch", watched, "--archive", folder / "archive")
     assert done.returncode == 0, done.stderr
-    report = (tmp_path / "archive" / "20241224_153000" / "recommendations.md").read_text(encoding="utf-8").splitlines()
+    return folder / "archive"
+
+
+def test_report_in_readme_is_what_the_reporter_writes_of_the_shipped_summary(archive: Path) -> None:
+    """Every line of the sample report stands in the report of the summary that the README says to copy."""
+    report = (archive / "20241224_153000" / "recommendations.md").read_text(encoding="utf-8").splitlines()
     sample = [line for line in blocks("markdown")[0].splitlines() if line.strip() not in {"", "..."}]
     assert [line for line in sample if line not in report] == []
+
+
+def test_approved_models_in_readme_are_what_the_command_prints(archive: Path) -> None:
+    """What a deploy script gets, to the character."""
+    command, *printed = blocks("console")[0].splitlines()
+    assert command == "$ .venv/bin/modelwarden approved --config config.example.toml | cat"
+    assert modelwarden("approved", "--archive", archive).stdout.splitlines() == printed
 
 
 @pytest.mark.parametrize("picture", re.findall(r"!\[[^]]+]\(([^)]+)\)", README))
