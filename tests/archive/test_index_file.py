@@ -299,3 +299,11 @@ def test_file_is_synced_while_it_has_no_name_that_readers_know(lines: Lines, mon
     lines.grow(b"new\n")
 
     assert steps == [("spare", True), (lines.path.parent.name, False)]
+
+
+def test_pipe_in_its_place_is_refused_at_once(lines: Lines) -> None:
+    """Nobody waits under the lock for its other end."""
+    os.mkfifo(lines.path)
+
+    with pytest.raises(RetryLater, match="is no file"):
+        lines.file.read()

@@ -640,6 +640,24 @@ def test_two_processes_that_take_turns_index_every_run_once(
     assert (root / "index.json").read_bytes() == rebuilt(root, opened)
 
 
+def test_older_index_put_back_is_made_anew_also_by_who_missed_that_a_name_became_another_run(
+    root: Path, opened: Callable[[], Archive], tmp_path: Path
+) -> None:
+    """The names alone do not tell: what it remembers of a run is not believed either."""
+    one, other = opened(), opened()
+    commit(one, staged(one, run_name="first"))
+    commit(other, staged(other, f"{NAME}_2", run_name="second"))
+    shutil.copy2(root / "index.json", tmp_path / "older.json")
+    shutil.rmtree(root / NAME)
+    commit(one, staged(one, run_name="in its place"))
+    shutil.copy2(tmp_path / "older.json", root / "index.json")
+
+    outcomes = commit(other, staged(other, f"{NAME}_7", run_name="in its place"), staged(other, OTHER, run_name="new"))
+
+    assert [type(outcome) for outcome in outcomes] == [Duplicate, Published]
+    assert (root / "index.json").read_bytes() == rebuilt(root, opened)
+
+
 def test_two_processes_at_once_index_every_run_once(
     root: Path, opened: Callable[[], Archive], start: Callable[..., Other]
 ) -> None:

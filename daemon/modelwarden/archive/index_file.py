@@ -14,12 +14,14 @@ was put there by another hand.
 import fcntl
 import os
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from modelwarden import durable
 from modelwarden.errors import RetryLater
+from modelwarden.filesystems import show_path
 
 NOTE_FILE: Final = ".index.written"
 
@@ -69,9 +71,11 @@ class IndexFile:
         """
         self._signature = None
         try:
-            with open(self.path, "rb") as stream:
-                data = stream.read()
+            with open(self.path, "rb", opener=_open_at_once) as stream:
                 status = os.fstat(stream.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise RetryLater("is no file", where=show_path(self.path), hint="move it away")
+                data = stream.read()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -177,3 +181,8 @@ def _signature_of(status: os.stat_result) -> Signature:
 
 def _note_of(signature: Signature | None) -> str:
     return " ".join(map(str, signature or ())) + "\n"
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Do not wait for the other end of a pipe: the lock is held."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -289,9 +289,9 @@ class Archive:
             return
         elif self._index.was_written_under_the_lock():
             self._learn(lambda: not self._index.load() and self._compare_with_archive(rebuild=True))
-        else:  # a backup put back reads well too, and lacks what came since
+        else:  # a backup put back reads well too; what is in memory may be behind it: a name may be another run by now
             log.warning("index_changed_by_another_hand", archive=self.root)
-            self._learn(lambda: self._compare_with_archive(rebuild=False, load=False))
+            self._learn(lambda: self._compare_with_archive(rebuild=True, load=False))
 
     def _learn(self, look: Callable[[], bool]) -> None:
         """Note what a look at the archive adds to and takes from what was known; it tells whether it repaired."""
