@@ -5,6 +5,7 @@ rather than what a call reported.
 """
 
 import errno
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +65,41 @@ def test_case_53_two_daemons_with_folders_of_their_own_index_the_runs_of_both(tm
         everything = one.expected + other.expected
         until(lambda: len(index_of(tmp_path / "archive")) == len(everything), "all runs in the index")
     assert_once_among(one, other)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["copied_over", "moved"])
+@pytest.mark.parametrize("daemons", [1, 2])
+def test_older_index_put_back_while_they_run_hides_and_doubles_nothing(
+    tmp_path: Path, daemons: int, *, moved: bool
+) -> None:
+    """A person restores yesterday's index.json over today's: the next run of any daemon makes it anew."""
+    both = sharing(tmp_path)[:daemons]
+    index, older = tmp_path / "archive" / "index.json", tmp_path / "older.json"
+    with ExitStack() as running:
+        for each in both:
+            running.enter_context(each.daemon())
+        for round_ in range(3):
+            for each in both:
+                known = each.summary(by=each.site.folder.name)
+                each.drop(known, f"{round_}-known.json")
+                each.archived(known)
+                if each is both[0]:
+                    shutil.copy2(index, older)
+            hidden = both[0].summary(by="hidden")
+            both[0].drop(hidden, f"{round_}-hidden.json")
+            both[0].archived(hidden)
+            if moved:
+                older.rename(index)
+            else:
+                shutil.copy2(older, index)
+            for each in both:
+                again = each.summary(by=each.site.folder.name)
+                each.drop(again, f"{round_}-again.json")
+                each.drop(hidden, f"{round_}-twin.json")
+                each.archived(again)
+            everything = [data for each in both for data in each.expected]
+            until(lambda: len(index_of(tmp_path / "archive")) == len(set(everything)), "all runs in the index")  # noqa: B023
+    assert_once_among(*both)
 
 
 @pytest.mark.parametrize(

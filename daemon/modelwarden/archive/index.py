@@ -109,11 +109,6 @@ class Index:
         """Whether index.json is what somebody who held the lock wrote last; else another hand put it there."""
         return self._file.was_written_under_the_lock()
 
-    def disown(self) -> None:
-        """Keep the runs in memory and believe nothing of index.json: the next `write` writes all of it."""
-        self._true_lines = 0
-        self._file.drop_spare()
-
     def load(self) -> bool:
         """Read index.json. False, and empty, where there is none or it is not what `write` writes."""
         self._clear()

@@ -27,7 +27,7 @@ NOTE_FILE: Final = ".index.written"
 
 Signature = tuple[int, int, int, int]
 """Inode, size, modification and change time in ns: whether index.json is still the file that was read or written. The
-last one can't be set back."""
+last one can't be set back; on a network it is 0."""
 
 ContentFrom = Callable[[int], tuple[int, bytes]]
 """From a line's number to where it begins in the file, and all bytes from there to the end."""
@@ -53,13 +53,13 @@ class IndexFile:
 
     def is_current(self) -> bool:
         """Whether index.json is still what this object read or wrote."""
-        return self._signature is not None and self._signature == _signature(self.path)
+        return self._signature is not None and self._signature == self._look(self.path)
 
     def was_written_under_the_lock(self) -> bool:
         """Whether index.json is the file that its last writer, this process or another, left there."""
         try:
             with open(self._note, encoding="ascii") as stream:
-                return stream.read() == _note_of(_signature(self.path))
+                return stream.read() == _note_of(self._look(self.path))
         except (OSError, UnicodeDecodeError):
             return False
 
@@ -80,7 +80,7 @@ class IndexFile:
             return None
         except OSError as error:
             raise durable.refusal("read", self.path, error) from error
-        self._signature = _signature_of(status)
+        self._signature = self._signature_of(status)
         return data
 
     def replace(self, true_lines: int, content_from: ContentFrom) -> None:
@@ -103,7 +103,7 @@ class IndexFile:
                     durable.write_new_file(self._spare, content_from(0)[1])
                 else:
                     durable.write_tail(spare, self._spare, *content_from(min(true_lines, spare_lines)))
-                written = _signature(self._spare)
+                written = self._look(self._spare)
             swapped = durable.swap_or_rename(self._spare, self.path)
         except BaseException:
             self.drop_spare()
@@ -115,11 +115,21 @@ class IndexFile:
 
     def _know_again(self, written: Signature | None) -> None:
         """Take index.json for ours if it is what was written: its new name changed nothing but its change time."""
-        now = _signature(self.path)
+        now = self._look(self.path)
         if now is not None and written is not None and now[:3] == written[:3]:
             self._signature = now
             with suppress(OSError), open(self._note, "w", encoding="ascii") as stream:  # without it, the folders tell
                 stream.write(_note_of(now))
+
+    def _look(self, path: str) -> Signature | None:
+        try:
+            return self._signature_of(os.lstat(path))
+        except FileNotFoundError:
+            return None
+
+    def _signature_of(self, status: os.stat_result) -> Signature:
+        # On a network the change time may be told late, and would show a change that is none.
+        return *_file_of(status), status.st_ctime_ns if self._takes_turns else 0
 
     def forget(self) -> None:
         """Believe nothing of what was read or written, and touch nothing: the archive went away."""
@@ -155,7 +165,7 @@ def _nobody_else(path: str | None, signature: Signature | None) -> Iterator[int 
 
 
 def _is_alone(status: os.stat_result, signature: Signature | None) -> bool:
-    return signature is not None and status.st_nlink == 1 and _signature_of(status)[:3] == signature[:3]
+    return signature is not None and status.st_nlink == 1 and _file_of(status) == signature[:3]
 
 
 def _lease(descriptor: int) -> bool:
@@ -168,15 +178,8 @@ def _lease(descriptor: int) -> bool:
     return True
 
 
-def _signature(path: str) -> Signature | None:
-    try:
-        return _signature_of(os.lstat(path))
-    except FileNotFoundError:
-        return None
-
-
-def _signature_of(status: os.stat_result) -> Signature:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _file_of(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _note_of(signature: Signature | None) -> str:

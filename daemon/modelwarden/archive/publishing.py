@@ -291,7 +291,7 @@ class Archive:
             self._learn(lambda: not self._index.load() and self._compare_with_archive(rebuild=True))
         else:  # a backup put back reads well too; what is in memory may be behind it: a name may be another run by now
             log.warning("index_changed_by_another_hand", archive=self.root)
-            self._learn(lambda: self._compare_with_archive(rebuild=True, load=False))
+            self._learn(lambda: self._compare_with_archive(rebuild=True))
 
     def _learn(self, look: Callable[[], bool]) -> None:
         """Note what a look at the archive adds to and takes from what was known; it tells whether it repaired."""
@@ -313,19 +313,14 @@ class Archive:
             repaired=changes.repaired,
         )
 
-    def _compare_with_archive(self, *, rebuild: bool, load: bool = True) -> bool:
+    def _compare_with_archive(self, *, rebuild: bool) -> bool:
         """Under the lock: the folders are the truth; True if index.json was written anew.
 
         Args:
             rebuild: read every run's folder, whatever the index says.
-            load: begin with what index.json says; else with what is in memory, and write the whole file.
         """
         self._unsure = True  # until the end: what is read and not yet written and synced is no archived run
-        if load:
-            changed = not self._index.load() or rebuild
-        else:
-            self._index.disown()
-            changed = True
+        changed = not self._index.load() or rebuild
         there = set(self.tree.run_names())
         for name in self._index.names():
             if rebuild or name not in there:
