@@ -277,7 +277,7 @@ CASES: Final = (
         Mutant(
             "believes_an_index_that_somebody_replaced",
             "archive/index_file.py",
-            "        return self._signature is not None and self._signature == _signature(self.path)",
+            "        return self._signature is not None and self._signature == self._look(self.path)",
             "        return True",
         ),
         "case_53",

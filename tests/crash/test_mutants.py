@@ -245,8 +245,8 @@ CASES: Final = (
         Mutant(
             "does_not_look_whether_another_wrote_the_index",
             "archive/publishing.py",
-            "        elif not self._index.is_current():\n",
-            "        elif False:\n",
+            "        elif self._index.is_current():\n",
+            "        elif True:\n",
         ),
         refusing_a_start_beside_another("other", reads_the_last_file, "EIO"),
         "index.json is not what the archive holds",
