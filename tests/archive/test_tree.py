@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -475,3 +475,15 @@ def test_rejected_bytes_that_can_not_be_stored_leave_no_folder(tree: Tree, monke
 
     assert list(Path(tree.root).glob("rejected/*")) == []
     assert Path(tree.keep_rejected("0123456789abcdef", {"as_found": b"x"}), "as_found").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", [".staging", "rejected"])
+def test_folder_that_can_not_be_made_in_the_archive_is_told_by_its_path(tmp_path: Path, name: str) -> None:
+    """Made through the open folder of the archive, and a person hears where that is."""
+    (tmp_path / name).write_bytes(b"")
+    tree = Tree(str(tmp_path), "abc123")
+
+    with closing(tree), pytest.raises(RetryLater, match="is no folder") as caught:
+        tree.keep_rejected("0123", {"as_found": b""})
+
+    assert caught.value.where == str(tmp_path / name)

@@ -419,7 +419,7 @@ def replaces_the_index(call: Seen) -> bool:
 
 
 def _removes_the_marker(call: Seen) -> bool:
-    return call.point.call == "unlink" and call.path.endswith(MARKER_FILE)
+    return call.point.call == "unlinkat" and call.path.endswith(MARKER_FILE)
 
 
 def lost(name: str) -> Callable[[Place], None]:

@@ -31,7 +31,7 @@ _CHANGING: Final = frozenset(FILE_CALLS) - {"fsync", "fdatasync", "sync_file_ran
 
 _LINE: Final = re.compile(r"^(?:\d+ +)?(?P<name>\w+)\((?P<arguments>.*?)\) += (?P<result>-?\w+)(?P<rest>.*)$")
 _CUT_SHORT: Final = re.compile(r"^(?:\d+ +)?(?P<name>\w+)\((?P<arguments>.*)$")
-_OPEN_FILE: Final = re.compile(r"^\d+<(?P<path>[^>]*)>")
+_OPEN_FILE: Final = re.compile(r'^\d+<(?P<path>[^>]*)>(?:, "(?P<name>[^"]+)")?')
 
 
 class Point(NamedTuple):
@@ -157,6 +157,6 @@ def seen(report: Path) -> list[Seen]:
 def _path(arguments: str) -> str:
     """The file that a call is about: an open one's, or the (last) name that is given."""
     if (match := _OPEN_FILE.match(arguments)) is not None:
-        return match["path"]
+        return f"{match['path']}/{match['name']}" if match["name"] else match["path"]  # a name in an open folder
     names = re.findall(r'"([^"]*)"', arguments)
     return names[-1] if names else ""

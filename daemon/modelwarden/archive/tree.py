@@ -97,6 +97,9 @@ class Tree:
             if self.identity is not None and (found := identity_in(folder, self.root)) != self.identity:
                 raise stranger(self.root, difference(found, self.identity))
             yield folder
+        except RetryLater as error:  # a person knows the archive by its path
+            error.where = error.where.replace(path_into(folder, self.root), show_path(self.root), 1)
+            raise
         finally:
             os.close(folder)
 
