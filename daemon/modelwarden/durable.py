@@ -8,7 +8,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from modelwarden.errors import RetryLater, StorageSuspect
@@ -224,6 +224,12 @@ def rename_new(source: str, target: str) -> None:
             if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
             raise
+
+
+def close_unwritten(descriptor: int) -> None:
+    """Close what nothing was written to: whatever the close answers, nothing can be lost by it."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def leave_marker(path: str, folder: int) -> None:

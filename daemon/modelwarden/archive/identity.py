@@ -48,7 +48,7 @@ def identity_in(folder: int, root: str) -> str | None:
         try:
             data = os.read(descriptor, _MOST_BYTES)
         finally:
-            os.close(descriptor)
+            durable.close_unwritten(descriptor)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -101,7 +101,7 @@ class Tree:
             error.where = error.where.replace(path_into(folder, self.root), show_path(self.root), 1)
             raise
         finally:
-            os.close(folder)
+            durable.close_unwritten(folder)
 
     def insist(self) -> None:
         """Raise NotTheArchive where the folder holds another archive or none; RetryLater where the disk refuses."""
@@ -376,7 +376,7 @@ def _is_locked(staging: str) -> bool:
     except OSError:
         return True
     finally:
-        os.close(descriptor)
+        durable.close_unwritten(descriptor)
     return False
 
 
