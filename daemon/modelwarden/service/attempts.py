@@ -28,6 +28,7 @@ class Attempts:
         self._path = os.path.join(state_dir, FILE)
         self._deaths: dict[str, int] = {}
         self._descriptor: int | None = None
+        self._open()
         with suppress(OSError, ValueError, TypeError, AttributeError):
             with open(self._path, encoding="utf-8") as stream:
                 note = json.loads(stream.readline())
@@ -62,11 +63,17 @@ class Attempts:
         self._deaths.pop(sha256, None)
         self._write(self._deaths)
 
+    def _open(self) -> None:
+        with suppress(OSError):
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
     def _write(self, note: dict[str, int]) -> None:
         text = json.dumps(note).encode() + b"\n" if note else b""
         with suppress(OSError):
             if self._descriptor is None:
-                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._open()
+            if self._descriptor is None:
+                return
             # One line is read, so what an earlier, longer note left behind it until the cut is no part of this one.
             os.pwrite(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))

@@ -38,8 +38,9 @@ LONGEST_LINE: Final = 300
 """How much is told of a log that is not clean."""
 
 _TITLE: Final = re.compile(
-    r"(?P<again>\(possible repeat\) )?.*: "
-    r"(?:run (?P<run>\d{8}_\d{6}(?:_\d+)?)|(?P<runs>\d+) runs|(?P<one>a summary)|(?P<files>\d+) summaries)\b"
+    r"(?P<again>\(possible repeat\) )?(?!PROBLEM)"
+    r"(?:REJECTED: (?P<files>\d+) summaries\b|(?P<one>REJECTED: )"
+    r"|.*: (?:run (?P<run>\d{8}_\d{6}(?:_\d+)?)|(?P<runs>\d+) runs)\b)"
 )
 
 
