@@ -121,7 +121,7 @@ def test_case_06_renamed_over_an_archived_name_with_new_content_is_a_second_run(
         assert one["source"] == two["source"]
 
 
-def test_case_06_next_summary_renamed_over_a_name_that_is_being_deleted_is_archived(tmp_path: Path) -> None:
+def test_next_summary_renamed_over_a_name_that_is_being_deleted_is_archived(tmp_path: Path) -> None:
     """A trainer whose next summary comes the moment the last one is archived loses none of them to its removal."""
     with watching(tmp_path, intake='after_archive = "delete"') as watched:
         index = watched.site.archive / "index.json"

@@ -67,7 +67,7 @@ CASES: Final = (
             "        os.rename(path, aside)\n",
             '        __import__("time").sleep(0.005)\n        os.unlink(path)\n        return Removed()\n',
         ),
-        "case_06_next",
+        "next_summary_renamed_over",
     ),
     Caught(
         Mutant(
@@ -76,7 +76,7 @@ CASES: Final = (
             "        finally:\n            self.forgive(sha256)\n",
             "        finally:\n            pass\n",
         ),
-        "case_25_summary",
+        "only_waits_for_the_lock",
     ),
     Caught(
         Mutant(
@@ -85,7 +85,7 @@ CASES: Final = (
             "        elif self._index.was_written_under_the_lock():",
             "        elif True:",
         ),
-        "case_22_older",
+        "older_index_put_back_beside",
     ),
     Caught(
         Mutant(

@@ -157,7 +157,7 @@ def test_case_22_damaged_index_is_rebuilt_byte_for_byte(tmp_path: Path, damage: 
     watched.assert_once()
 
 
-def test_case_22_older_index_put_back_beside_a_running_daemon_hides_no_run_and_doubles_none(tmp_path: Path) -> None:
+def test_older_index_put_back_beside_a_running_daemon_hides_no_run_and_doubles_none(tmp_path: Path) -> None:
     """A copy of index.json from before is a valid file: what it lacks is neither hidden nor archived again."""
     watched = Watched(tmp_path)
     index = watched.site.archive / "index.json"
@@ -245,7 +245,7 @@ def test_case_25_poison_file_in_a_crash_loop_is_rejected_and_the_others_are_arch
     watched.assert_once()
 
 
-def test_case_25_summary_that_only_waits_for_the_lock_is_blamed_for_no_death(tmp_path: Path) -> None:
+def test_summary_that_only_waits_for_the_lock_is_blamed_for_no_death(tmp_path: Path) -> None:
     """However often the process is killed while it waits, the summary is good and is archived."""
     watched = Watched(tmp_path)
     with watched.daemon():
