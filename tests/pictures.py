@@ -21,9 +21,10 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
-from modelwarden.courier.destinations import Destination, Sent
-from modelwarden.courier.digest import Message, RunNews, run_message
-from modelwarden.courier.plot import caption_of, fitness_plot
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.digest import Message, RunNews, run_message
+from modelwarden.sinks.chat.plot import caption_of, fitness_plot
+from modelwarden.sinks.protocol import Delivered
 from servers import smtp_server
 from summaries import judged_run
 
@@ -53,7 +54,7 @@ def message_of(summary: dict[str, Any]) -> Message:
 def received(message: Message) -> EmailMessage:
     """The same as a mail server got it."""
     with smtp_server() as server:
-        assert Destination("team", server.url("passw0rd"), ON).send(message, 30) == Sent()
+        assert Destination("team", server.url("passw0rd"), ON).send(message, 30) == Delivered()
         (mail,) = server.mails
     return mail
 

@@ -36,9 +36,14 @@ VIOLATIONS = {
         ("courier/new.py", "from modelwarden import config"),
     ],
     "Only the config knows how settings are read": [("service/new.py", "import pydantic")],
-    "Only destinations know Apprise": [
+    "Only the chat sink knows Apprise": [
         ("courier/new.py", "import apprise"),
         ("service/new.py", "from apprise import Apprise"),
+        ("sinks/new.py", "import apprise"),
+    ],
+    "The courier knows a sink only by its protocol": [
+        ("courier/new.py", "from modelwarden.sinks.chat import sink"),
+        ("courier/new.py", "from modelwarden.sinks.redactor import Redactor"),
     ],
     "Only the watch knows watchdog": [("intake/new.py", "from watchdog.observers import Observer")],
     "Only the state knows SQLite": [("archive/new.py", "import sqlite3"), ("cli/new.py", "import sqlite3")],

@@ -41,7 +41,8 @@ from modelwarden.state.outbox import Route
 
 if TYPE_CHECKING:
     from modelwarden.courier.delivery import Courier
-    from modelwarden.courier.destinations import Destination
+    from modelwarden.sinks.chat.destinations import Destination
+    from modelwarden.sinks.protocol import Sink
 
 DEFAULT_STATE: Final = ".state"
 DAEMON_LOCK: Final = "daemon.lock"
@@ -273,10 +274,22 @@ def destinations_of(settings: Settings) -> "list[Destination]":
     Raises:
         StopService: a URL can't be read, or Apprise does not understand it; the message names the destination.
     """
-    from modelwarden.courier.redactor import Redactor  # noqa: PLC0415 - brings the courier along
+    from modelwarden.sinks.redactor import Redactor  # noqa: PLC0415 - brings the courier along
 
     redactor = Redactor()
     return [destination_of(each, redactor) for each in settings.notify.destination]
+
+
+def _sinks_of(settings: Settings, destinations: "Sequence[Destination]", database: Database) -> "list[Sink]":
+    from modelwarden.sinks.chat.sink import chat_sinks  # noqa: PLC0415 - brings Apprise along
+
+    return chat_sinks(
+        destinations,
+        database,
+        lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
+        digest_above=settings.notify.digest_above,
+        histories=lambda run: read_histories(settings.archive_dir, run),
+    )
 
 
 @contextmanager
@@ -297,14 +310,11 @@ def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courie
     try:
         yield Courier(
             database,
-            destinations,
-            lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
-            digest_above=settings.notify.digest_above,
+            _sinks_of(settings, destinations, database),
             send_timeout=settings.notify.send_timeout_seconds,
             deadline_seconds=settings.notify.deadline_hours * 3600,
             keep_seconds=settings.notify.keep_delivered_days * 86400,
             host=socket.gethostname(),
-            histories=lambda run: read_histories(settings.archive_dir, run),
             gathers=not drain,
         )
     finally:

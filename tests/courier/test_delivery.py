@@ -10,10 +10,11 @@ import pytest
 
 from modelwarden.archive.publishing import Archive
 from modelwarden.courier.delivery import Courier
-from modelwarden.courier.destinations import Destination
 from modelwarden.courier.pacing import pause_after
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.walk import Archived, Found, Pipeline, Rejected
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Outbox, Route
 from processes import outbox_of
@@ -73,9 +74,12 @@ class Desk:
         self._couriers.append(database)
         courier = Courier(
             database,
-            destinations,
-            lambda run: f"/archive/{run}/recommendations.md",
-            digest_above=digest_above,
+            chat_sinks(
+                destinations,
+                database,
+                lambda run: f"/archive/{run}/recommendations.md",
+                digest_above=digest_above,
+            ),
             send_timeout=timeout,
             clock=lambda: self.now,
             pace_clock=lambda: self.now,

@@ -13,10 +13,12 @@ import pytest
 from modelwarden.archive.publishing import Archive
 from modelwarden.config import load_settings
 from modelwarden.courier.delivery import Courier
-from modelwarden.courier.destinations import Destination, TimedOut
 from modelwarden.courier.pacing import GATHER_QUIET
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.walk import Archived, Found, Pipeline
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.sink import chat_sinks
+from modelwarden.sinks.protocol import PerhapsDelivered
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Event, Kind, Outbox, Route
 from processes import outbox_of, until
@@ -65,9 +67,7 @@ class Office:
         database = self.stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
         courier = Courier(
             database,
-            destinations,
-            lambda run: f"/archive/{run}",
-            digest_above=5,
+            chat_sinks(destinations, database, lambda run: f"/archive/{run}", digest_above=5),
             send_timeout=timeout,
             gathers=gathers,
             clock=lambda: self.now,
@@ -176,7 +176,8 @@ def test_courier_in_which_a_send_hung_serves_the_others_while_one_is_under_way(
         Destination(name, server.url(), ALL) for name, server in zip(names, (broken, slow, server), strict=True)
     )
     courier = office.courier(hung, *others, timeout=20)
-    courier._lanes["hung"].destination.send = lambda *_: TimedOut("no answer")  # type: ignore[method-assign]
+    no_answer = PerhapsDelivered("no answer", is_hung=True)
+    courier._lanes["hung"].sink.prepare = lambda *_: lambda _: no_answer  # type: ignore[method-assign]
     until(lambda: courier.step() * 0 or (courier.hung and server.accepted), "a send to hang, and the first message")
 
     office.now += HOUR

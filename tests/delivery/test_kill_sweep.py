@@ -54,13 +54,13 @@ MUTANTS: Final = {
     Mutant(
         "does_not_commit_that_it_sends",
         "courier/delivery.py",
-        "if composed is None or not self._outbox.sending(bundle.ids):",
-        "if composed is None:",
+        "if call is None or not self._outbox.sending(bundle.ids):",
+        "if call is None:",
     ): "something was sent again although nobody was killed",
     Mutant(
         "does_not_record_that_it_sent",
         "courier/delivery.py",
-        "                self._outbox.delivered(ids, now, lambda: self._watchman.succeeded(lane.destination))\n",
+        "                self._outbox.delivered(ids, now, lambda: self._watchman.succeeded(lane.sink))\n",
         "",
     ): "something was sent again although nobody was killed",
     Mutant(

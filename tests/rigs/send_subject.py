@@ -16,8 +16,8 @@ from typing import Any
 
 from modelwarden.config import Settings
 from modelwarden.courier import delivery
-from modelwarden.courier.destinations import Destination
-from modelwarden.courier.digest import Message
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.digest import Message
 from modelwarden.wiring import only_courier, open_courier
 from rigs.crash_subject import Life, serve
 
@@ -44,7 +44,8 @@ class CourierLife(Life):
     def _serve(self, settings: Settings) -> None:
         with only_courier(settings), open_courier(settings, drain=True) as courier:
             courier._clock = lambda: time.time() + self._orders.late
-            courier._pictures = None  # drawn on a thread of their own
+            for lane in courier._lanes.values():
+                setattr(lane.sink, "_pictures", None)  # noqa: B010 - drawn on a thread of their own; not every sink has them
             courier.recover()
             self._stop("send")
             courier.deliver_due()

@@ -17,6 +17,7 @@ from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.tables import print_json_list, print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.errors import StopService
+from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, Refused, TryLater
 from modelwarden.state.outbox import OPEN, Outbox, Row, Status
 from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_old_database
 
@@ -184,9 +185,6 @@ def notify_test(
     config: Config = None,
 ) -> None:
     """Send a test message and say what came of it."""
-    from modelwarden.courier.destinations import NotSent, Sent, TimedOut  # noqa: PLC0415 - brings Apprise along
-    from modelwarden.courier.digest import Message  # noqa: PLC0415 - likewise
-
     settings, _ = load_settings(config, urls="all", asks_apprise=True)
     names = [destination] if destination is not None else [each.name for each in settings.notify.destination]
     if not names:
@@ -194,19 +192,18 @@ def notify_test(
             "there is no destination to test", where="notify.destination", hint="`modelwarden config example` shows one"
         )
     _insist(settings, names)
-    message = Message("TEST from modelwarden", "This is a test message. No run was archived.")
     failed = False
     for each in destinations_of(settings):
         if each.name in names:
             if each.goes_unencrypted():
                 typer.echo(f'modelwarden: destination "{each.name}": {UNENCRYPTED_HINT}', err=True)
-            match each.send(message, settings.notify.send_timeout_seconds):
-                case Sent():
+            match each.test(settings.notify.send_timeout_seconds):
+                case Delivered():
                     typer.echo(f"{each.name}: sent, and taken by the service")
-                case NotSent(error):
+                case Refused(error) | TryLater(error):
                     typer.echo(f"{each.name}: not sent: {error}")
                     failed = True
-                case TimedOut(error):
+                case PerhapsDelivered(error):
                     typer.echo(f"{each.name}: not known whether it was sent: {error}")
                     failed = True
     if failed:

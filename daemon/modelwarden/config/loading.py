@@ -270,7 +270,7 @@ def _substitute(values: dict[str, Any], place: Place) -> None:
 
 def _refused_urls(settings: Settings, urls: Urls) -> Iterator[Problem]:
     """The URLs that can't be read, or that Apprise does not understand, by their destinations."""
-    from modelwarden.courier.redactor import Redactor  # noqa: PLC0415 - brings the courier along
+    from modelwarden.sinks.redactor import Redactor  # noqa: PLC0415 - brings the courier along
 
     redactor = Redactor()
     for number, table in enumerate(settings.notify.destination):

@@ -11,13 +11,13 @@ from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path
 
 if TYPE_CHECKING:
-    from modelwarden.courier.destinations import Destination
-    from modelwarden.courier.redactor import Redactor
+    from modelwarden.sinks.chat.destinations import Destination
+    from modelwarden.sinks.redactor import Redactor
 
 
 def destination_of(table: DestinationTable, redactor: "Redactor") -> "Destination":
     """One destination. Raises StopService if its URL can't be read, or Apprise does not understand it."""
-    from modelwarden.courier.destinations import Destination  # noqa: PLC0415 - heavy
+    from modelwarden.sinks.chat.destinations import Destination  # noqa: PLC0415 - heavy
 
     url, fallback = url_of(table), table.fallback or ""
     return Destination(table.name, url, table.on, table.symbols, fallback, table.fallback_after, redactor)

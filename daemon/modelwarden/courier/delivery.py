@@ -13,16 +13,11 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final
 
-from modelwarden.courier.composing import Composer
-from modelwarden.courier.destinations import Delivery, Destination, NotSent, Sent, TimedOut
-from modelwarden.courier.digest import Message, RunNews
 from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket, more_may_come
-from modelwarden.courier.picture import SHARE, Histories, Pictures
-from modelwarden.courier.plot import caption_of
 from modelwarden.courier.troubles import Watchman, about
 from modelwarden.errors import RetryLater
 from modelwarden.events import log
-from modelwarden.state.catalog import Catalog
+from modelwarden.sinks.protocol import Call, Delivered, Delivery, PerhapsDelivered, Refused, Sink, TryLater
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Bundle, Outbox, Owed, Status
 
@@ -43,7 +38,7 @@ OVERTIME: Final = 2.0
 class _Lane:
     """The way to one destination: at most one message at a time."""
 
-    destination: Destination
+    sink: Sink
     bucket: TokenBucket = field(default_factory=TokenBucket)
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     bundle: Bundle | None = None  # what the message under way stands for; None: the lane is free
@@ -56,15 +51,12 @@ class Courier:
 
     Args:
         database: the open state file.
-        destinations: by configured name; rows of a destination that is no longer configured wait.
-        report_path: from a run's name to the path of its report.
-        digest_above: more messages than this owed to one destination at once become one.
+        sinks: the destinations; rows of a destination that is no longer configured wait.
         send_timeout: seconds for one send.
         deadline_seconds: how long a message is tried.
         keep_seconds: how long what was delivered is remembered.
         host: named in messages about a destination that fails.
-        histories: from a run's name to what its picture shows; None for messages without pictures.
-        gathers: whether more than `digest_above` wait while others still come; not where none can.
+        gathers: whether what one message may stand for waits while others still come; not if none can.
         clock: seconds since the epoch.
         pace_clock: seconds that only ever grow: a stepped clock must not keep a breaker open.
     """
@@ -72,31 +64,25 @@ class Courier:
     def __init__(
         self,
         database: Database,
-        destinations: Sequence[Destination],
-        report_path: Callable[[str], str],
+        sinks: Sequence[Sink],
         *,
-        digest_above: int,
         send_timeout: float,
         deadline_seconds: float = DEADLINE_SECONDS,
         keep_seconds: float = KEEP_SECONDS,
         host: str = "",
-        histories: Histories | None = None,
         gathers: bool = False,
         clock: Callable[[], float] = time.time,
         pace_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = Outbox(database)
-        self._lanes = {destination.name: _Lane(destination) for destination in destinations}
-        by_name = {destination.name: destination for destination in destinations}
-        self._composer = Composer(self._outbox, Catalog(database), by_name, report_path)
+        self._lanes = {sink.name: _Lane(sink) for sink in sinks}
+        by_name = {sink.name: sink for sink in sinks}
         self._watchman = Watchman(database, self._outbox, by_name, host, clock, deadline_seconds)
-        self._digest_above = digest_above
         self._send_timeout = send_timeout
         self._deadline_seconds = deadline_seconds
         self._keep_seconds = keep_seconds
         self._give_up_at = float("-inf")
         self._forget_at = float("-inf")
-        self._pictures = None if histories is None else Pictures(histories)
         self._gathers = gathers
         self._clock = clock
         self._pace_clock = pace_clock
@@ -109,7 +95,7 @@ class Courier:
 
     def unencrypted(self) -> list[str]:
         """The destinations to which mail goes as plain text."""
-        return [name for name, lane in self._lanes.items() if lane.destination.goes_unencrypted()]
+        return [name for name, lane in self._lanes.items() if lane.sink.goes_unencrypted()]
 
     def recover(self) -> None:
         """Put back what an earlier courier was sending when it died."""
@@ -125,7 +111,8 @@ class Courier:
         """
         delivered = self._record_ended()
         self._give_up_overdue()
-        self._composer.start_over()
+        for lane in self._lanes.values():
+            lane.sink.start_over()
         self._give_up_without_run(is_stopping)
         for lane in self._lanes.values():
             if is_stopping():
@@ -184,7 +171,9 @@ class Courier:
     def _give_up_overdue(self) -> None:
         for lane in self._lanes.values():
             if lane.bundle is not None and time.monotonic() > lane.overdue_at:
-                self._record(lane, lane.bundle, TimedOut(f"no end after {self._send_timeout:g} s"))
+                self._record(
+                    lane, lane.bundle, PerhapsDelivered(f"no end after {self._send_timeout:g} s", is_hung=True)
+                )
 
     def _give_up_without_run(self, is_stopping: Callable[[], bool]) -> None:
         """Give up what waited for its run until its deadline; not at each step, for it looks at all that waits."""
@@ -200,7 +189,7 @@ class Courier:
 
     def _sendable(self, lane: _Lane, limit: int) -> list[Owed]:
         """What the lane's destination is owed and may be tried now, oldest first, so many at most."""
-        now, name = self._clock(), lane.destination.name
+        now, name = self._clock(), lane.sink.name
         if now < self._outbox.muted_until(name):
             return []
         return self._outbox.due(name, now, LONGEST_PAUSE, limit, hurried=self._is_shut(lane))
@@ -211,38 +200,36 @@ class Courier:
 
     def _begin_next(self, lane: _Lane) -> None:
         """Begin to send what the lane's destination is owed next, if it may be written to now."""
-        now, name = self._clock(), lane.destination.name
-        due = self._sendable(lane, self._digest_above + 1)
+        now, name, bundling = self._clock(), lane.sink.name, lane.sink.bundling
+        due = self._sendable(lane, bundling.above + 1)
         if not due:
             return
-        hurried, stands_for_all = self._is_shut(lane), len(due) > self._digest_above
-        if stands_for_all and self._gathers and not hurried:
+        hurried, stands_for_all = self._is_shut(lane), len(due) > bundling.above
+        if stands_for_all and bundling.gathers and self._gathers and not hurried:
             (newest,) = self._outbox.due(name, now, LONGEST_PAUSE, 1, newest=True)
             if more_may_come(now, due[0].created_at, newest.created_at):
                 return
         if not lane.bucket.take(self._pace_clock()):
             return
         if stands_for_all:
-            bundle = self._outbox.bundle(due[0], now, LONGEST_PAUSE, hurried=hurried)
+            bundle = self._outbox.bundle(due[0], now, LONGEST_PAUSE, bundling.most, hurried=hurried)
         else:
             bundle = Bundle.of(due[0])
-        composed = self._composer.compose(lane.destination, bundle)
-        if composed is None or not self._outbox.sending(bundle.ids):
+        asked = self._lanes.get(bundle.first.stands_for, lane).sink
+        call = lane.sink.prepare(bundle, asked)
+        if call is None or not self._outbox.sending(bundle.ids):
             return
         lane.bundle, lane.overdue_at = bundle, time.monotonic() + self._send_timeout + OVERTIME
         # A thread of its own and no pool: one that hangs must not hold up another, nor the process's end.
-        Thread(target=self._send, args=(lane, *composed), name="send", daemon=True).start()
+        Thread(target=self._send, args=(lane, call), name="send", daemon=True).start()
 
-    def _send(self, lane: _Lane, message: Message, pictured: RunNews | None) -> None:
-        """On the lane's thread: nothing but the picture and the send, both within the time of one send."""
-        end = time.monotonic() + self._send_timeout
+    def _send(self, lane: _Lane, call: Call) -> None:
+        """On the lane's thread: nothing but the call."""
+        outcome: Delivery
         try:
-            if pictured is not None and self._pictures is not None:
-                picture = self._pictures.of(pictured, SHARE * self._send_timeout)
-                message = message._replace(picture=picture, caption=caption_of(pictured) if picture else "")
-            outcome = lane.destination.send(message, end - time.monotonic())
+            outcome = call(self._send_timeout)
         except Exception as error:  # noqa: BLE001 - a library's fault in one send must not end its lane
-            outcome = NotSent(lane.destination.redact(f"{type(error).__name__}: {error}"), perhaps_sent=True)
+            outcome = PerhapsDelivered(lane.sink.redact(f"{type(error).__name__}: {error}"))
         self._ended.put((lane, outcome))
 
     def _forget(self) -> None:
@@ -258,36 +245,40 @@ class Courier:
     def _record(self, lane: _Lane, bundle: Bundle, outcome: Delivery) -> int:
         """Record what came of the message under way; how many were delivered with it."""
         lane.bundle = None
-        name, ids, now = lane.destination.name, bundle.ids, self._clock()
+        name, ids, now = lane.sink.name, bundle.ids, self._clock()
         match outcome:
-            case Sent():
+            case Delivered():
                 lane.breaker.succeeded()
-                self._outbox.delivered(ids, now, lambda: self._watchman.succeeded(lane.destination))
+                self._outbox.delivered(ids, now, lambda: self._watchman.succeeded(lane.sink))
                 log.info("message_delivered", destination=name, **_said(bundle))
                 return len(ids)
-            case NotSent(error) | TimedOut(error):
-                lane.hung = isinstance(outcome, TimedOut)
-                perhaps_sent = isinstance(outcome, TimedOut) or outcome.perhaps_sent
+            case Refused(error) | TryLater(error) | PerhapsDelivered(error):
+                lane.hung = isinstance(outcome, PerhapsDelivered) and outcome.is_hung
+                perhaps_sent = isinstance(outcome, PerhapsDelivered)
                 attempts = bundle.attempts + 1
-                next_at = now + lane.breaker.failed(self._pace_clock(), attempts)
+                next_at, is_final = now, isinstance(outcome, Refused)
+                if not is_final:  # else it answers: what else it is owed need not wait
+                    asked = outcome.pause if isinstance(outcome, TryLater) else 0.0
+                    next_at += lane.breaker.failed(self._pace_clock(), attempts, asked)
                 muted_until = self._outbox.muted_until(name)
                 dead = self._outbox.failed(
                     ids,
                     error,
                     next_at,
                     perhaps_sent=perhaps_sent,
+                    is_final=is_final,
                     muted_until=muted_until,
                     deadline_seconds=self._deadline_seconds,
-                    also=lambda dead: self._watchman.failed(lane.destination, error, dead),
+                    also=lambda dead: self._watchman.failed(lane.sink, error, dead),
                 )
                 log.warning("message_not_delivered", destination=name, **_said(bundle), attempts=attempts, error=error)
                 if dead:
                     hint = "see `modelwarden outbox`"
                     log.error("message_dead", destination=name, **_said(bundle), dead=dead, error=error, hint=hint)
-                self._hand_over(lane.destination, ids, now, muted_until)
+                self._hand_over(lane.sink, ids, now, muted_until)
                 return 0
 
-    def _hand_over(self, destination: Destination, ids: Sequence[int], now: float, muted_until: float) -> None:
+    def _hand_over(self, destination: Sink, ids: Sequence[int], now: float, muted_until: float) -> None:
         """Let the fallback stand in for a destination that has failed for long enough, or given up.
 
         For all that waits for so long, tried or not: what stands behind a message that fails would fail alike.

@@ -72,16 +72,17 @@ class CircuitBreaker:
         """The destination took a message."""
         self.failures, self.until = 0, float("-inf")
 
-    def failed(self, now: float, attempts: int = 1) -> float:
+    def failed(self, now: float, attempts: int = 1, asked: float = 0.0) -> float:
         """A send failed; return the seconds until the next may be tried.
 
         Args:
             now: when.
             attempts: how often this message was tried, perhaps by couriers before: what failed then counts as well.
+            asked: seconds that the destination asked for: it is not tried before, but for LONGEST_PAUSE at most.
         """
         if not self.lets_through(now):  # a person asked for this try: the pause under way neither ends nor grows by it
             return self.until - now
         self.failures = max(self.failures + 1, attempts)
-        pause = pause_after(self.failures)
+        pause = max(pause_after(self.failures), min(asked, LONGEST_PAUSE))
         self.until = now + pause
         return pause

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from modelwarden.courier.destinations import Destination
 from modelwarden.events import log
+from modelwarden.sinks.protocol import Sink
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Event, Kind, Outbox, Route
 from modelwarden.state.troubles import Trouble, Troubles
@@ -33,7 +33,7 @@ class Watchman:
         self,
         database: Database,
         outbox: Outbox,
-        destinations: Mapping[str, Destination],
+        destinations: Mapping[str, Sink],
         host: str,
         clock: Callable[[], float],
         deadline_seconds: float,
@@ -49,7 +49,7 @@ class Watchman:
         """Start-up: what is not configured any more is in no trouble."""
         self._troubles.keep(self._destinations)
 
-    def failed(self, destination: Destination, error: str, dead: int) -> None:
+    def failed(self, destination: Sink, error: str, dead: int) -> None:
         """Inside the transaction that records it: a send failed, after which so many messages are dead."""
         name, now = destination.name, self._clock()
         known = self._troubles.of(name)
@@ -62,7 +62,7 @@ class Watchman:
         if trouble != known:
             self._troubles.note(name, trouble)
 
-    def succeeded(self, destination: Destination) -> None:
+    def succeeded(self, destination: Sink) -> None:
         """Inside the transaction that records it: the destination took a message."""
         name, now = destination.name, self._clock()
         trouble = self._troubles.of(name)
@@ -79,7 +79,7 @@ class Watchman:
         self._owe(f"{event}:over", text, routes)
         log.info("destination_reached_again", destination=name, told=[route.name for route in routes])
 
-    def _tell_others(self, destination: Destination, since: float, error: str, dead: int) -> None:
+    def _tell_others(self, destination: Sink, since: float, error: str, dead: int) -> None:
         name = destination.name
         routes = [Route(each.name, each.on) for each in self._destinations.values() if each is not destination]
         follows = "what it is owed waits, and is tried again: see `modelwarden outbox`"

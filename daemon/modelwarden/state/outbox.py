@@ -256,12 +256,17 @@ class Outbox:
         )
         return [Owed._make(row)._replace(kind=Kind(row[3]), repeated=bool(row[7])) for row in rows]
 
-    def bundle(self, first: Owed, now: float, longest_pause: float = math.inf, *, hurried: bool = False) -> Bundle:
-        """All that is due and may be said in one with this message: of its kind, owed to the same one first."""
+    def bundle(
+        self, first: Owed, now: float, longest_pause: float = math.inf, most: int = -1, *, hurried: bool = False
+    ) -> Bundle:
+        """What is due and may be said in one with this message: of its kind, owed to the same one first.
+
+        The oldest `most` of them, all if that is negative; see `due` for the rest.
+        """
         rows = self._connection.execute(
             f"SELECT id, run, repeated, attempts {_HURRIED_DUE if hurried else _ALL_DUE} "
-            "AND kind = ? AND stands_for = ? ORDER BY id",
-            (first.destination, now, now + longest_pause, first.kind, first.stands_for),
+            "AND kind = ? AND stands_for = ? ORDER BY id LIMIT ?",
+            (first.destination, now, now + longest_pause, first.kind, first.stands_for, most),
         ).fetchall()
         return Bundle(
             first,
@@ -300,6 +305,7 @@ class Outbox:
         next_at: float,
         *,
         perhaps_sent: bool = False,
+        is_final: bool = False,
         muted_until: float = 0.0,
         deadline_seconds: float = 0.0,
         also: Callable[[int], object] = lambda dead: dead,
@@ -311,6 +317,7 @@ class Outbox:
             error: why it was not, without secrets.
             next_at: when to try again, seconds since the epoch.
             perhaps_sent: nobody knows whether the service took it (no answer in time): the next is a possible repeat.
+            is_final: no later try can come to anything else: they are dead at once.
             muted_until: when the destination's last mute ends or ended. What was owed before had no chance until then:
             deadline_seconds: from there on it is tried for so long at least.
             also: recorded with it, told how many are dead.
@@ -331,8 +338,8 @@ class Outbox:
                 ),
             )
             dead = connection.execute(
-                f"UPDATE outbox SET status = ? WHERE {_THESE} AND status = ? AND deadline < ?",
-                (Status.DEAD, _json(ids), Status.SENDING, next_at),
+                f"UPDATE outbox SET status = ? WHERE {_THESE} AND status = ? AND (deadline < ? OR ?)",
+                (Status.DEAD, _json(ids), Status.SENDING, next_at, is_final),
             ).rowcount
             connection.execute(
                 f"UPDATE outbox SET status = ? WHERE {_THESE} AND status = ?",

@@ -12,7 +12,10 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from modelwarden.courier.page import (
+from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Band, Classification, Flag
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
+from modelwarden.sinks.chat.page import (
     Figure,
     Page,
     Row,
@@ -23,9 +26,6 @@ from modelwarden.courier.page import (
     render_title,
     shown,
 )
-from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Band, Classification, Flag
-from modelwarden.gate.policy import Policy
-from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 MODELS_NAMED: Final = 10
 """Most models of one class that a message names; fewer where the text would grow too long."""

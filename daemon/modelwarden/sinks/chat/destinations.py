@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import apprise
 from apprise.attachment.memory import AttachMemory
@@ -16,9 +16,10 @@ from apprise.common import NotifyFormat, NotifyType
 from apprise.plugins import url_to_dict
 from apprise.utils.parse import parse_emails
 
-from modelwarden.courier.digest import PICTURE_FILE, Message
-from modelwarden.courier.redactor import Redactor
 from modelwarden.errors import StopService
+from modelwarden.sinks.chat.digest import PICTURE_FILE, Message
+from modelwarden.sinks.protocol import Delivered, Delivery, PerhapsDelivered, TryLater
+from modelwarden.sinks.redactor import Redactor
 
 _TALKATIVE: Final = ("apprise", "urllib3", "requests", "matplotlib")
 _SAID: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
@@ -46,32 +47,6 @@ _SIGNED: Final = frozenset({"pgp", "wkd"})
 
 _BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
-
-
-class Sent(NamedTuple):
-    """The service took the message."""
-
-
-class NotSent(NamedTuple):
-    """The service refused it, or could not be reached.
-
-    Attributes:
-        error: what it said, redacted.
-        perhaps_sent: whether it may have arrived: the connection was lost before an answer came, or the service takes
-            a picture after the text and refused that.
-    """
-
-    error: str
-    perhaps_sent: bool = False
-
-
-class TimedOut(NamedTuple):
-    """The service did not answer in time, and the attempt may still be running in this process."""
-
-    error: str
-
-
-Delivery = Sent | NotSent | TimedOut
 
 
 class Destination:
@@ -156,6 +131,10 @@ class Destination:
                 hint="give each recipient a destination of its own",
             )
 
+    def test(self, timeout: float) -> Delivery:
+        """Send a message that is about no run."""
+        return self.send(Message("TEST from modelwarden", "This is a test message. No run was archived."), timeout)
+
     def send(self, message: Message, timeout: float) -> Delivery:
         """Hand the message to the service: with its page if it is mail, else as plain text declared as such."""
         if self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL sets none of its own
@@ -185,13 +164,13 @@ class Destination:
         said = "; ".join(dict.fromkeys([*(each.message for each in logs if each.level in _SAID), *_causes(lines)]))
         match result.status:
             case apprise.AppriseResultStatus.SUCCESS:
-                return Sent()
+                return Delivered()
             case apprise.AppriseResultStatus.TIMEOUT:
-                return TimedOut(f"no answer within {timeout:.3g} s")
+                return PerhapsDelivered(f"no answer within {timeout:.3g} s", is_hung=True)
             case status:
                 after_the_text = picture is not None and not self._is_mail
-                perhaps_sent = after_the_text or _is_open(lines)
-                return NotSent(self.redact(said) or status.name.lower(), perhaps_sent)
+                error = self.redact(said) or status.name.lower()
+                return PerhapsDelivered(error) if after_the_text or _is_open(lines) else TryLater(error)
 
 
 def _quiet_libraries() -> None:
@@ -211,11 +190,11 @@ def _ours(service: Any, url: str, asset: apprise.AppriseAsset) -> Any:
     """
     settings = url_to_dict(url)  # type: ignore[no-untyped-call]
     if type(service).__name__ == "NotifyEmail" and not _SIGNED & settings["qsd"].keys():
-        from modelwarden.courier.mail import Mail  # noqa: PLC0415
+        from modelwarden.sinks.chat.mail import Mail  # noqa: PLC0415
 
         return Mail(**settings, asset=asset)  # type: ignore[no-untyped-call]
     if type(service).__name__ == "NotifySlack":
-        from modelwarden.courier.slack import Slack  # noqa: PLC0415
+        from modelwarden.sinks.chat.slack import Slack  # noqa: PLC0415
 
         return Slack(**settings, asset=asset)  # type: ignore[no-untyped-call]
     return service

@@ -11,10 +11,10 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
-from modelwarden.courier.digest import RunNews
-from modelwarden.courier.plot import fitness_plot
 from modelwarden.events import log
 from modelwarden.gate.assessment import Classification
+from modelwarden.sinks.chat.digest import RunNews
+from modelwarden.sinks.chat.plot import fitness_plot
 
 Histories = Callable[[str], Mapping[str, Sequence[float]]]
 """From a run's name to fitness over the validation points, by symbol. May raise anything, and may hang."""

@@ -9,10 +9,10 @@ from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from modelwarden.courier.digest import RunNews
-from modelwarden.courier.page import clipped, shown
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.deployment import advises_checkpoint
+from modelwarden.sinks.chat.digest import RunNews
+from modelwarden.sinks.chat.page import clipped, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,14 +18,15 @@ import pytest
 from modelwarden.archive import histories
 from modelwarden.archive.histories import read_histories
 from modelwarden.archive.publishing import Archive
-from modelwarden.courier import picture
 from modelwarden.courier.delivery import Courier
-from modelwarden.courier.destinations import Destination
-from modelwarden.courier.digest import RunNews
-from modelwarden.courier.picture import Histories, Pictures
 from modelwarden.errors import RejectSummary, UnknownRun
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.walk import Archived, Found, Pipeline
+from modelwarden.sinks.chat import picture
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.digest import RunNews
+from modelwarden.sinks.chat.picture import Histories, Pictures
+from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from processes import outbox_of, until
@@ -98,11 +99,14 @@ class Office:
         database = self._stack.enter_context(closing(Database(str(self.state), "2024-01-01T00:00:00Z")))
         return Courier(
             database,
-            [Destination("team", url, on or ALL), *others],
-            lambda run: f"/archive/{run}",
-            digest_above=digest_above,
+            chat_sinks(
+                [Destination("team", url, on or ALL), *others],
+                database,
+                lambda run: f"/archive/{run}",
+                digest_above=digest_above,
+                histories=read or (lambda run: read_histories(str(self.folder), run)),
+            ),
             send_timeout=timeout,
-            histories=read or (lambda run: read_histories(str(self.folder), run)),
             clock=lambda: self.now,
             pace_clock=lambda: self.now,
         )

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.courier.digest import Message, RunNews, many_runs_message, rejected_message, run_message
-from modelwarden.courier.page import (
+from modelwarden.sinks.chat.digest import Message, RunNews, many_runs_message, rejected_message, run_message
+from modelwarden.sinks.chat.page import (
     _MUTED,
     LONGEST_HTML,
     LONGEST_TEXT,

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from modelwarden.courier.destinations import Destination
-from modelwarden.courier.digest import (
+from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification
+from modelwarden.gate.timestamp import run_key
+from modelwarden.sinks.chat.digest import (
     MODELS_NAMED,
     RUNS_NAMED,
     Message,
@@ -22,8 +23,6 @@ from modelwarden.courier.digest import (
     run_message,
     series_of,
 )
-from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.timestamp import run_key
 from modelwarden.state.catalog import Catalog, Change, RunTally
 from modelwarden.state.outbox import Bundle, Kind, Outbox, is_chosen
 
@@ -52,7 +51,6 @@ class Composer:
     Args:
         outbox: has the texts.
         catalog: has the runs.
-        destinations: by configured name.
         report_path: from a run's name to the path of its report.
     """
 
@@ -60,12 +58,10 @@ class Composer:
         self,
         outbox: Outbox,
         catalog: Catalog,
-        destinations: Mapping[str, Destination],
         report_path: Callable[[str], str],
     ) -> None:
         self._outbox = outbox
         self._catalog = catalog
-        self._destinations = destinations
         self._report_path = report_path
         self._loaded: dict[_Asked, Sequence[RunNews]] = {}
 
@@ -73,28 +69,33 @@ class Composer:
         """Let go of what was loaded for one destination and kept for the next."""
         self._loaded.clear()
 
-    def compose(self, destination: Destination, bundle: Bundle) -> tuple[Message, RunNews | None] | None:
-        """The message that stands for these, and the run of which it wants a picture; None if no run is left."""
+    def compose(
+        self, bundle: Bundle, on: Collection[str], symbols: Sequence[str], *, takes_pictures: bool
+    ) -> tuple[Message, RunNews | None] | None:
+        """The message that stands for these, and the run of which it wants a picture; None if no run is left.
+
+        Args:
+            bundle: what it stands for.
+            on: classifications and kinds that were asked for, by whom it was owed first.
+            symbols: shell patterns of the models, likewise.
+            takes_pictures: whether the service does.
+        """
         first, repeated, meant_for = bundle.first, bundle.repeated, bundle.first.stands_for
-        asked = self._destinations.get(meant_for, destination)
         if first.kind is not Kind.RUN:
             compose_texts = rejected_message if first.kind is Kind.REJECTED else problem_message
             message = compose_texts(self._outbox.payloads(bundle.ids), repeated=repeated, stands_for=meant_for)
             return message._replace(mark=_mark(bundle)), None
         # Every other try goes without a picture: it may be what the service refuses.
         wants_picture = (
-            len(bundle.runs) == 1
-            and Classification.APPROVED in asked.on
-            and destination.takes_pictures
-            and bundle.attempts % 2 == 0
+            len(bundle.runs) == 1 and Classification.APPROVED in on and takes_pictures and bundle.attempts % 2 == 0
         )
-        news = self._news(bundle.runs, asked.on, asked.symbols, pictured=wants_picture)
+        news = self._news(bundle.runs, on, symbols, pictured=wants_picture)
         if not news:
             return None
         if len(bundle.runs) > 1:
-            message = many_runs_message(news, asked.on, repeated=repeated, stands_for=meant_for)
+            message = many_runs_message(news, on, repeated=repeated, stands_for=meant_for)
         else:
-            message = run_message(news[0], asked.on, repeated=repeated, stands_for=meant_for)
+            message = run_message(news[0], on, repeated=repeated, stands_for=meant_for)
         return message._replace(mark=_mark(bundle)), news[0] if wants_picture else None
 
     def _news(

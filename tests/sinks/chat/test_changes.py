@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from courier.test_delivery import Desk
-from modelwarden.courier.destinations import Destination
-from modelwarden.courier.digest import ModelChange, RunNews, many_runs_message, run_message
 from modelwarden.gate.assessment import Classification
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.digest import ModelChange, RunNews, many_runs_message, run_message
 from servers import HttpServer, http_server
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run
 

@@ -20,8 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.courier.digest import RunNews
-from modelwarden.courier.plot import (
+from modelwarden.gate.assessment import Classification
+from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.sinks.chat.digest import RunNews
+from modelwarden.sinks.chat.plot import (
     _COLOURS,
     _LABEL_STEP,
     _STRETCHES,
@@ -34,8 +36,6 @@ from modelwarden.courier.plot import (
     caption_of,
     fitness_plot,
 )
-from modelwarden.gate.assessment import Classification
-from modelwarden.gate.policy import ModelGatingConfig
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.courier.destinations import Destination, Sent
-from modelwarden.courier.digest import Message, RunNews, many_runs_message, problem_message, run_message, series_of
-from modelwarden.courier.page import shown
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.digest import Message, RunNews, many_runs_message, problem_message, run_message, series_of
+from modelwarden.sinks.chat.page import shown
+from modelwarden.sinks.protocol import Delivered
 from servers import SmtpServer, smtp_server
 from summaries import BAD, GOOD, flat_summary, judged_run, random_summary
 
@@ -31,7 +32,7 @@ def received(server: SmtpServer, *messages: Message, query: str = "") -> list[Em
     """The mails that come of these messages."""
     destination = Destination("mail", server.url("passw0rd") + query, ALL)
     for message in messages:
-        assert destination.send(message, 30) == Sent()
+        assert destination.send(message, 30) == Delivered()
     return server.mails[-len(messages) :]
 
 
@@ -118,7 +119,7 @@ def test_copy_that_the_url_names_is_sent() -> None:
     """Whoever is the one recipient: a URL may name it as a copy alone, and the sender then has the mail as well."""
     with smtp_server() as server:
         url = server.url("passw0rd").replace("to=team", "cc=team")
-        assert Destination("mail", url, ALL).send(run_message(news_of(), ALL), 30) == Sent()
+        assert Destination("mail", url, ALL).send(run_message(news_of(), ALL), 30) == Delivered()
         (mail,) = server.mails
         (recipients,) = server.recipients
     assert (mail["To"], mail["Cc"]) == ("modelwarden@example.org", "team@example.org")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.courier.digest import (
+from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.sinks.chat.digest import (
     MODELS_NAMED,
     RUNS_NAMED,
     Message,
@@ -18,8 +19,7 @@ from modelwarden.courier.digest import (
     rejected_message,
     run_message,
 )
-from modelwarden.courier.page import LONGEST_TEXT, LONGEST_TITLE, REPEAT_MARK, size
-from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.sinks.chat.page import LONGEST_TEXT, LONGEST_TITLE, REPEAT_MARK, size
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

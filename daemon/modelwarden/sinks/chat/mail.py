@@ -21,8 +21,8 @@ from apprise.exception import AppriseException
 from apprise.plugins.email import NotifyEmail
 from apprise.plugins.email.smtp import AppriseSMTPController
 
-from modelwarden.courier.digest import PICTURE_FILE, Message
-from modelwarden.courier.page import with_picture
+from modelwarden.sinks.chat.digest import PICTURE_FILE, Message
+from modelwarden.sinks.chat.page import with_picture
 
 
 class Mail(NotifyEmail):  # type: ignore[no-untyped-call]

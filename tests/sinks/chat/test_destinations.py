@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from modelwarden.courier.destinations import Destination, NotSent, Sent
-from modelwarden.courier.digest import Message, RunNews, Severity, problem_message, rejected_message, run_message
 from modelwarden.errors import StopService
+from modelwarden.sinks.chat.destinations import Destination
+from modelwarden.sinks.chat.digest import Message, RunNews, Severity, problem_message, rejected_message, run_message
+from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, TryLater
 from servers import Answer, http_server, smtp_server, unused_port
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run
 
@@ -98,8 +99,8 @@ def test_event_s_mark_is_in_a_mail_s_subject_and_in_no_other_title() -> None:
     """In a mail box repeats are found by it; a chat's line is for people."""
     message = Message("DROP 1: run X", "text", "<p>text</p>", mark="a1b2c3d4")
     with smtp_server() as mail, http_server() as chat:
-        assert Destination("mail", mail.url("passw0rd"), ["DROP"]).send(message, 30) == Sent()
-        assert Destination("chat", chat.url(), ["DROP"]).send(message, 30) == Sent()
+        assert Destination("mail", mail.url("passw0rd"), ["DROP"]).send(message, 30) == Delivered()
+        assert Destination("chat", chat.url(), ["DROP"]).send(message, 30) == Delivered()
 
     assert [each["Subject"] for each in mail.mails] == ["DROP 1: run X [a1b2c3d4]"]
     assert chat.titles() == ["DROP 1: run X"]
@@ -131,7 +132,7 @@ def test_severity_goes_to_the_service_with_who_writes() -> None:
     with http_server() as server:
         destination = Destination("team", server.url(), ["DROP"])
         for message, _ in messages:
-            assert destination.send(message, 30) == Sent()
+            assert destination.send(message, 30) == Delivered()
     assert [json.loads(each.body)["type"] for each in server.accepted] == [severity for _, severity in messages]
     assert {each.headers["User-Agent"] for each in server.accepted} == {"modelwarden"}
 
@@ -143,7 +144,7 @@ def test_slack_gets_the_title_as_the_text_of_a_notification(query: str, monkeypa
     with http_server() as server:
         server.says = b"ok"
         monkeypatch.setattr("apprise.plugins.slack.NotifySlack.webhook_url", f"http://127.0.0.1:{server.port}/services")
-        assert Destination("team", f"{SLACK}/#x{query}", ["DROP"]).send(message, 30) == Sent()
+        assert Destination("team", f"{SLACK}/#x{query}", ["DROP"]).send(message, 30) == Delivered()
     payload = json.loads(server.accepted[0].body)
     assert payload["text"] == "DROP 1: run &lt;!channel&gt; &amp; X"
     assert [block["type"] for block in payload["blocks"]] == ["context"], "else the text is shown a second time"
@@ -178,7 +179,7 @@ def test_connection_that_failed_says_why(url: str, cause: str, capfd: pytest.Cap
         server.answer = Answer.CLOSE
         url = url.format(unused=unused_port(), http=server.port)
         outcome = Destination("team", url, ["DROP"]).send(Message("title", "text"), 10)
-    assert isinstance(outcome, NotSent)
+    assert isinstance(outcome, TryLater | PerhapsDelivered)
     assert cause in outcome.error
     assert outcome.error.count("(") == outcome.error.count(")")
     assert "c4nary" not in outcome.error
@@ -196,8 +197,8 @@ def test_cause_of_one_failure_is_not_told_of_the_next() -> None:
         with ThreadPoolExecutor() as pool:
             outcomes = list(pool.map(lambda each: each.send(message, 10), [gone, there] * 4))
     for refused, answered in zip(outcomes[::2], outcomes[1::2], strict=True):
-        assert isinstance(refused, NotSent)
-        assert isinstance(answered, NotSent)
+        assert isinstance(refused, TryLater)
+        assert isinstance(answered, TryLater)
         assert "Connection refused" in refused.error
         assert "500" in answered.error
         assert "refused" not in answered.error

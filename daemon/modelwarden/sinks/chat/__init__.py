@@ -1,0 +1,1 @@
+"""The chat sink: a message that a person reads, through Apprise."""
