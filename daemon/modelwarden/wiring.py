@@ -36,11 +36,13 @@ from modelwarden.service.problems import Expected, Problems
 from modelwarden.service.processing import Processing
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
+from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import STATE_FILE, Database
-from modelwarden.state.outbox import Route
+from modelwarden.state.outbox import Outbox, Route
 
 if TYPE_CHECKING:
     from modelwarden.courier.delivery import Courier
+    from modelwarden.sinks.announcing import Target
     from modelwarden.sinks.chat.destinations import Destination
     from modelwarden.sinks.protocol import Sink
 
@@ -268,11 +270,12 @@ def only_courier(settings: Settings) -> AbstractContextManager[None]:
     return only_one(state_dir_of(settings.archive_dir, settings.state_dir), COURIER_LOCK, "courier")
 
 
-def destinations_of(settings: Settings) -> "list[Destination]":
-    """The configured destinations. Imports Apprise, which costs a quarter of a second.
+def destinations_of(settings: Settings) -> "Sequence[Destination | Target]":
+    """What the configured destinations lead to. Imports Apprise, which costs a quarter of a second.
 
     Raises:
-        StopService: a URL can't be read, or Apprise does not understand it; the message names the destination.
+        StopService: a URL can't be read, or Apprise does not understand it, or a file can't be written; the message
+            names the destination.
     """
     from modelwarden.sinks.redactor import Redactor  # noqa: PLC0415 - brings the courier along
 
@@ -280,16 +283,23 @@ def destinations_of(settings: Settings) -> "list[Destination]":
     return [destination_of(each, redactor) for each in settings.notify.destination]
 
 
-def _sinks_of(settings: Settings, destinations: "Sequence[Destination]", database: Database) -> "list[Sink]":
-    from modelwarden.sinks.chat.sink import chat_sinks  # noqa: PLC0415 - brings Apprise along
+def _sinks_of(settings: Settings, database: Database) -> "list[Sink]":
+    """The sinks of the configured destinations, which share what they load. Raises StopService as `destinations_of`."""
+    from modelwarden.sinks.announcing import Announcer, AnnouncingSink  # noqa: PLC0415 - the courier's alone
+    from modelwarden.sinks.chat.destinations import Destination  # noqa: PLC0415 - brings Apprise along
+    from modelwarden.sinks.chat.sink import chat_sinks  # noqa: PLC0415 - likewise
 
-    return chat_sinks(
-        destinations,
+    destinations = destinations_of(settings)
+    chats = chat_sinks(
+        [each for each in destinations if isinstance(each, Destination)],
         database,
         lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
         digest_above=settings.notify.digest_above,
         histories=lambda run: read_histories(settings.archive_dir, run),
     )
+    announcer = Announcer(Outbox(database), Catalog(database), socket.gethostname())
+    others = [AnnouncingSink(each, announcer) for each in destinations if not isinstance(each, Destination)]
+    return [*chats, *others]
 
 
 @contextmanager
@@ -305,12 +315,11 @@ def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courie
     """
     from modelwarden.courier.delivery import Courier  # noqa: PLC0415 - brings Apprise along
 
-    destinations = destinations_of(settings)
     database = open_old_database(settings)
     try:
         yield Courier(
             database,
-            _sinks_of(settings, destinations, database),
+            _sinks_of(settings, database),
             send_timeout=settings.notify.send_timeout_seconds,
             deadline_seconds=settings.notify.deadline_hours * 3600,
             keep_seconds=settings.notify.keep_delivered_days * 86400,

@@ -5,6 +5,7 @@ more for each crash and each answer that was lost, and of all that arrive at mos
 repeat.
 """
 
+import json
 import re
 import shutil
 from collections import Counter
@@ -44,12 +45,14 @@ class Way(NamedTuple):
         answer: what the service does with the first message that reaches it; everything after that is taken.
         stop: where the disturbance begins: "start", or "send" once what an earlier one left was put back.
         killed_at: a call at which an earlier courier was killed; "" for none.
+        kind: of the destination: "chat", which is the service, or "file".
     """
 
     runs: int = 1
     answer: int | Answer = 200
     stop: str = "send"
     killed_at: str = ""
+    kind: str = "chat"
 
     @property
     def lost_answers(self) -> int:
@@ -63,6 +66,8 @@ WAYS: Final = {
     "a_message_that_is_refused": Way(answer=500),
     "a_message_whose_answer_is_lost": Way(answer=Answer.CLOSE),
     "a_courier_after_one_that_was_killed": Way(stop="start", killed_at="recvfrom"),
+    "a_line_of_a_file": Way(kind="file"),
+    "lines_of_a_file_for_many": Way(runs=7, kind="file"),
 }
 
 
@@ -102,7 +107,10 @@ class Post:
         self._server = server
         self._report = folder / "strace"
         self._kept = folder / "kept"
-        self._site: Site = make_site(folder / "site", destination("team", server.url(), "APPROVED"))
+        self._file = folder / "events.jsonl"
+        file = f'[[notify.destination]]\nname = "team"\nkind = "file"\npath = "{self._file}"\non = ["APPROVED"]\n'
+        chat = destination("team", server.url(), "APPROVED")
+        self._site: Site = make_site(folder / "site", file if way.kind == "file" else chat)
         for number in range(way.runs):
             run = f"202401{number + 1:02d}_000000"
             drop(encoded(flat_summary({f"SYM{number}": GOOD}, timestamp=run)), self._site.out, f"{run}.json")
@@ -164,6 +172,7 @@ class Post:
     def _put_back(self) -> None:
         shutil.rmtree(self._site.state)
         shutil.copytree(self._kept, self._site.state)
+        self._file.unlink(missing_ok=True)
         self._server.requests[:] = self._server.accepted[:] = []
         self._server.requests += self._earlier
         self._server.accepted += self._earlier
@@ -185,9 +194,9 @@ class Post:
             self._live(number * LATER)
             if all(row["status"] == "delivered" for row in outbox_of(self._site.state)):
                 break
-        before = len(self._server.requests)
+        before = len(self._arrivals())
         self._live((_FOLLOWERS + 1) * LATER)
-        assert len(self._server.requests) == before, "something was sent again although nobody was killed"
+        assert len(self._arrivals()) == before, "something was sent again although nobody was killed"
 
     def _live(self, late: float) -> None:
         """A courier's life that nobody disturbs."""
@@ -202,7 +211,14 @@ class Post:
     def _reached(self) -> list[Posted]:
         """What the service may have acted on: what it took, and what it never answered."""
         refused = isinstance(self._way.answer, int) and self._way.answer != 200
-        return self._server.accepted if refused else self._server.requests
+        return self._server.accepted if refused else self._arrivals()
+
+    def _arrivals(self) -> list[Posted]:
+        """All that came: to the service, or as lines of the file."""
+        if self._way.kind != "file":
+            return self._server.requests
+        whole = self._file.read_text(encoding="utf-8") if self._file.exists() else ""
+        return [_posted(line) for line in whole.splitlines()]
 
     def _arrived(self) -> Counter[str]:
         """How often each run arrived."""
@@ -214,7 +230,8 @@ class Post:
         assert len(rows) == self._way.runs, "a row is gone"
         if any(row["status"] == "delivered" for row in rows):
             self._settle()
-            assert len(self._server.accepted) > len(self._earlier), "recorded as delivered, and nobody got it"
+            taken = self._arrivals() if self._way.kind == "file" else self._server.accepted
+            assert len(taken) > len(self._earlier), "recorded as delivered, and nobody got it"
 
     def _assert_bounds(self) -> None:
         stand = {row["status"] for row in outbox_of(self._site.state)}
@@ -223,12 +240,21 @@ class Post:
         assert len(arrived) == self._way.runs, f"lost: {self._way.runs} were owed, {len(arrived)} arrived"
         assert max(arrived.values()) <= 1 + self._most_repeats, f"flood: {arrived}"
         unmarked = [posted for posted in self._reached() if not posted.title.startswith(MARK)]
-        assert len(unmarked) <= 1, "a repeat does not say that it may be one"
+        assert len(unmarked) <= (self._way.runs if self._way.kind == "file" else 1), (
+            "a repeat does not say that it may be one"
+        )
 
     def _assert_untroubled(self, report: Report | None) -> None:
         assert report is not None, "nobody killed it"
         assert not report.ended, report.ended
         assert not report.unforeseen, report.unforeseen
+
+
+def _posted(line: str) -> Posted:
+    """A line of the file as if it had been posted."""
+    event = json.loads(line)
+    title = f"{MARK if event.get('possiblerepeat') else ''}{event['id']}"
+    return Posted("", "", {}, json.dumps({"title": title, "message": line}).encode())
 
 
 def _symbols(posted: Posted) -> set[str]:

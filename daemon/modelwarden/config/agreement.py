@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Final
 
 from modelwarden.archive.tree import REJECTED, STAGING
 from modelwarden.config.model import DestinationTable, Settings, WatchTable
@@ -96,13 +97,14 @@ def _of_destinations(tables: tuple[DestinationTable, ...]) -> Iterator[Problem]:
     names = [each.name for each in tables]
     for number, each in enumerate(tables):
         table: Place = ("notify", "destination", number)
+        yield from _of_kind(each, table)
         ways = ("url", "url_file", "url_credential")
         given = [way for way in ways if getattr(each, way) is not None]
-        if len(given) != 1:
+        if each.kind in _WITH_URL and len(given) != 1:
             instead = f"not {' and '.join(given)}" if given else "and has none"
             places = tuple((*table, way) for way in given) or (table,)
             words = f"needs one of url, url_file and url_credential, {instead}"
-            yield Problem(places, words, tuple((*table, way) for way in ways))
+            yield Problem(places, words, tuple((*table, way) for way in ("kind", *ways)))
         first = names.index(each.name)
         if first < number:
             words = f"also the name of destination[{first}]: a message is known by its destination's name"
@@ -112,6 +114,25 @@ def _of_destinations(tables: tuple[DestinationTable, ...]) -> Iterator[Problem]:
         elif each.fallback is not None and each.fallback not in names:
             yield Problem(((*table, "fallback"),), _no_such(each.fallback, names, each.name), _names_of(tables))
     yield from _rings_of(tables, names)
+
+
+_WITH_URL: Final = frozenset({"chat"})
+
+_OF_KIND: Final = {
+    "chat": ("url", "url_file", "url_credential"),
+    "file": ("path",),
+}
+"""The settings that only some kinds of destination have."""
+
+
+def _of_kind(each: DestinationTable, table: Place) -> Iterator[Problem]:
+    """What a destination of its kind has no use for, or lacks."""
+    for name in dict.fromkeys(name for names in _OF_KIND.values() for name in names):
+        if name not in _OF_KIND[each.kind] and getattr(each, name) is not None:
+            words = f'not for a destination of kind = "{each.kind}"'
+            yield Problem(((*table, name), (*table, "kind")), words)
+    if each.kind == "file" and each.path is None:
+        yield Problem((table,), 'needs a path: kind = "file" appends to a file', ((*table, "path"), (*table, "kind")))
 
 
 def _names_of(tables: tuple[DestinationTable, ...]) -> tuple[Place, ...]:

@@ -160,10 +160,12 @@ class _Sources:
             return os.path.abspath(os.path.join(self.folder, path) if is_of_file else path)
 
         destinations = tuple(
-            each
-            if each.url_file is None
-            else each.model_copy(
-                update={"url_file": absolute(each.url_file, "notify", "destination", number, "url_file")}
+            each.model_copy(
+                update={
+                    name: absolute(path, "notify", "destination", number, name)
+                    for name in ("url_file", "path")
+                    if (path := getattr(each, name)) is not None
+                }
             )
             for number, each in enumerate(settings.notify.destination)
         )
@@ -274,8 +276,8 @@ def _refused_urls(settings: Settings, urls: Urls) -> Iterator[Problem]:
 
     redactor = Redactor()
     for number, table in enumerate(settings.notify.destination):
-        ways = [way for way in ("url", "url_file", "url_credential") if getattr(table, way) is not None]
-        if len(ways) != 1 or (ways != ["url"] and urls != "all"):
+        ways = [way for way in ("url", "url_file", "url_credential", "path") if getattr(table, way) is not None]
+        if len(ways) != 1 or (ways != ["url"] and urls != "all") or (table.kind == "file") != (ways == ["path"]):
             continue
         try:
             destination_of(table, redactor)

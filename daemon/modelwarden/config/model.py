@@ -122,6 +122,8 @@ class DestinationTable(_Table):
     """`[[notify.destination]]`: somewhere to send digests."""
 
     name: _Name
+    kind: Literal["chat", "file"] = "chat"
+    path: PathText | None = None
     url: SecretStr | None = Field(default=None, min_length=1)
     url_file: PathText | None = None
     url_credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$"), AfterValidator(_no_secret)] | None = None

@@ -11,12 +11,19 @@ from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path
 
 if TYPE_CHECKING:
+    from modelwarden.sinks.announcing import Target
     from modelwarden.sinks.chat.destinations import Destination
     from modelwarden.sinks.redactor import Redactor
 
 
-def destination_of(table: DestinationTable, redactor: "Redactor") -> "Destination":
-    """One destination. Raises StopService if its URL can't be read, or Apprise does not understand it."""
+def destination_of(table: DestinationTable, redactor: "Redactor") -> "Destination | Target":
+    """One destination. Raises StopService if its settings can't be used: a URL can't be read or understood, say."""
+    if table.kind == "file":
+        from modelwarden.sinks.announcing import Asked  # noqa: PLC0415 - the courier's alone
+        from modelwarden.sinks.file import EventFile  # noqa: PLC0415 - likewise
+
+        asked = Asked(table.name, table.on, table.symbols, table.fallback or "", table.fallback_after)
+        return EventFile(asked, table.path or "")
     from modelwarden.sinks.chat.destinations import Destination  # noqa: PLC0415 - heavy
 
     url, fallback = url_of(table), table.fallback or ""

@@ -276,6 +276,11 @@ class Outbox:
             max((row[3] for row in rows), default=0),
         )
 
+    def owed(self, ids: Sequence[int]) -> list[Owed]:
+        """These, oldest first."""
+        rows = self._connection.execute(f"SELECT {_OWED_COLUMNS} FROM outbox WHERE {_THESE} ORDER BY id", (_json(ids),))
+        return [Owed._make(row)._replace(kind=Kind(row[3]), repeated=bool(row[7])) for row in rows]
+
     def payloads(self, ids: Sequence[int]) -> list[str]:
         """The texts of these, oldest first, of kinds without a run."""
         rows = self._connection.execute(f"SELECT payload FROM outbox WHERE {_THESE} ORDER BY id", (_json(ids),))
