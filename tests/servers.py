@@ -60,6 +60,7 @@ class HttpServer:
         answer: what every request gets from now on.
         tls: what the next connection is taken with.
         location: the Location header of a redirect.
+        headers: more headers of what is answered.
         says: the body of what is answered; b"" quotes the request back.
         requests: everything that arrived, whatever was answered.
         accepted: what was answered with 200.
@@ -70,6 +71,7 @@ class HttpServer:
         self.answer: Answering = 200
         self.tls = tls
         self.location = "/elsewhere"
+        self.headers: dict[str, str] = {}
         self.says = b""
         self.requests: list[Posted] = []
         self.accepted: list[Posted] = []
@@ -144,6 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status, f"Refused {posted.path}" if status >= 400 else None)
         if 300 <= status < 400:
             self.send_header("Location", self.server.outer.location)
+        for name, value in self.server.outer.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(quoted)))
         self.end_headers()
         self.wfile.write(quoted)

@@ -105,6 +105,9 @@ SHOWN_ONLY = {
     ("notify.destination", "fallback"),
     # Of the other kinds of destination.
     ("notify.destination", "path"),
+    ("notify.destination", "secret"),
+    ("notify.destination", "secret_file"),
+    ("notify.destination", "secret_credential"),
     ("watch", "expect_every"),
     # Instead of `url`, whose line stands above them.
     ("notify.destination", "url_file"),
@@ -160,7 +163,8 @@ def test_every_setting_of_the_model_is_in_the_example() -> None:
 def test_everything_commented_in_at_once_is_accepted(tmp_path: Path) -> None:
     """All of the example together is one valid configuration, its destination one that Apprise understands."""
     path = tmp_path / "config.toml"
-    instead = {("notify.destination", name) for name in ("url_file", "url_credential", "fallback", "path")}
+    others = ("url_file", "url_credential", "fallback", "path", "secret", "secret_file", "secret_credential")
+    instead = {("notify.destination", name) for name in others}
     path.write_text(uncommented(*set(commented()) - instead), encoding="utf-8")
     path.chmod(0o600)
     result = modelwarden("config", "check", path)

@@ -98,13 +98,14 @@ def _of_destinations(tables: tuple[DestinationTable, ...]) -> Iterator[Problem]:
     for number, each in enumerate(tables):
         table: Place = ("notify", "destination", number)
         yield from _of_kind(each, table)
-        ways = ("url", "url_file", "url_credential")
-        given = [way for way in ways if getattr(each, way) is not None]
-        if each.kind in _WITH_URL and len(given) != 1:
-            instead = f"not {' and '.join(given)}" if given else "and has none"
-            places = tuple((*table, way) for way in given) or (table,)
-            words = f"needs one of url, url_file and url_credential, {instead}"
-            yield Problem(places, words, tuple((*table, way) for way in ("kind", *ways)))
+        for what in _NEEDS_ONE_OF[each.kind]:
+            ways = (what, f"{what}_file", f"{what}_credential")
+            given = [way for way in ways if getattr(each, way) is not None]
+            if len(given) != 1:
+                instead = f"not {' and '.join(given)}" if given else "and has none"
+                places = tuple((*table, way) for way in given) or (table,)
+                words = f"needs one of {ways[0]}, {ways[1]} and {ways[2]}, {instead}"
+                yield Problem(places, words, tuple((*table, way) for way in ("kind", *ways)))
         first = names.index(each.name)
         if first < number:
             words = f"also the name of destination[{first}]: a message is known by its destination's name"
@@ -116,12 +117,12 @@ def _of_destinations(tables: tuple[DestinationTable, ...]) -> Iterator[Problem]:
     yield from _rings_of(tables, names)
 
 
-_WITH_URL: Final = frozenset({"chat"})
+_NEEDS_ONE_OF: Final = {"chat": ("url",), "file": (), "webhook": ("url", "secret")}
+"""What a kind of destination is told directly, in a file or in a credential."""
 
-_OF_KIND: Final = {
-    "chat": ("url", "url_file", "url_credential"),
-    "file": ("path",),
-}
+_URL: Final = ("url", "url_file", "url_credential")
+_SECRET: Final = ("secret", "secret_file", "secret_credential")
+_OF_KIND: Final = {"chat": _URL, "file": ("path",), "webhook": (*_URL, *_SECRET)}
 """The settings that only some kinds of destination have."""
 
 

@@ -163,7 +163,7 @@ class _Sources:
             each.model_copy(
                 update={
                     name: absolute(path, "notify", "destination", number, name)
-                    for name in ("url_file", "path")
+                    for name in ("url_file", "secret_file", "path")
                     if (path := getattr(each, name)) is not None
                 }
             )
@@ -279,6 +279,9 @@ def _refused_urls(settings: Settings, urls: Urls) -> Iterator[Problem]:
         ways = [way for way in ("url", "url_file", "url_credential", "path") if getattr(table, way) is not None]
         if len(ways) != 1 or (ways != ["url"] and urls != "all") or (table.kind == "file") != (ways == ["path"]):
             continue
+        secrets = [way for way in ("secret", "secret_file", "secret_credential") if getattr(table, way) is not None]
+        if table.kind == "webhook" and (len(secrets) != 1 or (secrets != ["secret"] and urls != "all")):
+            continue
         try:
             destination_of(table, redactor)
         except StopService as error:
@@ -288,11 +291,11 @@ def _refused_urls(settings: Settings, urls: Urls) -> Iterator[Problem]:
 
 
 def exposed(path: str | None, settings: Settings) -> list[str]:
-    """The files that hold a destination's URL, a secret, and that everybody on the host may read."""
+    """The files that hold a destination's URL or secret, and that everybody on the host may read."""
     destinations = settings.notify.destination
-    urls = [each.url.get_secret_value() for each in destinations if each.url is not None]
-    files = [each.url_file for each in destinations if each.url_file is not None]
-    if path is not None and urls and any(url in _text_of(path) for url in urls):  # else they are the environment's
+    told = [text.get_secret_value() for each in destinations for text in (each.url, each.secret) if text is not None]
+    files = [file for each in destinations for file in (each.url_file, each.secret_file) if file is not None]
+    if path is not None and told and any(text in _text_of(path) for text in told):  # else they are the environment's
         files.insert(0, path)
     return [file for file in dict.fromkeys(files) if _everybody_reads(file)]
 

@@ -122,11 +122,14 @@ class DestinationTable(_Table):
     """`[[notify.destination]]`: somewhere to send digests."""
 
     name: _Name
-    kind: Literal["chat", "file"] = "chat"
+    kind: Literal["chat", "file", "webhook"] = "chat"
     path: PathText | None = None
     url: SecretStr | None = Field(default=None, min_length=1)
     url_file: PathText | None = None
     url_credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$"), AfterValidator(_no_secret)] | None = None
+    secret: SecretStr | None = Field(default=None, min_length=1)
+    secret_file: PathText | None = None
+    secret_credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$"), AfterValidator(_no_secret)] | None = None
     on: tuple[Topic, ...] = Field(default=("APPROVED", "DROP", "REJECTED", "PROBLEM"), min_length=1)
     symbols: tuple[Text, ...] = Field(default=("*",), min_length=1)
     fallback: _Name | None = None
