@@ -45,7 +45,7 @@ class Way(NamedTuple):
         answer: what the service does with the first message that reaches it; everything after that is taken.
         stop: where the disturbance begins: "start", or "send" once what an earlier one left was put back.
         killed_at: a call at which an earlier courier was killed; "" for none.
-        kind: of the destination: "chat", which is the service, or "file".
+        kind: of the destination: "chat" or "webhook", which are the service, or "file".
     """
 
     runs: int = 1
@@ -67,6 +67,8 @@ WAYS: Final = {
     "a_message_whose_answer_is_lost": Way(answer=Answer.CLOSE),
     "a_courier_after_one_that_was_killed": Way(stop="start", killed_at="recvfrom"),
     "a_line_of_a_file": Way(kind="file"),
+    "a_webhook": Way(kind="webhook"),
+    "a_webhook_whose_answer_is_lost": Way(answer=Answer.CLOSE, kind="webhook"),
     "lines_of_a_file_for_many": Way(runs=7, kind="file"),
 }
 
@@ -108,9 +110,12 @@ class Post:
         self._report = folder / "strace"
         self._kept = folder / "kept"
         self._file = folder / "events.jsonl"
-        file = f'[[notify.destination]]\nname = "team"\nkind = "file"\npath = "{self._file}"\non = ["APPROVED"]\n'
-        chat = destination("team", server.url(), "APPROVED")
-        self._site: Site = make_site(folder / "site", file if way.kind == "file" else chat)
+        tables = {
+            "chat": destination("team", server.url(), "APPROVED"),
+            "file": _table("file", f'path = "{self._file}"'),
+            "webhook": _table("webhook", f'url = "http://127.0.0.1:{server.port}/"', 'secret = "of-the-rig-of-kills"'),
+        }
+        self._site: Site = make_site(folder / "site", tables[way.kind])
         for number in range(way.runs):
             run = f"202401{number + 1:02d}_000000"
             drop(encoded(flat_summary({f"SYM{number}": GOOD}, timestamp=run)), self._site.out, f"{run}.json")
@@ -215,8 +220,10 @@ class Post:
 
     def _arrivals(self) -> list[Posted]:
         """All that came: to the service, or as lines of the file."""
-        if self._way.kind != "file":
+        if self._way.kind == "chat":
             return self._server.requests
+        if self._way.kind == "webhook":
+            return [_posted(posted.body.decode()) for posted in self._server.requests]
         whole = self._file.read_text(encoding="utf-8") if self._file.exists() else ""
         return [_posted(line) for line in whole.splitlines()]
 
@@ -250,8 +257,13 @@ class Post:
         assert not report.unforeseen, report.unforeseen
 
 
+def _table(kind: str, *settings: str) -> str:
+    lines = ["[[notify.destination]]", 'name = "team"', f'kind = "{kind}"', 'on = ["APPROVED"]', *settings, ""]
+    return "\n".join(lines)
+
+
 def _posted(line: str) -> Posted:
-    """A line of the file as if it had been posted."""
+    """An event, a line of the file or a request, as if it had come as a message."""
     event = json.loads(line)
     title = f"{MARK if event.get('possiblerepeat') else ''}{event['id']}"
     return Posted("", "", {}, json.dumps({"title": title, "message": line}).encode())
