@@ -41,6 +41,7 @@ VIOLATIONS = {
         ("service/new.py", "from apprise import Apprise"),
         ("sinks/new.py", "import apprise"),
     ],
+    "Only the webhook knows HTTP": [("courier/new.py", "import urllib3")],
     "The courier knows a sink only by its protocol": [
         ("courier/new.py", "from modelwarden.sinks.chat import sink"),
         ("courier/new.py", "from modelwarden.sinks.redactor import Redactor"),

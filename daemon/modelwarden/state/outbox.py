@@ -3,6 +3,19 @@
 The rule: a row is written in the transaction that records what it is about, and `sending` is committed before a send
 begins. So a crash can repeat a message, marked as a possible repeat, and can't lose one. Only `pending` becomes
 `sending`, and only `sending` becomes what came of the send. What is forgotten is never owed again.
+
+| from | to | by |
+|---|---|---|
+| (nothing) | pending | `owe`, `hand_over` |
+| pending | sending | `sending` |
+| pending | dead | `give_up_without_run`: its run was away until its deadline |
+| pending | suppressed | `withdraw`, `drop` |
+| sending | pending | `recover` (a courier died), `failed` (in time) |
+| sending | delivered | `delivered` |
+| sending | dead | `failed`: past its deadline, or refused for good |
+| dead | pending | `retry`, `revive` |
+| dead | suppressed | `drop` |
+| delivered, suppressed | (forgotten) | `forget` |
 """
 
 import json
