@@ -8,7 +8,9 @@ import json
 import os
 import socket
 import time
+import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -122,11 +124,15 @@ class TrainingArchiveManager:
     ) -> None:
         root = os.path.abspath(archive_dir)
         state = os.path.join(root, ".state") if state_dir is None else os.path.abspath(state_dir)
-        self._database = Database(state, datetime.now(UTC).isoformat(timespec="seconds"))
-        self._archive = Archive(root, self._database.daemon_id)
+        held = ExitStack()
+        self._give_back = weakref.finalize(self, held.close)
+        database = Database(state, datetime.now(UTC).isoformat(timespec="seconds"))
+        held.callback(database.close)
+        self._archive = Archive(root, database.daemon_id)
+        held.callback(self._archive.close)
         self._pipeline = Pipeline(
             self._archive,
-            self._database,
+            database,
             Policy.from_config(config),
             routes=None,
             owner=API_OWNER,
@@ -134,6 +140,7 @@ class TrainingArchiveManager:
             clock=time.time,
             deadline_seconds=0.0,
         )
+        held.callback(self._pipeline.close)
         self._pipeline.recover()
 
     def __enter__(self) -> Self:
@@ -149,9 +156,7 @@ class TrainingArchiveManager:
 
     def close(self) -> None:
         """Give the state file and the staging folder back. Also happens when the object is no longer used."""
-        self._pipeline.close()
-        self._archive.close()
-        self._database.close()
+        self._give_back()
 
     def archive_training_run(self, summary: Mapping[str, Any]) -> ArchivedRun:
         """Judge a training run and archive it. The same summary again returns the run that it is already.

@@ -37,6 +37,6 @@ def settings_for_asking(config: str | None, archive: str | None) -> Settings:
     if not os.path.isdir(settings.archive_dir):
         raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
     if set(os.listdir(settings.archive_dir)) <= {"lost+found"}:
-        hint = "if its disk is not mounted, mount it; `modelwarden run` makes a new archive at its first start"
+        hint = "if its disk is not mounted, mount it; if it is to be a new archive, start `modelwarden run`"
         raise UnknownRun("the archive has no runs: the folder is empty", where=settings.archive_dir, hint=hint)
     return settings
