@@ -347,8 +347,8 @@ class Place:
         return (folder / "reason.json").exists() and sha256((folder / "as_found").read_bytes()) == digest
 
 
-HARMLESS: Final = frozenset({"summary_rejected", "commit_finished_for_another"})
-"""Warnings of a life that nobody disturbs."""
+HARMLESS: Final = frozenset({"summary_rejected", "commit_finished_for_another", "index_changed_by_another_hand"})
+"""Warnings of a life that nobody disturbs. The last one also if the note of what was written could not be left."""
 
 EARLIER: Final = ("early-1.json", "early-2.json")
 WARM: Final = ("warm.json",)
