@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from modelwarden import durable
-from modelwarden.intake.removal import Kept, NotRemoved, Removed, is_aside, remove_source
-from modelwarden.intake.scan import Root, Scan, figures_of
+from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
+from modelwarden.intake.scan import Root, Scan, figures_of, is_aside
 
 NAME = "training_summary_20241224_153000.json"
 Between = Callable[[Path], None]

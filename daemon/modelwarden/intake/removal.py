@@ -8,16 +8,15 @@ that dies between leaves the file under its aside name, which every scan finds a
 import errno
 import fcntl
 import os
-import re
 import stat
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from modelwarden import durable
 from modelwarden.errors import RetryLater
+from modelwarden.intake.scan import figures_of, is_aside
 from modelwarden.intake.settling import Figures
 
-_ASIDE: Final = re.compile(r"\..*\.[0-9a-f]{8}\.taken", re.DOTALL)
 _LONGEST_NAME: Final = 255
 """Bytes in a name, on every file system that matters."""
 
@@ -45,11 +44,6 @@ class NotRemoved(NamedTuple):
 Removal = Removed | Kept | NotRemoved
 
 
-def is_aside(name: str) -> bool:
-    """Whether a file of this name was being removed when the process that did so died."""
-    return _ASIDE.fullmatch(name) is not None
-
-
 def remove_source(path: str, figures: Figures) -> Removal:
     """Remove the file if it is still the one with these figures, and nobody has it open for writing. Raises nothing."""
     folder, name = os.path.split(path)
@@ -71,8 +65,8 @@ def remove_source(path: str, figures: Figures) -> Removal:
 def _is_still(path: str, figures: Figures, *, ctime: bool) -> bool:
     """Whether the file is the one with these figures. To rename it changes its change time."""
     status = os.lstat(path)
-    now = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return stat.S_ISREG(status.st_mode) and now[: 5 if ctime else 4] == figures[: 5 if ctime else 4]
+    now = figures_of(status)
+    return stat.S_ISREG(status.st_mode) and (now == figures if ctime else now[:4] == figures[:4])
 
 
 def _has_writer(path: str) -> bool:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from modelwarden.intake.removal import is_aside
 from modelwarden.intake.settling import Figures
 
 TEMPORARY_ENDINGS: Final = (".tmp", ".part", "~")
 """Names that a writer uses before the final one; names that begin with a dot likewise."""
+
+_ASIDE: Final = re.compile(r"\..*\.[0-9a-f]{8}\.taken", re.DOTALL)
+"""The name that a removal gives a file while it looks at it (see removal)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Root:
 def is_temporary(name: str) -> bool:
     """Whether the name is hidden or one that a writer will change."""
     return name.startswith(".") or name.endswith(TEMPORARY_ENDINGS)
+
+
+def is_aside(name: str) -> bool:
+    """Whether a file of this name was being removed when the process that did so died."""
+    return _ASIDE.fullmatch(name) is not None
 
 
 def is_inside(path: str, folder: str) -> bool:
