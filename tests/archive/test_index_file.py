@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +13,16 @@ import pytest
 from modelwarden import durable
 from modelwarden.archive.index_file import IndexFile
 from modelwarden.errors import RetryLater, StorageSuspect
+
+_HOLDS_A_LEASE = """
+import fcntl, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+signal.sigwait({signal.SIGURG})
+"""
 
 
 class Lines:
@@ -307,3 +319,16 @@ def test_pipe_in_its_place_is_refused_at_once(lines: Lines) -> None:
 
     with pytest.raises(RetryLater, match="is no file"):
         lines.file.read()
+
+
+def test_lease_of_another_on_it_is_waited_for(lines: Lines) -> None:
+    """A file server may hold one: it is told, gives way, and the file is read."""
+    lines.grow(b"first\n")
+    server = subprocess.Popen([sys.executable, "-c", _HOLDS_A_LEASE, lines.path], stdout=subprocess.PIPE)
+    with server:
+        assert server.stdout is not None
+        server.stdout.readline()
+
+        assert lines.file.read() == b"first\n"
+
+    assert server.returncode == 0

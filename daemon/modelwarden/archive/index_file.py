@@ -187,5 +187,8 @@ def _note_of(signature: Signature | None) -> str:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Do not wait for the other end of a pipe: the lock is held."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Do not wait for the other end of a pipe: the lock is held. A lease is waited for: the kernel ends it."""
+    try:
+        return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    except BlockingIOError:  # somebody holds a lease on it, so it is a file
+        return os.open(path, flags | os.O_CLOEXEC)
