@@ -61,9 +61,12 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("MODELWARDEN_") and name not in {"NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"}
+        if not name.startswith("MODELWARDEN_") and name not in _OF_SYSTEMD
     }
     return kept | dict(extra or {})
+
+
+_OF_SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"}
 
 
 class Daemon:

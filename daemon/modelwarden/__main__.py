@@ -16,7 +16,7 @@ if sys.platform != "linux":  # before all that is imported below: elsewhere some
 
 import typer
 
-from modelwarden.cli import asking, delivering, judging, running, upkeep
+from modelwarden.cli import asking, couriering, delivering, judging, running, upkeep
 from modelwarden.errors import ModelwardenError
 from modelwarden.service.logs import use_utf8
 
@@ -60,7 +60,7 @@ for command in (
     upkeep.verify,
     upkeep.reindex,
     upkeep.adopt,
-    running.courier,
+    couriering.courier,
 ):
     app.command()(command)
 app.command("mute")(delivering.mute)

@@ -6,7 +6,7 @@ The rule: this is the one place below the command line that reads settings; ever
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -93,13 +93,17 @@ def open_old_database(settings: Settings) -> Database:
 
 def insist_on_state(settings: Settings) -> None:
     """Raise StopService where there is no state file: what is not the daemon makes none, above all on no empty disk."""
-    folder = state_dir_of(settings.archive_dir, settings.state_dir)
-    if not os.path.exists(os.path.join(folder, STATE_FILE)):
+    if not has_state(settings):
         raise StopService(
             "no state file there; `modelwarden run` makes it at its first start",
-            where=show_path(folder),
+            where=show_path(state_dir_of(settings.archive_dir, settings.state_dir)),
             hint="name the daemon's settings with --config",
         )
+
+
+def has_state(settings: Settings) -> bool:
+    """Whether there is a state file of these settings."""
+    return os.path.exists(os.path.join(state_dir_of(settings.archive_dir, settings.state_dir), STATE_FILE))
 
 
 def open_database(settings: Settings) -> Database:
@@ -159,13 +163,20 @@ def _insist_on_archive(settings: Settings, *, adopts: bool = False) -> None:
 
 
 @contextmanager
-def open_service(settings: Settings, courier_arguments: Sequence[str], *, courier: bool) -> Iterator[Service]:
+def open_service(
+    settings: Settings,
+    courier_arguments: Sequence[str],
+    *,
+    courier: bool,
+    read_settings: Callable[[], None] | None = None,
+) -> Iterator[Service]:
     """The daemon of these settings.
 
     Args:
         settings: all of them.
         courier_arguments: so that a courier started as a child reads the same settings.
         courier: whether to start one (where there is a destination).
+        read_settings: see Service.
 
     Raises:
         StopService: another daemon has the state directory, or the state file can't be used.
@@ -216,6 +227,7 @@ def open_service(settings: Settings, courier_arguments: Sequence[str], *, courie
             Notifier(),
             wake,
             lambda: _warn_of_network(pipeline.archive.root),
+            read_settings,
         )
         try:
             yield service

@@ -138,8 +138,8 @@ def test_help_cuts_no_sentence() -> None:
         ["runs", "--limit", "0"],
         ["runs", "--limit", "many"],
         ["runs", "--config", "missing.toml"],
-        ["run", "--config", "missing.toml"],
-        ["courier", "--config", "missing.toml"],
+        ["run", "--once", "--config", "missing.toml"],
+        ["courier", "--check", "--config", "missing.toml"],
         ["verify", "--config", "wrong.toml"],
         ["reindex", "--config", "wrong.toml"],
         ["config", "check", "wrong.toml"],
@@ -158,6 +158,14 @@ def test_wrong_use_is_one_message_and_exit_code_2(
     assert done.err
     assert "Traceback" not in done.err
     assert os.listdir(tmp_path) == ["wrong.toml"]
+
+
+@pytest.mark.parametrize("name", ["run", "courier"])
+def test_service_with_wrong_settings_ends_with_78(tmp_path: Path, name: str) -> None:
+    """By that code systemd knows that another start would be of no use (EX_CONFIG)."""
+    done = command(name, "--config", tmp_path / "missing.toml")
+    assert (done.code, done.out) == (78, "")
+    assert "missing.toml" in done.err
 
 
 def test_no_arguments_show_the_help() -> None:

@@ -255,13 +255,13 @@ def test_run_once_delivers_before_it_ends(tmp_path: Path) -> None:
         assert [row["status"] for row in outbox_of(site.state)] == ["delivered", "pending"]
 
 
-@pytest.mark.parametrize("command", [("run", "--config"), ("config", "check")], ids=" ".join)
-def test_url_that_is_not_understood_is_refused_by_name(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Before anything starts, with exit code 2, and without a word of the URL."""
+@pytest.mark.parametrize(("command", "code"), [(("run", "--config"), 78), (("config", "check"), 2)])
+def test_url_that_is_not_understood_is_refused_by_name(tmp_path: Path, command: tuple[str, ...], code: int) -> None:
+    """Before anything starts, with the exit code of wrong settings, and without a word of the URL."""
     bad = destination("Broken One", f"nosuchservice://{SECRET}@host/{SECRET}", *NEWS)
     site = make_site(tmp_path, destination("fine", "json://127.0.0.1:9/", *NEWS), bad)
     result = modelwarden(*command, site.config)
-    assert result.returncode == 2
+    assert result.returncode == code
     assert "Broken One" in result.stderr
     assert SECRET not in result.stdout + result.stderr
     assert "nosuchservice" not in result.stdout + result.stderr

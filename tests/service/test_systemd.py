@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -43,6 +44,57 @@ def test_status_and_stopping_are_told(listener: socket.socket) -> None:
     notifier.stopping()
     assert received(listener) == ["STATUS=busy"]
     assert received(listener) == ["STOPPING=1"]
+
+
+def test_reload_is_told_with_its_moment(listener: socket.socket) -> None:
+    """Both in one datagram, as systemd 253 wants it; the clock is the one that it compares with."""
+    before = time.monotonic_ns() // 1000
+    Notifier().reloading()
+    state, moment = received(listener)
+    assert state == "RELOADING=1"
+    assert before <= int(moment.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+
+
+def test_longer_work_is_told_in_microseconds(listener: socket.socket) -> None:
+    """A start that goes on asks for time."""
+    Notifier().takes_longer(90.0)
+    assert received(listener) == ["EXTEND_TIMEOUT_USEC=90000000"]
+
+
+def test_signs_of_life_are_told_four_times_in_the_watchdogs_time(listener: socket.socket) -> None:
+    """However often the loop turns: what is told is enough, and no load."""
+    now = 1000.0
+    notifier = Notifier(watchdog_seconds=60.0, timer=lambda: now)
+    for _ in range(120):
+        notifier.alive()
+        now += 0.5
+    notifier.status("the end")
+    told = [received(listener) for _ in range(5)]
+    assert told == [["WATCHDOG=1"]] * 4 + [["STATUS=the end"]]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "often"}, {"WATCHDOG_USEC": "0"}],
+)
+def test_watchdog_of_another_or_none_is_not_fed(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    """$WATCHDOG_PID names the process that is meant; a courier started by the daemon is not."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    notifier = Notifier()
+    notifier.alive()
+    notifier.status("the end")
+    assert received(listener) == ["STATUS=the end"]
+
+
+def test_watchdog_for_this_process_is_fed(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd sets it."""
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    Notifier().alive()
+    assert received(listener) == ["WATCHDOG=1"]
 
 
 def test_status_of_several_lines_is_one_assignment(listener: socket.socket) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final
 
-from modelwarden.errors import NotTheArchive, RetryLater
+from modelwarden.errors import NotTheArchive, RetryLater, StopService
 from modelwarden.events import log
 from modelwarden.intake.settling import Settling
 from modelwarden.pipeline.walk import Pipeline
@@ -45,6 +45,8 @@ class Service:
         notifier: systemd.
         wake: what the watch rings.
         found: called when the archive is found: at the start, and when it is back.
+        read_settings: on a hang-up, reads the settings again, for the next life, and raises StopService if they are
+            wrong; None if a hang-up is the end, as at a terminal that is closed.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Service:
         notifier: Notifier,
         wake: Wake,
         found: Callable[[], None] = lambda: None,
+        read_settings: Callable[[], None] | None = None,
     ) -> None:
         self._discovery = discovery
         self._settling = settling
@@ -68,6 +71,10 @@ class Service:
         self._notifier = notifier
         self._wake = wake
         self._found = found
+        self._read_settings = read_settings
+        self._refused = ""  # why the settings as they are on disk now are not in force
+        self._reload_asked = False
+        self._ends_to_reload = False
         self._stopping = False
         self._away = ""  # why the archive is not the one that the state knows; "" while it is
         self._watched_at: float | None = None  # the last moment at which all was watched; None before the first
@@ -78,14 +85,16 @@ class Service:
         """Whether the archive was there, no file was rejected, and the last scan could look at everything."""
         return not self._away and self._processing.rejected == self._discovery.unseen == 0
 
-    def run(self) -> None:
-        """Live until a signal says stop."""
+    def run(self) -> bool:
+        """Live until a signal says stop; whether it is to live again with the settings that were read last."""
         with _stop_on_signals(self):
             self._start()
             while not self._stopping:
                 self._wake.wait(self._pause())
                 self._turn()
+                self._reload()
             self._stop()
+        return self._ends_to_reload
 
     def run_once(self) -> None:
         """Deal with everything that is there, then stop; nothing that was found is left undecided."""
@@ -101,6 +110,13 @@ class Service:
         """End the loop after the batch under way; safe in a signal handler."""
         self._stopping = True
         self._processing.hurry()
+        self._wake.ring()
+
+    def hang_up(self) -> None:
+        """Read the settings again after the batch under way, or end; safe in a signal handler."""
+        if self._read_settings is None:
+            self.request_stop()
+        self._reload_asked = True
         self._wake.ring()
 
     def look_around(self) -> None:
@@ -126,6 +142,8 @@ class Service:
                 return
             self._courier.supervise(time.monotonic())  # a problem is to be heard of now
             self._wake.wait(SUPERVISE_SECONDS)
+            self._notifier.alive()
+            self._reload()
 
     def _reconciles(self) -> bool:
         """Reconcile; False, and said, while the archive is away, or the lock or the disk is in the way."""
@@ -136,7 +154,7 @@ class Service:
             return False
         except RetryLater as error:
             log.warning("waiting_to_start", reason=str(error))
-            self._notifier.status(f"waiting: {error}")
+            self._notifier.ready(f"waiting: {error}")  # ready: a full disk must not hold up the host's start
             return False
         self._found()
         if self._away:
@@ -178,8 +196,26 @@ class Service:
             return True  # a disk that refuses is no stranger: what is to be archived tells so
         return True
 
+    def _reload(self) -> None:
+        """If it was asked for: read the settings, and end this life for one with them, or go on if they are wrong."""
+        if not self._reload_asked or self._stopping or self._read_settings is None:
+            return
+        self._reload_asked = False
+        self._notifier.reloading()
+        try:
+            self._read_settings()
+        except StopService as error:
+            self._refused = f"; the settings on disk are refused: {error}"
+            log.error("settings_refused", reason=str(error), hint="those of before are still in force")
+            self._notifier.ready(self._status())
+        else:
+            log.info("settings_read_again")
+            self._ends_to_reload = True
+            self.request_stop()
+
     def _stop(self) -> None:
-        self._notifier.stopping()
+        if not self._ends_to_reload:
+            self._notifier.stopping()
         self._discovery.stop()
         self._courier.stop()
         log.info("stopped", runs=len(self._pipeline.archive), waiting=len(self._settling))
@@ -196,6 +232,7 @@ class Service:
     def _turn(self) -> None:
         """One turn of the loop: supervise, look, work on one batch; nothing while the archive is away."""
         now = time.monotonic()
+        self._notifier.alive()
         self._courier.supervise(now)
         if not self._has_archive(now):
             return
@@ -234,18 +271,25 @@ class Service:
 
     def _status(self) -> str:
         watch = "watching" if self._discovery.is_watched or not self._supervise_at else "scanning only"
-        return f"{len(self._pipeline.archive)} runs archived, {len(self._settling)} files waiting, {watch}"
+        figures = f"{len(self._pipeline.archive)} runs archived, {len(self._settling)} files waiting"
+        return f"{figures}, {watch}{self._refused}"
 
 
 class _stop_on_signals:  # noqa: N801 - reads as the statement it is
-    """While entered, SIGTERM and SIGINT request a stop, a child's end a look; the handlers before are put back."""
+    """While entered, SIGTERM and SIGINT request a stop, a child's end a look, SIGHUP what it means to it.
+
+    Then the handlers are those of before. A SIGHUP that is ignored (nohup) stays so.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             self._before[number] = signal.signal(number, self._handle)
 
     def __exit__(self, *_: object) -> None:
@@ -255,5 +299,7 @@ class _stop_on_signals:  # noqa: N801 - reads as the statement it is
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGCHLD:
             self._service.look_around()
+        elif number == signal.SIGHUP:
+            self._service.hang_up()
         else:
             self._service.request_stop()

@@ -1,4 +1,4 @@
-"""How events are written: JSON lines for machines, colours for a person at a terminal.
+"""How events are written: JSON lines for machines, colours for a person at a terminal, fields for the journal.
 
 The rule: events go to standard error; standard output belongs to what a command was asked for.
 """
@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from modelwarden.events import LOGGER_NAME
+from modelwarden.service.journal import JournalHandler, writes_to_journal
 
 LONGEST_WARNING: Final = 500
 """Characters kept of a warning: some quote everything that they are about."""
@@ -31,8 +32,15 @@ def shows_colours(environment: Mapping[str, str], *, terminal: bool) -> bool:
 
 
 def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: A002 - the setting's name
-    """Write this process's events to standard error. `auto` is readable on a terminal and JSON lines elsewhere."""
-    as_json = not speaks_to_a_person(format)
+    """Write this process's events to standard error.
+
+    Args:
+        level: of the least that is written.
+        format: "json" and "console" as they say; "auto" is readable on a terminal, goes to the systemd journal with
+            priorities and fields if that is what standard error leads to, and is JSON lines elsewhere.
+    """
+    to_journal = format == "auto" and writes_to_journal(os.environ, sys.stderr)
+    as_json = not (to_journal or speaks_to_a_person(format))
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
         if as_json
@@ -46,18 +54,27 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
             )
         ]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    level_name: list[structlog.typing.Processor] = [structlog.stdlib.add_log_level]
+    moment: list[structlog.typing.Processor] = [
+        structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json)
+    ]
+    if to_journal:  # which keeps both as fields of its own
+        level_name = moment = []
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
+                *level_name,
                 structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
+                *moment,
                 _name_warnings,
             ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
+    if to_journal:
+        formatter, handler = handler.formatter, JournalHandler(fallback=handler)
+        handler.setFormatter(formatter)
     # watchdog warns of every folder that it comes upon twice, and quotes all that it watches.
     warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
     logging.captureWarnings(capture=True)  # Python's own warnings are events too

@@ -1,0 +1,179 @@
+"""`courier`: the process that delivers.
+
+The rule: it may end at any moment. What it has not delivered stands in the outbox.
+"""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+from modelwarden.cli.options import Archive, Config
+from modelwarden.cli.processes import reading_settings, start_again
+from modelwarden.config import Settings, load_settings
+from modelwarden.errors import StopService
+from modelwarden.events import log
+from modelwarden.service.courier_process import START_AGAIN
+from modelwarden.service.logs import configure_logs
+from modelwarden.service.systemd import Notifier
+from modelwarden.wiring import (
+    UNENCRYPTED_HINT,
+    destinations_of,
+    has_state,
+    only_courier,
+    open_courier,
+)
+
+if TYPE_CHECKING:
+    from modelwarden.courier.delivery import Courier  # brings Apprise along
+
+POLL_SECONDS: Final = 1.0
+"""How often the courier looks for what is owed; the look is one indexed query."""
+
+SENDING_POLL_SECONDS: Final = 0.05
+"""The same while a message is under way."""
+
+STOP_SECONDS: Final = 3.0
+"""How long a courier that stops waits for what is under way; less than its parent waits before it kills it."""
+
+SOMETHING_OWED: Final = 1
+"""Exit code of `courier --drain` if a message is still owed."""
+
+
+def courier(
+    config: Config = None,
+    archive: Archive = None,
+    drain: Annotated[bool, typer.Option("--drain", help="Deliver what is owed now, then exit.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say whether the destinations are understood, exit.")] = False,
+    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+) -> None:
+    """Deliver what the outbox owes.
+
+    `run` starts one; under systemd it is a service of its own. SIGHUP makes it read its settings again.
+    """
+
+    def read() -> Settings:
+        return load_settings(config, archive=archive, urls="all", asks_apprise=True)[0]
+
+    is_service = not (check or drain or attached)
+    with reading_settings(of_a_service=is_service):
+        settings = read()
+        configure_logs(settings.log.level, settings.log.format)
+        if check:
+            destinations_of(settings)
+            return
+    rings, notifier = _Rings(attached=attached), Notifier()
+    if is_service and not _wait_for_state(settings, rings, notifier):
+        return
+    with only_courier(settings), open_courier(settings, drain=drain) as deliveries:
+        for name in deliveries.unencrypted():
+            log.warning("mail_not_encrypted", destination=name, hint=UNENCRYPTED_HINT)
+        deliveries.recover()
+        notifier.ready("delivering")
+        log.info("courier_ready", destinations=[each.name for each in settings.notify.destination])
+        starts_again = _deliver(deliveries, rings, notifier, read, drain=drain)
+        if not starts_again:
+            notifier.stopping()
+        deliveries.finish(STOP_SECONDS)
+        log.info("courier_stopped")
+        if deliveries.is_sending() and not starts_again:  # sent again by the next courier, as a possible repeat
+            _exit_now(0)
+    if starts_again:
+        start_again()
+
+
+def _deliver(
+    deliveries: "Courier", rings: "_Rings", notifier: Notifier, read: Callable[[], object], *, drain: bool
+) -> bool:
+    """Deliver until the end is called for; True if the process is to start again with the settings as they are now.
+
+    Raises:
+        typer.Exit: `drain`, and nothing more can be delivered now.
+    """
+    while True:
+        deliveries.step(lambda: rings.within(0))
+        notifier.alive()
+        if deliveries.hung and not deliveries.is_sending():
+            # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
+            log.warning("courier_gives_way", reason="a send hung past its deadline")
+            _exit_now(START_AGAIN)
+        if drain and not deliveries.is_sending() and not deliveries.is_paced():
+            raise typer.Exit(SOMETHING_OWED if deliveries.pending() else 0)
+        if rings.within(SENDING_POLL_SECONDS if deliveries.is_sending() else POLL_SECONDS):
+            return False
+        if rings.hung_up() and _are_good(read, notifier):
+            return True
+
+
+def _wait_for_state(settings: Settings, rings: "_Rings", notifier: Notifier) -> bool:
+    """Wait until the daemon has made the state file at its first start; False if the end is called for before."""
+    if has_state(settings):
+        return True
+    log.info("waiting_for_daemon", reason="there is no state file yet")
+    notifier.ready("waiting for the daemon's first start")  # ready: nothing that is started after it has to wait
+    while not has_state(settings):
+        notifier.alive()
+        if rings.within(POLL_SECONDS):
+            return False
+    return True
+
+
+def _are_good(read: Callable[[], object], notifier: Notifier) -> bool:
+    """Whether the settings can be read again; said if they can't: those of before stay in force."""
+    notifier.reloading()
+    try:
+        read()
+    except StopService as error:
+        log.error("settings_refused", reason=str(error), hint="those of before are still in force")
+        notifier.ready(f"delivering; the settings on disk are refused: {error}")
+        return False
+    log.info("settings_read_again")
+    return True
+
+
+def _exit_now(code: int) -> NoReturn:
+    """End without waiting for threads that send."""
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class _Rings:
+    """What interrupts the courier's waiting: a signal, or that the daemon which it is attached to is gone."""
+
+    def __init__(self, *, attached: bool) -> None:
+        self._ends = False
+        self._hung_up = False
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._stdin = [sys.stdin.fileno()] if attached else []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # Attached, it ends with the daemon, which starts another; a terminal that is closed is the end, too.
+            signal.signal(signal.SIGHUP, self._end if attached or sys.stderr.isatty() else self._hang_up)
+
+    def within(self, seconds: float) -> bool:
+        """Wait so long, or until the end is called for, or there was a hang-up; True if it is the end."""
+        is_done = self._ends or self._hung_up
+        ready, _, _ = select.select([self._read, *self._stdin], [], [], 0 if is_done else seconds)
+        return self._ends or any(each in ready for each in self._stdin)
+
+    def hung_up(self) -> bool:
+        """Whether there was a hang-up since this was asked last."""
+        was, self._hung_up = self._hung_up, False
+        if was:
+            os.read(self._read, 1)
+        return was
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self._ends = True
+        os.write(self._write, b"\0")
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._hung_up:
+            self._hung_up = True
+            os.write(self._write, b"\0")

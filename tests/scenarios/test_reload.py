@@ -1,0 +1,172 @@
+"""SIGHUP: the settings are read again under the same process; wrong ones change nothing."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from processes import Site, clean_environment, drop, index_of, make_site, outbox_of, running_daemon, until
+from servers import http_server
+from summaries import GOOD, encoded, flat_summary
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path)
+
+
+@pytest.fixture
+def notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Systemd's end of the notification socket."""
+    monkeypatch.chdir(tmp_path)
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as server:
+        server.settimeout(30)
+        server.bind("notify")
+        yield server
+
+
+def states(server: socket.socket, last: str) -> list[str]:
+    """What was told, up to the first assignment that begins so, without the signs of life."""
+    told: list[str] = []
+    while not any(line.startswith(last) for line in told):
+        told += server.recv(65_536).decode().split("\n")
+    return [line for line in told if line != "WATCHDOG=1"]
+
+
+def test_settings_that_are_right_are_in_force_after_a_hang_up(site: Site, notified: socket.socket) -> None:
+    """Same process, another folder, nothing lost; systemd hears RELOADING, then READY, and never STOPPING."""
+    more = site.folder / "more"
+    more.mkdir()
+    env = {"NOTIFY_SOCKET": str(site.folder / "notify")}
+    with running_daemon("--config", site.config, "--no-courier", log=site.log, env=env) as daemon:
+        states(notified, "READY")
+        drop(encoded(flat_summary({"before": GOOD})), more)
+        with site.config.open("a") as config:
+            config.write('\n[[watch]]\npath = "more"\n')
+        daemon.process.send_signal(signal.SIGHUP)
+        told = states(notified, "READY")
+        assert [line for line in told if "=1" in line] == ["RELOADING=1", "READY=1"]
+        until(lambda: len(index_of(site.archive)) == 1, "the run from the new folder")
+        assert [event["event"] for event in daemon.events() if event["event"] in {"ready", "stopped"}] == [
+            "ready",
+            "stopped",
+            "ready",
+        ]
+        assert daemon.stop() == 0
+
+
+def test_settings_that_are_wrong_change_nothing(site: Site, notified: socket.socket) -> None:
+    """They are refused with the place, in the log and the status; what is left meanwhile is archived as before."""
+    env = {"NOTIFY_SOCKET": str(site.folder / "notify")}
+    with running_daemon("--config", site.config, "--no-courier", log=site.log, env=env) as daemon:
+        states(notified, "READY")
+        with site.config.open("a") as config:
+            config.write("\nnonsense = 1\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        (refused,) = daemon.wait_for("settings_refused")
+        assert "nonsense" in refused["reason"]
+        assert refused["level"] == "error"
+        told = states(notified, "READY")
+        assert "RELOADING=1" in told
+        drop(encoded(flat_summary({"a": GOOD})), site.out)
+        until(lambda: len(index_of(site.archive)) == 1, "a run under the settings of before")
+        assert daemon.events("stopped") == []
+        assert daemon.stop() == 0
+
+
+def test_refused_settings_stay_in_the_status(site: Site, notified: socket.socket) -> None:
+    """Who looks an hour later still sees that the file and what is in force differ."""
+    env = {"NOTIFY_SOCKET": str(site.folder / "notify")}
+    with running_daemon("--config", site.config, "--no-courier", log=site.log, env=env) as daemon:
+        states(notified, "READY")
+        site.config.write_text("archive_dri = 1\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("settings_refused")
+        states(notified, "READY")
+        drop(encoded(flat_summary({"a": GOOD})), site.out)
+        later = states(notified, "STATUS=1 runs archived")
+        assert "the settings on disk are refused" in later[-1]
+
+
+def test_courier_reads_its_settings_again(site: Site) -> None:
+    """Under the same process id, with the destinations as they are now; wrong ones leave those of before in force."""
+    with http_server() as server, running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
+        courier_log = site.folder / "courier.log"
+        with courier_log.open("wb") as stream:
+            courier = subprocess.Popen(
+                [sys.executable, "-P", "-m", "modelwarden", "courier", "--config", site.config],
+                env=clean_environment(),
+                stderr=stream,
+            )
+        try:
+            until(lambda: "courier_ready" in courier_log.read_text(), "the courier")
+            settings = site.config.read_text()
+            site.config.write_text("[nonsense]\n")
+            courier.send_signal(signal.SIGHUP)
+            until(lambda: "settings_refused" in courier_log.read_text(), "the refusal")
+            site.config.write_text(
+                f'{settings}\n[[notify.destination]]\nname = "team"\nurl = "json://127.0.0.1:{server.port}/"\n'
+                'on = ["APPROVED"]\n'
+            )
+            courier.send_signal(signal.SIGHUP)
+            until(lambda: courier_log.read_text().count("courier_ready") == 2, "the courier again")
+            daemon.process.send_signal(signal.SIGHUP)
+            daemon.wait_for("ready", 2)
+            drop(encoded(flat_summary({"a": GOOD})), site.out)
+            until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"], "the message")
+            courier.terminate()
+            assert courier.wait(30) == 0
+        finally:
+            courier.kill()
+            courier.wait()
+
+
+def test_courier_before_the_daemons_first_start_waits(site: Site) -> None:
+    """On the first boot either may come first: the courier waits, makes nothing, and then delivers."""
+    site.archive.mkdir()
+    log = site.folder / "courier.log"
+    with log.open("wb") as stream:
+        courier = subprocess.Popen(
+            [sys.executable, "-P", "-m", "modelwarden", "courier", "--config", site.config],
+            env=clean_environment(),
+            stderr=stream,
+        )
+    try:
+        until(lambda: "waiting_for_daemon" in log.read_text(), "the courier waits")
+        assert os.listdir(site.archive) == []
+        with running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
+            until(lambda: "courier_ready" in log.read_text(), "the courier")
+            assert daemon.stop() == 0
+        courier.terminate()
+        assert courier.wait(30) == 0
+    finally:
+        courier.kill()
+        courier.wait()
+
+
+def test_hang_up_that_is_ignored_stays_ignored(site: Site) -> None:
+    """`nohup modelwarden run` outlives the terminal, and does not start again either."""
+    with site.log.open("ab") as stream:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", 'trap "" HUP; exec "$0" -P -m modelwarden run --config config.toml', sys.executable],
+            cwd=site.folder,
+            env=clean_environment(),
+            stderr=stream,
+        )
+    try:
+        until(lambda: '"ready"' in site.log.read_text(), "the daemon")
+        process.send_signal(signal.SIGHUP)
+        drop(encoded(flat_summary({"a": GOOD})), site.out)
+        until(lambda: len(index_of(site.archive)) == 1, "a run after the hang-up")
+        assert "settings_read_again" not in site.log.read_text()
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
