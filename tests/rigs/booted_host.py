@@ -1,0 +1,162 @@
+"""A Debian 12 of its own, booted by systemd in a container, with a copy of the checkout in /src.
+
+The rule: what is installed there is installed by the README's own lines, and the units are those that are shipped.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from processes import until
+from rigs.needs import needs
+
+CHECKOUT: Final = Path(__file__).parents[2]
+PACKAGES: Final = "systemd,systemd-sysv,dbus,libpam-systemd,python3,ca-certificates"
+CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "modelwarden-tests" / "debian-12"
+"""The bare system, made once a machine: a minute and 300 MB."""
+
+BOOT_SECONDS: Final = 120.0
+
+WANTS_REBOOT: Final = 133
+"""What nspawn exits with if the system in it is to be started again."""
+
+
+class BootedHost:
+    """A running container.
+
+    Attributes:
+        root: its file system.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def boot(self) -> None:
+        """Start it and wait until systemd has started all it was to start."""
+        # Neither a scope nor a registration: neither is to be had in a container that itself is one.
+        command = ["systemd-nspawn", "--register=no", "--keep-unit", "--link-journal=no", "--quiet", "--boot"]
+        with (self.root.parent / "console").open("ab") as console:
+            self._process = subprocess.Popen(
+                [*command, f"--directory={self.root}"],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Until systemd says that it runs; degraded is up, too."""
+        states = {"running", "degraded"}
+        until(lambda: self.say("systemctl is-system-running") in states, "a system that is up", BOOT_SECONDS, tick=0.2)
+
+    def reboot(self) -> None:
+        """Let systemd end everything in order, and start it again."""
+        assert self._process is not None
+        self.run("systemctl reboot")
+        assert self._process.wait(BOOT_SECONDS) == WANTS_REBOOT
+        self.boot()
+
+    def power_off(self) -> None:
+        """End it."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)  # nspawn's word for an orderly end is SIGRTMIN+3; no need
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def run(self, script: str, *, user: str = "root", seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run lines of shell there; their exit code is the caller's to look at."""
+        as_user = [] if user == "root" else ["/usr/sbin/runuser", "--user", user, "--"]
+        return subprocess.run(
+            ["nsenter", f"--target={self._init()}", "--all", "--", *as_user, "/bin/bash", "-c", script],
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", **_PIP},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=seconds,
+            check=False,
+        )
+
+    def say(self, script: str, *, user: str = "root") -> str:
+        """What the lines print, without the last line break; "" also if there is no such host (yet)."""
+        try:
+            return self.run(script, user=user).stdout.rstrip("\n")
+        except (LookupError, FileNotFoundError):
+            return ""
+
+    def do(self, script: str, *, user: str = "root", seconds: float = 120.0) -> str:
+        """The same, where anything but exit code 0 is a failure of the test."""
+        done = self.run(f"set -euo pipefail\n{script}", user=user, seconds=seconds)
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.rstrip("\n")
+
+    def shows(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.say(f"systemctl show {unit} --property={name} --value")
+
+    def _init(self) -> int:
+        """The process that is number 1 there. Raises LookupError while there is none."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for child in map(int, children):
+            with suppress(OSError):
+                if re.search(r"^NSpid:.*\t1$", Path(f"/proc/{child}/status").read_text(), re.MULTILINE):
+                    return child
+        raise LookupError("no init yet")
+
+
+_PIP: Final = {name: value for name, value in os.environ.items() if name.startswith("PIP_") and "CERT" in name}
+
+
+@contextmanager
+def booted_host(folder: Path) -> Iterator[BootedHost]:
+    """A host of its own below that folder, booted; it is gone at the end."""
+    needs(root=True, commands=("debootstrap", "systemd-nspawn", "nsenter"))
+    root = folder / "root"
+    subprocess.run(["cp", "-a", "--reflink=auto", _bare_system(), root], check=True)
+    _copy_checkout(root / "src")
+    shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
+    if certificates := _PIP.get("PIP_CERT"):
+        target = root / certificates.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(certificates, target)
+    host = BootedHost(root)
+    try:
+        host.boot()
+        yield host
+    finally:
+        host.power_off()
+        shutil.rmtree(root)  # hundreds of MB, that nobody looks at
+
+
+def _bare_system() -> Path:
+    """A Debian 12 that nothing was done to, made by debootstrap if this machine has none yet."""
+    if not CACHE.exists():
+        unfinished = CACHE.with_name(f"{CACHE.name}.{os.getpid()}.{time.monotonic_ns()}")
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", unfinished],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        (unfinished / "etc" / "machine-id").write_bytes(b"")
+        unfinished.rename(CACHE)
+    return CACHE
+
+
+def _copy_checkout(target: Path) -> None:
+    left_out = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".coverage*")
+    shutil.copytree(CHECKOUT, target, symlinks=True, ignore=left_out)
