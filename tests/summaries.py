@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from modelwarden.archive.record import RunRecord, Source, record_of
@@ -88,7 +89,7 @@ def judged_run(
     """The record and the assessments of a summary as the daemon would archive it, without a disk."""
     data = encoded(summary)
     policy = Policy.from_config(config)
-    parsed = parse_summary(data, policy.gates)
+    parsed = parse_summary(data, policy)
     assessments = assess_summary(parsed, policy)
     run = record_of(
         assessments,
@@ -103,3 +104,12 @@ def judged_run(
         policy=policy,
     )
     return run, assessments
+
+
+def as_schema_1(document: dict[str, Any], **thresholds: float) -> None:
+    """Make a run's document one of the first schema: ten thresholds for a policy, and nothing that came later."""
+    document["schema_version"] = 1
+    document["policy"] = {"id": "24e76465", **asdict(ModelGatingConfig()), **thresholds}
+    for model in document["models"]:
+        for key in ("points", "last_checkpoint", "at_checkpoint", "contradictions", "others"):
+            model.pop(key, None)

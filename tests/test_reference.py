@@ -56,7 +56,8 @@ def properties_by_table(name: str) -> list[Mapping[str, Any]]:
         case "index.json":
             return [schema["properties"]["runs"]["items"]["properties"]]
         case "model_assessments.json":
-            return [schema["properties"], schema["$defs"]["assessment"]["properties"]]
+            kinds = schema["$defs"]
+            return [schema["properties"], kinds["assessment"]["properties"], kinds["policy"]["properties"]]
         case _:
             return [schema["properties"]]
 

@@ -408,7 +408,7 @@ def test_worker_that_starts_says_nothing(tmp_path: Path, capfd: pytest.CaptureFi
     """Every line of the daemon's log is an event: its workers add none of their own."""
     with closing(Archive(str(tmp_path), "0a1b2c3d")) as archive:
         archive.tree.enter_staging()
-        orders = Orders(archive.root, archive.tree.staging, "0a1b2c3d", "host", Policy.from_config(None))
+        orders = Orders(archive.root, archive.tree.staging, "0a1b2c3d", "host", {"default": Policy.from_config(None)})
         with closing(Workers(orders, 2)) as workers:
             workers.call()
             until(workers.is_ready, "the workers")

@@ -19,9 +19,10 @@ from modelwarden.archive.record import encode_assessments
 from modelwarden.gate.timestamp import run_key
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from modelwarden.state.packing import packed_figures
 from modelwarden.verification import Finding, Report, verify
 from processes import drop, make_site, modelwarden, running_daemon
-from summaries import GOOD, encoded, flat_summary, judged_run, random_summary, series_summary
+from summaries import GOOD, as_schema_1, encoded, flat_summary, judged_run, random_summary, series_summary
 
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 
@@ -117,9 +118,8 @@ def make_of_an_earlier_version(root: Path, name: str) -> None:
     run, assessments = judged_run(json.loads(summary), timestamp=name)
     document = json.loads(encode_assessments(run, assessments))
     document |= {name: before[name] for name in ("archived_by", "daemon_id", "source", "archived_at")}
-    del document["rule"]
+    as_schema_1(document, approved_max_drawdown=8.0, review_max_drawdown=15.0)
     document |= {"approved_count": 1, "dropped_count": 0, "sha256": hashlib.sha256(summary).hexdigest()}
-    document["policy"] |= {"approved_max_drawdown": 8.0, "review_max_drawdown": 15.0}
     document["models"][0] |= {"classification": "APPROVED", "flags": [], "reasons": []}
     document["models"][0]["metrics"]["max_drawdown"] |= {"approve": 8.0, "review": 15.0, "band": "APPROVED"}
     (root / name / "summary.json").write_bytes(summary)
@@ -164,13 +164,10 @@ def test_run_from_before_figures_were_held_against_each_other_is_right(tmp_path:
     sha256 = hashlib.sha256(data).hexdigest()
 
     def age(document: dict[str, Any]) -> None:
-        del document["rule"]
+        as_schema_1(document)
         document["sha256"] = sha256
-        document["policy"]["id"] = "24e76465"
         (model,) = document["models"]
         model |= {"symbol": "A\u200bB", "best_idx": 1, "peak": 0.93, "decline": 0.02, "largest_fall": 0.0}
-        for key in ("points", "last_checkpoint"):
-            del model[key]
 
     edit(tmp_path / name / "model_assessments.json", age)
     report = tmp_path / name / "recommendations.md"
@@ -250,7 +247,8 @@ def test_catalog_with_another_figure_is_found(archive: Path) -> None:
     """`history` and `approved` answer from it."""
     with closing(Database(str(archive / ".state"), "")) as database, database.transaction():
         database.connection.execute(
-            "UPDATE assessments SET fitness = fitness + 1 WHERE position = 2 AND run = ?", (run_key(SECOND),)
+            "UPDATE assessments SET figures = ? WHERE position = 2 AND run = ?",
+            (packed_figures((1.9, 2.0, 0.9, 0.05)), run_key(SECOND)),
         )
 
     assert_found(archive, SECOND, "catalog has other figures")

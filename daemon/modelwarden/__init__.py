@@ -15,9 +15,9 @@ from modelwarden.errors import (
 )
 
 if sys.platform == "linux":
-    from modelwarden.gate.assessment import Classification, Flag
-    from modelwarden.gate.gating import assess_model_quality
-    from modelwarden.gate.policy import ModelGatingConfig
+    from modelwarden.gate.assessment import Assessment, Classification, Flag
+    from modelwarden.gate.gating import assess, assess_model_quality
+    from modelwarden.gate.policy import Gate, ModelGatingConfig, Override, Policy, PolicyError
     from modelwarden.manager import TrainingArchiveManager
 else:
 
@@ -29,14 +29,20 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Assessment",
     "Classification",
     "Flag",
+    "Gate",
     "ModelGatingConfig",
     "ModelwardenError",
+    "Override",
+    "Policy",
+    "PolicyError",
     "RejectSummary",
     "RetryLater",
     "StopService",
     "TrainingArchiveManager",
     "UnknownRun",
+    "assess",
     "assess_model_quality",
 ]

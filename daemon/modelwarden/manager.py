@@ -19,11 +19,12 @@ from typing import Any, Final, Self
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import RunRecord
 from modelwarden.errors import UnknownRun
-from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Flag, Remark, finite_or_none
+from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Remark, finite_or_none
 from modelwarden.gate.deployment import choose_checkpoint
-from modelwarden.gate.policy import METRICS, ModelGatingConfig, Policy
+from modelwarden.gate.policy import ModelGatingConfig, Policy
 from modelwarden.gate.timestamp import is_run_name
 from modelwarden.gate.wording import peak_note
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.state.catalog import CatalogRun
 from modelwarden.state.database import Database
@@ -63,7 +64,7 @@ class SymbolAssessment:
         use_checkpoint: whether an earlier checkpoint is recommended.
         best_idx: index of the peak of the fitness history, or None.
         checkpoint_update: the checkpoint at that peak, where it is known.
-        metrics: the final figure by metric name; None where missing or not a number.
+        metrics: the final figure by metric, one a gate of the run's policy; None if missing or not a number.
         reasons: sentences that name the figures which decided.
         remarks: what changes nothing and should be known; see gate.assessment.Remark.
         at_checkpoint: the class that the figures at the recommended checkpoint come to; None if none is recommended,
@@ -73,7 +74,7 @@ class SymbolAssessment:
     timestamp: str
     symbol: str
     classification: Classification
-    flags: tuple[Flag, ...]
+    flags: tuple[str, ...]
     use_checkpoint: bool
     best_idx: int | None
     checkpoint_update: Checkpoint | None
@@ -108,10 +109,12 @@ class TrainingArchiveManager:
 
     Args:
         archive_dir: the archive; made where missing.
-        config: thresholds; the calibrated defaults where None.
-        state_dir: where the catalog is kept; `.state` in the archive where None.
+        config: thresholds of the default policy; the calibrated ones if None.
+        state_dir: where the catalog is kept; `.state` in the archive if None.
+        policy: what judges instead of the default policy.
 
     Raises:
+        TypeError: both a config and a policy are given.
         StopService: the state file can't be used.
         RetryLater: the archive is locked by another process for too long, or the disk refused.
     """
@@ -121,7 +124,11 @@ class TrainingArchiveManager:
         archive_dir: str | os.PathLike[str] = "training_archives",
         config: ModelGatingConfig | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        *,
+        policy: Policy | None = None,
     ) -> None:
+        if config is not None and policy is not None:
+            raise TypeError("give a config, which makes the default policy, or a policy: not both")
         root = os.path.abspath(archive_dir)
         state = os.path.join(root, ".state") if state_dir is None else os.path.abspath(state_dir)
         held = ExitStack()
@@ -133,7 +140,7 @@ class TrainingArchiveManager:
         self._pipeline = Pipeline(
             self._archive,
             database,
-            Policy.from_config(config),
+            Policies(policy or Policy.from_config(config)),
             routes=None,
             owner=API_OWNER,
             host=socket.gethostname(),
@@ -206,7 +213,7 @@ class TrainingArchiveManager:
 
     def get_symbol_history(self, symbol: str) -> list[SymbolAssessment]:
         """A symbol's assessments over all runs, oldest first; empty for a symbol that no run has."""
-        return [_symbol_assessment(name, assessment) for name, assessment, _ in self._pipeline.catalog.history(symbol)]
+        return [_symbol_assessment(*each) for each in self._pipeline.catalog.history(symbol)]
 
     def _find(self, timestamp: str | None) -> CatalogRun:
         if timestamp is None and (timestamp := self._pipeline.catalog.latest(time.time())) is None:
@@ -226,7 +233,7 @@ class TrainingArchiveManager:
         )
 
 
-def _symbol_assessment(name: str, assessment: Assessment) -> SymbolAssessment:
+def _symbol_assessment(name: str, assessment: Assessment, policy: Policy) -> SymbolAssessment:
     return SymbolAssessment(
         timestamp=name,
         symbol=assessment.symbol,
@@ -235,7 +242,7 @@ def _symbol_assessment(name: str, assessment: Assessment) -> SymbolAssessment:
         use_checkpoint=assessment.use_checkpoint,
         best_idx=assessment.best_idx,
         checkpoint_update=assessment.checkpoint_update,
-        metrics=dict(zip(METRICS, map(finite_or_none, assessment.values), strict=True)),
+        metrics=dict(zip(policy.metrics, map(finite_or_none, assessment.values), strict=True)),
         reasons=assessment.reasons,
         remarks=assessment.remarks,
         at_checkpoint=None if assessment.at_checkpoint is None else assessment.at_checkpoint.classification,

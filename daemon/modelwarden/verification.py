@@ -140,7 +140,7 @@ def _verify_judgement(summary: bytes, run: RunRecord, assessments: list[Assessme
     if run.policy.rule != RULE:
         return _verify_recorded_figures(run, assessments)
     try:
-        judged = assess_summary(parse_summary(summary, run.policy.gates), run.policy)
+        judged = assess_summary(parse_summary(summary, run.policy), run.policy)
     except RejectSummary as error:
         return f"{SUMMARY_FILE} is no summary ({error})"
     if [model.symbol for model in judged] != [model.symbol for model in assessments]:

@@ -26,6 +26,7 @@ from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
+from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.staging import Judging
 from modelwarden.pipeline.walk import Pipeline
 from modelwarden.service.attempts import Attempts
@@ -58,9 +59,13 @@ MOST_WORKERS: Final = 4
 """Most processes that stage a backlog: the host is there to train."""
 
 
-def policy_of(settings: Settings) -> Policy:
-    """The policy that the settings resolve to."""
-    return Policy.from_config(settings.gate.thresholds())
+def policies_of(settings: Settings) -> Policies:
+    """The policies that the settings resolve to, and which of them judges where."""
+    return Policies(
+        Policy.from_config(settings.gate.thresholds()),
+        tuple(each.resolved() for each in settings.policy),
+        tuple(JudgedFolder(each.path, each.patterns, each.policy) for each in settings.watch),
+    )
 
 
 def state_dir_of(archive_dir: str, state_dir: str | None) -> str:
@@ -136,7 +141,7 @@ def open_pipeline(
         pipeline = Pipeline(
             archive,
             database,
-            policy_of(settings),
+            policies_of(settings),
             [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
             if announces
             else None,

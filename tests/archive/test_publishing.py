@@ -537,8 +537,8 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "no fields": lambda _: b"{}",
     "another run's name": lambda document: hostile(document, timestamp=OTHER),
     "a name that is a path": lambda document: hostile(document, timestamp="../../outside"),
-    "a policy that contradicts itself": lambda document: hostile(
-        document, policy=document["policy"] | {"review_min_pf": 9.0}
+    "a policy without a metric": lambda document: hostile(
+        document, policy={**document["policy"], "gates": [document["policy"]["gates"][0] | {"metric": None}]}
     ),
     "a policy of text": lambda document: hostile(document, policy="strict"),
     "models that are none": lambda document: hostile(document, models=[1, 2]),
@@ -546,7 +546,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], bytes]] = {
         document, models=[document["models"][0] | {"classification": "MAYBE"}]
     ),
     "a threshold beyond floats": lambda document: hostile(
-        document, policy=document["policy"] | {"approved_min_pf": 10**400}
+        document, policy={**document["policy"], "gates": [document["policy"]["gates"][0] | {"approve": 10**400}]}
     ),
     "bytes that are no text": lambda document: hostile(document, sha256=[]),
     "bytes that are a number": lambda document: hostile(document, sha256=5),

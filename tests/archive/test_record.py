@@ -21,9 +21,9 @@ from modelwarden.archive.record import (
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gating import assess_model, judge
-from modelwarden.gate.policy import METRICS, ModelGatingConfig, Policy
+from modelwarden.gate.policy import ModelGatingConfig, Policy
 from modelwarden.gate.summary import Model
-from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run
+from summaries import BAD, GOOD, MIDDLING, as_schema_1, flat_summary, judged_run
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -58,7 +58,7 @@ def models(draw: st.DrawFn) -> Model:
     ids = st.lists(words | st.integers(0, 2**53), min_size=len(history), max_size=len(history))
     return Model(
         symbol=draw(words),
-        values=tuple(draw(figures) for _ in METRICS),
+        values=tuple(draw(figures) for _ in Policy.from_config().gates),
         history=history,
         checkpoints=draw(st.none() | ids),
         validation_interval=draw(st.none() | st.integers(1, 1_000_000)),
@@ -144,16 +144,15 @@ def test_document_of_a_realistic_run_has_all_parts() -> None:
         "source",
         "sha256",
         "reward_scale",
-        "rule",
         "policy",
         "approved_count",
         "review_count",
         "dropped_count",
         "models",
     ]
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert (document["approved_count"], document["review_count"], document["dropped_count"]) == (1, 2, 2)
-    assert document["policy"] == {"id": run.policy.id, **run.policy.thresholds}
+    assert document["policy"] == run.policy.as_json()
     assert document["source"] == {"path": run.source.path, "size": run.source.size, "mtime": run.source.mtime}
     good = document["models"][0]
     assert good["symbol"] == "GOOD"
@@ -161,7 +160,7 @@ def test_document_of_a_realistic_run_has_all_parts() -> None:
     assert good["flags"] == ["FITNESS_DECLINE"]
     assert (good["use_checkpoint"], good["best_idx"], good["checkpoint_update"]) == (True, 1, 100)
     assert good["metrics"]["max_drawdown"] == {"value": 0.04, "approve": 0.08, "review": 0.15, "band": "APPROVED"}
-    assert list(good["metrics"]) == list(METRICS)
+    assert list(good["metrics"]) == list(run.policy.metrics)
     broken = document["models"][4]
     assert broken["metrics"]["fitness"]["value"] is None
     assert broken["metrics"]["fitness"]["band"] == "INVALID"
@@ -215,26 +214,25 @@ def test_record_of_assessments_counts_each_class() -> None:
     assert run.models == len(assessments) == 3
 
 
-def test_document_without_a_rule_is_read_under_the_first_and_bounds_that_are_refused_today() -> None:
+def test_document_of_schema_1_is_read_with_its_thresholds_also_if_they_are_refused_today() -> None:
     """A run of an earlier version with percentages for drawdown bounds stays readable, under its policy's own id."""
     document = json.loads(encode_assessments(*judged_run(flat_summary({"A": {**GOOD, "final_max_dd": 5.0}}))))
-    del document["rule"]
-    document["policy"] |= {"approved_max_drawdown": 8.0, "review_max_drawdown": 15.0}
+    as_schema_1(document, approved_max_drawdown=8.0, review_max_drawdown=15.0)
     document["models"][0] |= {"classification": "APPROVED", "flags": [], "reasons": []}
     document["models"][0]["metrics"]["max_drawdown"] |= {"approve": 8.0, "review": 15.0, "band": "APPROVED"}
     run, (model,) = decode_assessments(json.dumps(document).encode())
-    assert (run.policy.rule, run.policy.thresholds["approved_max_drawdown"]) == (1, 8.0)
+    assert (run.policy.rule, run.policy.gates[3].approve) == (1, 8.0)
     assert run.policy.id == "c71d819b"
     verdict = judge(model.values, model.decline, model.largest_fall, run.reward_scale, run.policy)
     assert verdict == (Classification.APPROVED, (), model.bands)
 
 
-@pytest.mark.parametrize("rule", [None, "1", True, 1.5])
-def test_document_with_a_rule_that_is_no_whole_number_raises_value_error(rule: Any) -> None:
-    """What is there must be what is written."""
+@pytest.mark.parametrize("version", [None, "2", 0, 1.5, 3])
+def test_document_of_an_unknown_schema_raises_value_error(version: Any) -> None:
+    """What a later version writes is not read as if it were known."""
     document = json.loads(encode_assessments(*judged_run(REALISTIC)))
-    with pytest.raises(ValueError, match="rule"):
-        decode_assessments(json.dumps(document | {"rule": rule}).encode())
+    with pytest.raises(ValueError, match="schema_version"):
+        decode_assessments(json.dumps(document | {"schema_version": version}).encode())
 
 
 def test_document_of_another_policy_is_read_under_that_policy() -> None:
@@ -265,7 +263,7 @@ def test_document_of_something_else_raises_value_error(data: bytes) -> None:
 def test_document_with_any_part_missing_raises_value_error() -> None:
     """Every part is needed: what lacks one was not written by encode_assessments."""
     whole = json.loads(encode_assessments(*judged_run(REALISTIC)))
-    unneeded = {"schema_version", "id", "approve", "review", "approved_count", "not_finite", "rule"}
+    unneeded = {"id", "approve", "review", "approved_count", "not_finite"}
     unneeded |= {"points", "last_checkpoint", "at_checkpoint", "contradictions"}  # later additions
     for place in _places(whole):
         if isinstance(place[-1], int) or place[-1] in unneeded or (place[0] == "policy" and len(place) > 1):
@@ -304,7 +302,15 @@ FOREIGN = (None, True, -1, 1.5, 10**30, 10**400, "x", ["x"], {"x": 1})
                 ("approved_count",),
                 ("review_count",),
                 ("dropped_count",),
-                ("policy", "approved_min_pf"),
+                ("policy", "name"),
+                ("policy", "rule"),
+                ("policy", "decline"),
+                ("policy", "judge_at"),
+                ("policy", "gates", 0, "metric"),
+                ("policy", "gates", 0, "approve"),
+                ("policy", "gates", 0, "better"),
+                ("policy", "gates", 0, "infinity"),
+                ("policy", "gates", 0, "missing"),
                 ("models", 0, "symbol"),
                 ("models", 0, "use_checkpoint"),
                 ("models", 0, "reasons"),
@@ -318,10 +324,11 @@ def test_document_with_a_part_of_another_type_raises_value_error(place: tuple[st
     """A folder that somebody edited is reported as damaged; it must not raise anything else later, anywhere."""
     whole = json.loads(encode_assessments(*judged_run(flat_summary())))
     _, there = _holder(whole, place)
-    number = (int, float) if place[-1] in {"value", "approved_min_pf"} else ()
+    number = (int, float) if place[-1] in {"value", "approve", "decline"} else ()
     for foreign in FOREIGN:
         same = type(foreign) is type(there[place[-1]]) or (type(foreign) in number and foreign != 10**400)
-        if same or (foreign is None and place[-1] == "value"):
+        is_one_of_some = place[0] == "policy" and place[-1] not in {"name", "metric", "approve", "decline"}
+        if (same and not is_one_of_some) or (foreign is None and place[-1] == "value"):
             continue
         document, holder = _holder(whole, place)
         holder[place[-1]] = foreign

@@ -12,7 +12,7 @@ import pytest
 
 from commands import Done, command
 from modelwarden import TrainingArchiveManager
-from modelwarden.gate.policy import METRICS
+from modelwarden.gate.policy import Policy
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, series_summary
 
 LONGEST = "S" * 128
@@ -222,7 +222,7 @@ def test_show_check_and_history_tell_of_a_peak_that_was_not_approved(tmp_path: P
     assert better["checkpoint_advice"] == "use checkpoint 100 instead of the last; its figures there: APPROVED"
     assert better["at_checkpoint"] == {
         "classification": "APPROVED",
-        "metrics": dict(zip(METRICS, BETTER_POINT, strict=True)),
+        "metrics": dict(zip(Policy.from_config().metrics, BETTER_POINT, strict=True)),
     }
     (lucky,) = in_json(tmp_path / "archive", "history", "LUCKY")
     assert lucky["at_checkpoint"]["classification"] == "DROP"

@@ -12,6 +12,7 @@ from modelwarden.archive.publishing import Archive
 from modelwarden.courier.delivery import Courier
 from modelwarden.courier.pacing import pause_after
 from modelwarden.gate.policy import Policy
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Archived, Found, Pipeline, Rejected
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.sink import chat_sinks
@@ -44,7 +45,7 @@ class Desk:
         self.pipeline = Pipeline(
             self.archive,
             self.database,
-            Policy.from_config(),
+            Policies(Policy.from_config()),
             None if routes is None else [Route(name, frozenset(on)) for name, on in routes.items()],
             owner=self.database.daemon_id,
             host="trainer-7",

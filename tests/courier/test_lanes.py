@@ -15,6 +15,7 @@ from modelwarden.config import load_settings
 from modelwarden.courier.delivery import Courier
 from modelwarden.courier.pacing import GATHER_QUIET
 from modelwarden.gate.policy import Policy
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Archived, Found, Pipeline
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.sink import chat_sinks
@@ -46,7 +47,7 @@ class Office:
         self.pipeline = Pipeline(
             archive,
             database,
-            Policy.from_config(),
+            Policies(Policy.from_config()),
             routes,
             owner=database.daemon_id,
             host="trainer-7",

@@ -26,6 +26,7 @@ from invariants import OWN_FILES, assert_archive_whole, assert_nothing_half_made
 from modelwarden.archive.publishing import Archive
 from modelwarden.gate.json_object import PROBLEMS_NAMED
 from modelwarden.gate.policy import Policy
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Outcome, Pipeline, Rejected
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
@@ -88,7 +89,7 @@ class Walk:
         self._pipeline = Pipeline(
             archive,
             database,
-            Policy.from_config(),
+            Policies(Policy.from_config()),
             [EVERYTHING],
             owner=database.daemon_id,
             host="trainer-7",

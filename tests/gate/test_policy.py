@@ -2,7 +2,7 @@
 
 import math
 import pickle
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.gate.assessment import Band
-from modelwarden.gate.policy import METRICS, Better, ModelGatingConfig, Policy
+from modelwarden.gate.policy import Better, ModelGatingConfig, Policy
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -63,14 +63,14 @@ def test_config_without_arguments_has_the_calibrated_thresholds() -> None:
 
 def test_gates_of_the_defaults_are_the_four_metrics_in_order() -> None:
     """The table has a row for each metric of the rule, with its bounds and its better side."""
-    rows = [(gate.name, gate.better, gate.approve, gate.review) for gate in Policy.from_config().gates]
+    rows = [(gate.metric, gate.better, gate.approve, gate.review) for gate in Policy.from_config().gates]
     assert rows == [
         ("fitness", Better.HIGHER, 0.70, 0.50),
         ("profit_factor", Better.HIGHER, 1.8, 1.3),
         ("consistency", Better.HIGHER, 0.85, 0.65),
         ("max_drawdown", Better.LOWER, 0.08, 0.15),
     ]
-    assert METRICS == ("fitness", "profit_factor", "consistency", "max_drawdown")
+    assert Policy.from_config().metrics == ("fitness", "profit_factor", "consistency", "max_drawdown")
 
 
 @pytest.mark.parametrize("field", DEFAULTS)
@@ -84,9 +84,8 @@ def test_threshold_set_in_the_config_is_the_one_that_judges(field: str) -> None:
         "fitness_decline_threshold",
         "fitness_oscillation_threshold",
     ]
-    found = dict(zip(places, [*bounds, policy.decline_threshold, policy.oscillation_threshold], strict=True))
+    found = dict(zip(places, [*bounds, policy.decline, policy.oscillation], strict=True))
     assert found == DEFAULTS | {field: changed}
-    assert policy.thresholds == found
 
 
 @pytest.mark.parametrize(("approve", "review"), BOUNDS)
@@ -190,19 +189,19 @@ def test_policy_id_whole_number_and_the_same_float_are_one_policy() -> None:
 
 def test_policy_id_order_of_the_recorded_thresholds_does_not_matter() -> None:
     """A record whose keys another tool sorted is still the same policy."""
-    recorded = Policy.from_config().thresholds
-    assert Policy.from_thresholds(dict(reversed(list(recorded.items())))).id == Policy.from_config().id
+    assert Policy.from_thresholds(dict(reversed(list(DEFAULTS.items())))).id == Policy.from_thresholds(DEFAULTS).id
 
 
 @pure
 @given(configs())
-def test_policy_from_recorded_thresholds_is_the_same_policy(config: ModelGatingConfig) -> None:
-    """A run can be judged again by exactly what judged it: the record is complete."""
-    policy = Policy.from_config(config)
-    again = Policy.from_thresholds(policy.thresholds)
-    assert again == policy
-    assert again.id == policy.id
-    assert list(policy.thresholds) == [field.name for field in fields(ModelGatingConfig)]
+def test_policy_from_recorded_thresholds_has_the_same_bounds(config: ModelGatingConfig) -> None:
+    """A run of schema 1 can be judged again by exactly what judged it: its record is complete."""
+    policy, again = Policy.from_config(config), Policy.from_thresholds(asdict(config))
+    assert [(gate.metric, gate.approve, gate.review) for gate in again.gates] == [
+        (gate.metric, gate.approve, gate.review) for gate in policy.gates
+    ]
+    assert (again.decline, again.oscillation) == (policy.decline, policy.oscillation)
+    assert again.id != policy.id, "its rule is another"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +244,7 @@ def test_band_of_any_figure_under_any_policy_is_the_one_the_bounds_say(
 ) -> None:
     """Bounds are inclusive and compared exactly; what can't be judged is INVALID, whatever the policy."""
     for gate in Policy.from_config(config).gates:
-        assert gate.band(value) is _expected_band(gate.name, gate.approve, gate.review, value)
+        assert gate.band(value) is _expected_band(gate.metric, gate.approve, gate.review, value)
 
 
 def _expected_band(name: str, approve: float, review: float, value: float | None) -> Band:

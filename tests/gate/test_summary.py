@@ -93,7 +93,7 @@ def test_flat_layout_keyed_by_symbol_is_read(container: str) -> None:
 @pytest.mark.parametrize("name", ["metrics", "validation_metrics"])
 def test_series_layout_is_read_by_its_last_points(container: str, name: str) -> None:
     """Each metric is a list over validation points: the last is final, fitness_score is the history."""
-    expected = Model("AAPL", (0.75, 1.9, 0.88, 0.06), SERIES["fitness_score"], None, None, SERIES)
+    expected = Model("AAPL", (0.75, 1.9, 0.88, 0.06), SERIES["fitness_score"], None, None, SERIES, is_flat=False)
     assert parse({container: {"AAPL": {name: SERIES}}}).models == (expected,)
     assert parse({container: [{"symbol": "AAPL", name: SERIES}]}).models == (expected,)
 
@@ -363,7 +363,7 @@ NUMBER = (NULL, WHOLE, FRACTION)
         ({"models": [{**MODEL, "validation_interval": ...}]}, "models[0].validation_interval", (NULL, WHOLE)),
         ({"symbols": {"A": GOOD, "B": {"metrics": ...}}}, "symbols.B.metrics", (NULL, OBJECT)),
         ({"symbols": {"A": GOOD, "B": {"validation_metrics": ...}}}, "symbols.B.validation_metrics", (NULL, OBJECT)),
-        *(({"symbols": {"A": {"metrics": {name: ...}}}}, f"symbols.A.metrics.{name}", (NULL,)) for name in SERIES),
+        *(({"symbols": {"A": {"metrics": {name: ...}}}}, f"symbols.A.metrics.{name}", NUMBER) for name in SERIES),
         *(
             ({"symbols": {"A": {"metrics": {name: [0.5, ...]}}}}, f"symbols.A.metrics.{name}[1]", NUMBER)
             for name in SERIES
@@ -715,7 +715,7 @@ def test_refusal_names_all_that_is_wrong_in_the_files_order() -> None:
         {**GOOD, "validation_interval": 0},
         7,
         {**MODEL, "symbol": "B", "checkpoints": [1, 2], "fitness_history": "none"},
-        {"symbol": "C\u0007", "metrics": {**SERIES, "fitness_score": [0.5, "x"], "consistency": 3}},
+        {"symbol": "C\u0007", "metrics": {**SERIES, "fitness_score": [0.5, "x"], "consistency": "x"}},
         {**MODEL},
     ]
     error = refusal({"timestamp": "never", "reward_scale": "?", "run_name": [], "models": models})

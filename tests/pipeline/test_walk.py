@@ -20,6 +20,7 @@ from modelwarden.archive.publishing import Archive, Changes
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import figures_of
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
@@ -68,7 +69,7 @@ class Site:
         pipeline = Pipeline(
             self.archive(database, archive),
             database,
-            Policy.from_config(),
+            Policies(Policy.from_config()),
             routes,
             owner=database.daemon_id,
             host="trainer-7",

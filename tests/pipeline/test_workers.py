@@ -23,9 +23,10 @@ from modelwarden.archive.record import Source
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.json_object import KeyTwice, NotJson
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import DEFAULT_NAME, ModelGatingConfig, Policy
 from modelwarden.pipeline import walk as pipeline_module
 from modelwarden.pipeline import workers as workers_module
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.staging import Candidate, StagedRun, Stager
 from modelwarden.pipeline.walk import GROUP, AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.pipeline.workers import Orders, WorkerLost, Workers
@@ -40,7 +41,9 @@ SIZE = 2
 
 def candidate(data: bytes, name: str | None = None) -> Candidate:
     """A summary on its way."""
-    return Candidate(data, sha256(data).hexdigest(), Source("/out/s.json", len(data), None), "now", NAME, name)
+    return Candidate(
+        data, sha256(data).hexdigest(), Source("/out/s.json", len(data), None), "now", NAME, DEFAULT_NAME, name
+    )
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 
 def orders(tree: Tree, policy: Policy | None = None) -> Orders:
     """What the workers of that tree must know."""
-    return Orders(tree.root, tree.staging, "abcd", "trainer-7", policy or Policy.from_config())
+    return Orders(tree.root, tree.staging, "abcd", "trainer-7", {DEFAULT_NAME: policy or Policy.from_config()})
 
 
 @pytest.fixture
@@ -75,8 +78,8 @@ def test_worker_stages_what_this_process_would_stage_byte_for_byte(workers: Work
     """Where a run is staged makes no difference: files, record and rows are the same."""
     policy = Policy.from_config(ModelGatingConfig(approved_min_fitness=0.9))
     batch = [candidate(encoded(random_summary(seed, models=3)), f"{NAME}_{seed + 2}") for seed in range(5)]
-    here = Stager(tree, Policy.from_config(), "abcd", "trainer-7")
-    stricter = Stager(tree, policy, "abcd", "trainer-7")
+    here = Stager(tree, {DEFAULT_NAME: Policy.from_config()}, "abcd", "trainer-7")
+    stricter = Stager(tree, {DEFAULT_NAME: policy}, "abcd", "trainer-7")
 
     theirs, ours = workers.stage(batch).result(), here.stage(batch)
 
@@ -254,7 +257,7 @@ from modelwarden.archive.tree import Tree
 from modelwarden.pipeline.workers import Workers, Orders
 from modelwarden.gate.policy import Policy
 tree = Tree({str(tmp_path / "archive")!r}, "abcd")
-workers = Workers(Orders(tree.root, tree.staging, "abcd", "host", Policy.from_config()), 2)
+workers = Workers(Orders(tree.root, tree.staging, "abcd", "host", {{"default": Policy.from_config()}}), 2)
 workers.call()
 while not workers.is_ready():
     time.sleep(0.01)
@@ -285,7 +288,7 @@ class Place:
                 Pipeline(
                     archive,
                     database,
-                    Policy.from_config(),
+                    Policies(Policy.from_config()),
                     [Route("slack", frozenset({"APPROVED", "REVIEW", "DROP"}))],
                     owner=database.daemon_id,
                     host=socket.gethostname(),

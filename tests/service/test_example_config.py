@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from modelwarden.config import DestinationTable, Settings, WatchTable, load_settings
+from modelwarden.gate.policy import Better, Gate, Override, Policy
 from modelwarden.wiring import state_dir_of
 from processes import modelwarden
 
@@ -109,6 +110,8 @@ SHOWN_ONLY = {
     ("notify.destination", "secret_file"),
     ("notify.destination", "secret_credential"),
     ("watch", "expect_every"),
+    # All of a policy is an example; see below.
+    *(each for each in commented() if each[0].startswith("policy")),
     # Instead of `url`, whose line stands above them.
     ("notify.destination", "url_file"),
     ("notify.destination", "url_credential"),
@@ -149,6 +152,22 @@ def test_expectation_and_fallback_are_read_as_they_are_shown(tmp_path: Path) -> 
     assert settings.notify.destination[0].fallback == "mail"
 
 
+def test_policy_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    """The example judges language models, and what it says of defaults is true."""
+    text = uncommented(*(each for each in commented() if each[0].startswith("policy")))
+    (table,) = loaded(tmp_path, text.replace('# policy = "default"', 'policy = "language models"')).policy
+    (gate,) = table.resolved().gates
+    assert gate == Gate("eval_loss", 0.35, 0.50, Better.LOWER, least=0.0, most=100.0)
+    assert (gate.label, gate.flag) == ("eval loss", "HIGH_EVAL_LOSS")
+    assert table.resolved() == Policy(
+        gates=(gate,),
+        history="eval_loss",
+        name="language models",
+        better=Better.LOWER,
+        overrides=(Override(("tiny-*",), {"eval_loss": 0.45}, {"eval_loss": 0.60}),),
+    )
+
+
 def test_every_setting_of_the_model_is_in_the_example() -> None:
     """Nothing can be set that the example does not show, in the table where it belongs."""
     shown, table = set(commented()), ""
@@ -179,6 +198,8 @@ def test_example_names_every_choice() -> None:
         "after_archive": ("keep", "delete"),
         "level": ("debug", "info", "warning", "error"),
         "format": ("auto", "json", "console"),
+        "judge_at": ("last", "best"),
+        "missing": ("drop", "review", "ignore"),
         "on": ("APPROVED", "REVIEW", "DROP", "REJECTED"),
     }.items():
         assert all(word in text[name] for word in words), text[name]

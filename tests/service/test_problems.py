@@ -14,6 +14,7 @@ import pytest
 from modelwarden.archive.publishing import Archive
 from modelwarden.config import load_settings
 from modelwarden.gate.policy import Policy
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service import discovery, lifecycle, processing
 from modelwarden.service.problems import KEPT_SECONDS, Expected, Problems, _duration
@@ -47,7 +48,7 @@ class Host:
         self.pipeline = pipeline = Pipeline(
             archive,
             self.database,
-            Policy.from_config(),
+            Policies(Policy.from_config()),
             [Route("team", frozenset({"PROBLEM"})), Route("desk", frozenset({"DROP"}))],
             owner=self.database.daemon_id,
             host="trainer-7",

@@ -328,7 +328,7 @@ def test_each_run_keeps_the_policy_that_judged_it(database: Database, catalog: C
     assert (default, strict) == (Policy.from_config(), Policy.from_config(STRICT))
     assert (first.classification, first.reasons) == ("APPROVED", ())
     assert (second.classification, len(second.reasons)) == ("REVIEW", 2)
-    assert catalog.policy(strict.id).thresholds == strict.thresholds
+    assert catalog.policy(strict.id) == strict
 
 
 def test_run_added_again_replaces_what_was_there(database: Database, catalog: Catalog) -> None:

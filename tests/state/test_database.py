@@ -1,9 +1,11 @@
 """The state file: one a state directory, all or nothing, and an error that says what to do where it can't be used."""
 
+import math
 import os
 import signal
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -308,7 +310,10 @@ def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:
     assert {name: rows for name, rows in after.items() if name not in changed} == {
         name: rows for name, rows in before.items() if name not in changed
     }
-    assert after["assessments"] == [(*row, None, None, None, None) for row in before["assessments"]]
+    (model,) = before["assessments"]
+    *kept, fitness, _, consistency, drawdown = model
+    figures = struct.pack("<4d", fitness, math.inf, consistency, drawdown)
+    assert after["assessments"] == [(*kept, None, None, None, None, figures, None)]
     assert after["identity"] == [(*row, None) for row in before["identity"]]
     ended: dict[object, float | None] = {7: None, 9: 1.5, 12: None}
     assert after["outbox"] == [(*row, "", 0, ended[row[0]]) for row in before["outbox"]]

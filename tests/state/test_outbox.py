@@ -12,6 +12,7 @@ import pytest
 from modelwarden.archive.publishing import Archive
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import run_key
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.catalog import Catalog, model_rows
@@ -349,7 +350,7 @@ def test_run_that_was_announced_and_forgotten_stays_silent(tmp_path: Path, lost:
         pipeline = Pipeline(
             archive,
             database,
-            Policy.from_config(),
+            Policies(Policy.from_config()),
             [SLACK, MAIL],
             owner=database.daemon_id,
             host="trainer-7",

@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 
 from modelwarden import durable
 from modelwarden.archive.index_file import IndexFile
-from modelwarden.archive.record import SCHEMA_VERSION
 from modelwarden.errors import RetryLater
 from modelwarden.filesystems import network_file_system, path_into
 from modelwarden.gate.timestamp import run_key
@@ -26,7 +25,7 @@ LOCK_FILE: Final = ".index.lock"
 POLL_SECONDS: Final = 0.02
 """Pause between two tries to get the lock."""
 
-_HEAD: Final = b'{"schema_version": %d, "runs": [\n' % SCHEMA_VERSION
+_HEAD: Final = b'{"schema_version": 1, "runs": [\n'
 _BETWEEN: Final = b",\n"
 _TAIL: Final = b"\n]}\n"
 

@@ -19,11 +19,16 @@ from modelwarden.gate.assessment import (
     Flag,
     PointAssessment,
     count_by_classification,
+    finite_or_none,
 )
-from modelwarden.gate.policy import FIRST_RULE, Policy
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import is_ahead
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Of model_assessments.json. 1: ten thresholds for a policy, nothing of the rule's second revision; read for ever."""
+
+FIRST_SCHEMA: Final = 1
+
 TIMESTAMP_AHEAD: Final = "TIMESTAMP_AHEAD"
 """The remark on a run that is dated more than a day after it was archived."""
 
@@ -144,8 +149,7 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         "source": {"path": run.source.path, "size": run.source.size, "mtime": run.source.mtime},
         "sha256": run.sha256,
         "reward_scale": run.reward_scale,
-        "rule": run.policy.rule,
-        "policy": {"id": run.policy.id, **run.policy.thresholds},
+        "policy": run.policy.as_json(),
         "approved_count": run.approved_count,
         "review_count": run.review_count,
         "dropped_count": run.dropped_count,
@@ -159,10 +163,11 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
 
 def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, Any]:
     """One model as model_assessments.json has it; only values that strict JSON can hold."""
+    policy = policy.for_symbol(assessment.symbol)
     written: dict[str, Any] = {
         "symbol": assessment.symbol,
         "classification": _TEXT[assessment.classification],
-        "flags": [_TEXT[flag] for flag in assessment.flags],
+        "flags": [_TEXT.get(flag, flag) for flag in assessment.flags],
         "use_checkpoint": assessment.use_checkpoint,
         "best_idx": assessment.best_idx,
         "checkpoint_update": assessment.checkpoint_update,
@@ -183,12 +188,14 @@ def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, An
         }
     if assessment.contradictions:
         written["contradictions"] = assessment.contradictions
+    if assessment.others:
+        written["others"] = {name: finite_or_none(value) for name, value in assessment.others.items()}
     return written
 
 
 def _metrics(judged: Assessment | PointAssessment, policy: Policy) -> Mapping[str, Any]:
     return {
-        gate.name: {
+        gate.metric: {
             "value": value,
             "approve": gate.approve,
             "review": gate.review,
@@ -206,6 +213,7 @@ def _metrics(judged: Assessment | PointAssessment, policy: Policy) -> Mapping[st
     }
 
 
+_FLAGS: Final[Mapping[str, str]] = {flag.value: flag for flag in Flag}
 _TEXT: Final[Mapping[str, str]] = {word: word.value for word in (*Classification, *Band, *Flag)}
 """The words as plain text: the JSON writer asks every enum member for its value, which costs half the document."""
 
@@ -220,10 +228,7 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
         document = jiter.from_json(data)
         for name, kinds in _HEAD_TYPES.items():
             _expect(document[name], kinds, name)
-        _expect(rule := document.get("rule", FIRST_RULE), int, "rule")
-        policy = Policy.from_thresholds(
-            {name: value for name, value in document["policy"].items() if name != "id"}, rule
-        )
+        policy = _policy_of(document)
         run = RunRecord(
             timestamp=document["timestamp"],
             run_name=document["run_name"],
@@ -244,6 +249,16 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
         return run, [_decode_assessment(model, policy) for model in document["models"]]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not a modelwarden assessment: {error!r}") from error
+
+
+def _policy_of(document: Mapping[str, Any]) -> Policy:
+    """What judged: the whole policy, or the ten thresholds of a file of schema 1."""
+    schema, policy = document.get("schema_version"), document["policy"]
+    if schema == FIRST_SCHEMA:
+        return Policy.from_thresholds({name: each for name, each in policy.items() if name != "id"})
+    if schema == SCHEMA_VERSION:
+        return Policy.from_json(policy)
+    raise ValueError(f"not a modelwarden assessment of a known schema: schema_version is {schema!r}")
 
 
 _HEAD_TYPES: Final[Mapping[str, Any]] = {
@@ -278,6 +293,7 @@ _ADDED_TYPES: Final[Mapping[str, Any]] = {
     "last_checkpoint": int | str | None,
     "at_checkpoint": dict | None,
     "contradictions": list | None,
+    "others": dict | None,
 }
 """What runs have that were recorded since these are; an earlier one is read without."""
 
@@ -302,7 +318,12 @@ def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
     added = {name: model.get(name) for name in _ADDED_TYPES}
     for name, kinds in _ADDED_TYPES.items():
         _expect(added[name], kinds, name)
-    flags = tuple(map(Flag, model["flags"]))
+    policy = policy.for_symbol(model["symbol"])
+    known = {**_FLAGS} | {str(gate.flag): gate.flag for gate in policy.gates}
+    flags = tuple(known[flag] if flag in known else _infinity_flag(flag, policy) for flag in model["flags"])
+    others = added["others"] or {}
+    for name, value in others.items():
+        _expect(value, float | int | None, name)
     values, bands = _decode_metrics(model["metrics"], policy)
     for text in (*model["reasons"], *(added["contradictions"] or ())):
         _expect(text, str, "reasons")
@@ -328,15 +349,22 @@ def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
         if there is None
         else PointAssessment(Classification(there["classification"]), *_decode_metrics(there["metrics"], policy)),
         contradictions=tuple(added["contradictions"] or ()),
+        others={name: math.nan if value is None else value for name, value in others.items()},
     )
+
+
+def _infinity_flag(flag: object, policy: Policy) -> str:
+    if flag in {gate.infinity_flag for gate in policy.gates if gate.infinity}:
+        return str(flag)
+    raise ValueError(f"{flag!r} is not a flag of its policy")
 
 
 def _decode_metrics(metrics: Mapping[str, Any], policy: Policy) -> tuple[tuple[float | None, ...], tuple[Band, ...]]:
     values: list[float | None] = []
     bands: list[Band] = []
     for gate in policy.gates:
-        metric = metrics[gate.name]
-        _expect(metric["value"], float | int | None, gate.name)
+        metric = metrics[gate.metric]
+        _expect(metric["value"], float | int | None, gate.metric)
         values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
         bands.append(Band(metric["band"]))
     return tuple(values), tuple(bands)

@@ -7,18 +7,21 @@ it can't be markup; the file is UTF-8 and a symbol may hold any character.
 import math
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 from modelwarden.archive.record import RunRecord
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.policy import Policy
+from modelwarden.gate.policy import Better, Override, Policy
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 SPARK_LEVELS: Final = "▁▂▃▄▅▆▇█"
 SPARK_MISSING: Final = "·"
 SPARK_WIDTH: Final = 40
 """Most characters a spark line takes; a longer history is thinned, its peak kept."""
+
+MOST_OTHERS: Final = 8
+"""Figures without a gate that are shown of a model; all that were kept stand in model_assessments.json."""
 
 _HEADINGS: Final = {
     Classification.APPROVED: "may be deployed",
@@ -63,6 +66,7 @@ def _of_models(count: int) -> str:
 
 
 def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
+    policy = policy.for_symbol(model.symbol)
     flags = f" ({', '.join((*model.flags, *model.remarks))})" if model.flags or model.best_idx is None else ""
     yield f"- **{code_span(model.symbol)}**{flags}"
     if model.use_checkpoint:
@@ -74,6 +78,10 @@ def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
         yield f"  - {', '.join(metric_comparisons(model, policy))}"
     for reason in model.reasons:
         yield f"  - {reason}"
+    if model.others:
+        shown = [f"{code_span(name)} {value:.4g}" for name, value in islice(model.others.items(), MOST_OTHERS)]
+        more = len(model.others) - len(shown)
+        yield f"  - not judged: {', '.join(shown)}{f' and {more} more' if more else ''}"
 
 
 def _span_of(model: Assessment) -> str:
@@ -144,10 +152,40 @@ def _policy_lines(policy: Policy) -> Iterator[str]:
     yield "|---|---|---|---|"
     for gate in policy.gates:
         within, beyond = gate.signs
-        yield (f"| {gate.label} | {within} {gate.approve!r} | {within} {gate.review!r} | {beyond} {gate.review!r} |")
-    yield ""
-    yield (
-        f"A model's class is its worst band. FITNESS_DECLINE: final fitness more than "
-        f"{policy.decline_threshold:.4g} of the peak below it. UNSTABLE_TRAINING: a fall of more than "
-        f"{policy.oscillation_threshold:.4g} of a running peak."
-    )
+        yield (
+            f"| {_cell(gate.label)} | {within} {gate.approve!r} | {within} {gate.review!r} | {beyond} {gate.review!r} |"
+        )
+    for override in policy.overrides:
+        yield ""
+        yield f"For {', '.join(map(code_span, override.symbols))}: {_bounds_of(override, policy)}."
+    if policy.history is not None:
+        yield ""
+        yield _history_line(policy)
+
+
+def _history_line(policy: Policy) -> str:
+    label = policy.history_label
+    if policy.history_better is Better.LOWER:
+        decline, fall = "of its lowest above it", f"a rise of more than {policy.oscillation:.4g} of a running low"
+    else:
+        decline, fall = "of the peak below it", f"a fall of more than {policy.oscillation:.4g} of a running peak"
+    declines = f"FITNESS_DECLINE: final {label} more than {policy.decline:.4g} {decline}."
+    return f"A model's class is its worst band. {declines} UNSTABLE_TRAINING: {fall}."
+
+
+def _bounds_of(override: Override, policy: Policy) -> str:
+    bounds = [
+        f"{_cell(gate.label)} {gate.signs[0]} {each[gate.metric]!r} for {classification}"
+        for classification, each in (("APPROVED", override.approve), ("REVIEW", override.review))
+        for gate in policy.gates
+        if gate.metric in each
+    ]
+    return ", ".join(bounds)
+
+
+def _cell(text: str) -> str:
+    """A name from the settings in a table: nothing of it is markup."""
+    return _MARKUP.sub(r"\\\g<0>", text)
+
+
+_MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>#+!|~]")

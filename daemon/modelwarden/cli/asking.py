@@ -15,11 +15,9 @@ import typer
 from modelwarden.archive.record import REPORT_FILE, TIMESTAMP_AHEAD
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import (
-    MODEL_FIGURES,
-    MODEL_HEADINGS,
-    model_cells,
     model_json,
     print_json,
+    print_models,
     print_table,
 )
 from modelwarden.errors import UnknownRun
@@ -92,11 +90,7 @@ def show(
         typer.echo(f"policy {found.policy}, archived {found.archived_at} by {found.archived_by}")
         if found.is_ahead:
             typer.echo("dated ahead: its timestamp lies more than a day after it was archived. Is a clock wrong?")
-        print_table(
-            ("symbol", *MODEL_HEADINGS),
-            ((model.symbol, *model_cells(model, policy)) for model in models),
-            right=MODEL_FIGURES,
-        )
+        print_models(((model.symbol, model, policy) for model in models), "symbol")
 
 
 def approved(
@@ -150,11 +144,7 @@ def history(
         if as_json:
             print_json([{"run": name, **model_json(model, policy)} for name, model, policy in rows])
             return
-        print_table(
-            ("run", *MODEL_HEADINGS),
-            ((name, *model_cells(model, policy)) for name, model, policy in rows),
-            right=MODEL_FIGURES,
-        )
+        print_models(rows, "run")
 
 
 @contextmanager

@@ -12,22 +12,20 @@ import typer
 
 from modelwarden.cli.options import Config, Json
 from modelwarden.cli.tables import (
-    MODEL_FIGURES,
-    MODEL_HEADINGS,
-    model_cells,
     model_json,
     print_json,
-    print_table,
+    print_models,
 )
 from modelwarden.config import load_settings
-from modelwarden.errors import RejectSummary
+from modelwarden.errors import RejectSummary, StopService
 from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment, Classification, count_by_classification
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
-from modelwarden.wiring import policy_of
+from modelwarden.pipeline.policies import Policies
+from modelwarden.wiring import policies_of
 
 ALL_APPROVED = 0
 NOT_ALL_APPROVED = 1
@@ -41,6 +39,9 @@ _PAUSE_SECONDS: Final = 0.05
 
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Summaries to judge.")],
+    policy: Annotated[
+        str | None, typer.Option("--policy", metavar="NAME", help="By this policy, not by that of the file's folder.")
+    ] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -49,19 +50,30 @@ def check(
     Exit code 0 when every model is APPROVED, 1 when not, 2 when a file is no summary. Links are not followed.
     """
     settings, _ = load_settings(config, asks_apprise=True)
-    policy = policy_of(settings)
-    judged = [(file, _judge(file, policy, settings.intake.max_bytes)) for file in files]
+    policies = policies_of(settings)
+    by = [(file, _policy(policies, file, policy)) for file in files]
+    judged = [(file, _judge(file, each, settings.intake.max_bytes), each) for file, each in by]
     if as_json:
-        print_json([_as_json(file, outcome, policy) for file, outcome in judged])
+        print_json([_as_json(*each) for each in judged])
     else:
-        for file, outcome in judged:
-            _print_outcome(file, outcome, policy)
-    raise typer.Exit(max(_code(outcome) for _, outcome in judged))
+        for each in judged:
+            _print_outcome(*each)
+    raise typer.Exit(max(_code(outcome) for _, outcome, _ in judged))
+
+
+def _policy(policies: Policies, file: str, name: str | None) -> Policy:
+    """What judges a file. Raises StopService if there is no policy of that name."""
+    if name is None:
+        return policies.of_path(os.path.abspath(file))
+    if name not in policies.by_name:
+        known = ", ".join(policies.by_name)
+        raise StopService(f"there is no policy {name!r}", where="--policy", hint=f"the settings have {known}")
+    return policies.by_name[name]
 
 
 def _judge(file: str, policy: Policy, max_bytes: int) -> list[Assessment] | RejectSummary:
     try:
-        return assess_summary(parse_summary(_read(file, max_bytes), policy.gates), policy)
+        return assess_summary(parse_summary(_read(file, max_bytes), policy), policy)
     except RejectSummary as error:
         return error
 
@@ -124,8 +136,4 @@ def _print_outcome(file: str, outcome: list[Assessment] | RejectSummary, policy:
 def _print_file(file: str, models: list[Assessment], policy: Policy) -> None:
     counts = count_by_classification(models)
     typer.echo(f"{show_path(file)}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
-    print_table(
-        ("symbol", *MODEL_HEADINGS),
-        ((model.symbol, *model_cells(model, policy)) for model in models),
-        right=MODEL_FIGURES,
-    )
+    print_models(((model.symbol, model, policy) for model in models), "symbol")

@@ -11,13 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 from modelwarden.gate.assessment import Assessment, Band, Classification
-from modelwarden.gate.policy import METRICS, MetricGate, Policy
-from modelwarden.gate.wording import checkpoint_advice
+from modelwarden.gate.policy import Gate, Policy
+from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 PIPE_WIDTH: Final = 10_000
 """Columns where standard output is no terminal: a row is a line, and nothing a script greps for is cut."""
 
-_BAND_STYLES: Final = {Band.APPROVED: "green", Band.REVIEW: "yellow", Band.DROP: "red", Band.INVALID: "bold red"}
+_BAND_STYLES: Final = {
+    Band.APPROVED: "green",
+    Band.REVIEW: "yellow",
+    Band.DROP: "red",
+    Band.INVALID: "bold red",
+    Band.IGNORED: "dim",
+}
 _SHORT: Final = {"profit_factor": "PF", "consistency": "cons.", "max_drawdown": "max DD"}
 
 
@@ -51,17 +57,45 @@ def print_json_list(values: Iterable[object]) -> None:
     typer.echo("[]" if opening[0] == "[" else "\n]")
 
 
-MODEL_HEADINGS: Final = ("class", *(_SHORT.get(name, name) for name in METRICS), "why")
-MODEL_FIGURES: Final = MODEL_HEADINGS[1 : 1 + len(METRICS)]
+MOST_COLUMNS: Final = 5
+"""Most metrics with a column of their own. With more no terminal is wide enough: what decided stands in the last."""
 
 
-def model_cells(model: Assessment, policy: Policy) -> Sequence[str | Text]:
-    """A model's cells under MODEL_HEADINGS; a figure has the colour of its band."""
-    figures = (
-        Text(_figure(gate, value, band), style=_BAND_STYLES[band])
-        for gate, value, band in zip(policy.gates, model.values, model.bands, strict=True)
+def print_models(models: Iterable[tuple[str, Assessment, Policy]], first: str) -> None:
+    """Print one row a model, a column a metric; each figure has the colour of its band.
+
+    Args:
+        models: each with what stands in its first column, and what judged it. If their policies name other metrics, a
+            model has `-` under those that its own does not name.
+        first: the heading of the first column.
+    """
+    rows = list(models)
+    labels: dict[str, str] = {}
+    for _, _, policy in rows:
+        for gate in policy.gates:
+            labels.setdefault(gate.metric, _SHORT.get(gate.metric, gate.label))
+    shown = dict(labels) if len(labels) <= MOST_COLUMNS else {}
+    print_table(
+        (first, "class", *shown.values(), "why"),
+        ((head, *_cells(model, policy, shown)) for head, model, policy in rows),
+        right=[*shown.values()],
     )
-    return (Text(model.classification, style=_BAND_STYLES[Band(model.classification)]), *figures, _why(model, policy))
+
+
+def _cells(model: Assessment, policy: Policy, shown: Mapping[str, str]) -> Sequence[str | Text]:
+    gates = policy.for_symbol(model.symbol).gates
+    cells = {
+        gate.metric: Text(_figure(gate, value, band), style=_BAND_STYLES[band])
+        for gate, value, band in zip(gates, model.values, model.bands, strict=True)
+    }
+    figures = [cells.get(metric, Text("-")) for metric in shown]
+    why = _why(model, policy) if shown else "; ".join(filter(None, (_why(model, policy), *_missed(model, policy))))
+    return (Text(model.classification, style=_BAND_STYLES[Band(model.classification)]), *figures, why)
+
+
+def _missed(model: Assessment, policy: Policy) -> Sequence[str]:
+    """What decided, for a table that has no room for the figures."""
+    return metric_comparisons(model, policy, (Band.REVIEW, Band.DROP, Band.INVALID))
 
 
 def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
@@ -81,15 +115,16 @@ def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
         if there is None
         else {"classification": there.classification, "metrics": _figures(there.values, policy)},
         "metrics": _figures(model.values, policy),
+        "others": model.others,
         "reasons": model.reasons,
     }
 
 
 def _figures(values: Sequence[float | None], policy: Policy) -> Mapping[str, float | None]:
-    return {gate.name: value for gate, value in zip(policy.gates, values, strict=True)}
+    return {gate.metric: value for gate, value in zip(policy.gates, values, strict=True)}
 
 
-def _figure(gate: MetricGate, value: float | None, band: Band) -> str:
+def _figure(gate: Gate, value: float | None, band: Band) -> str:
     """Four digits, and more where fewer would show a figure of another band: 0.69999 is not 0.7."""
     if value is None:
         return "-"
@@ -99,8 +134,8 @@ def _figure(gate: MetricGate, value: float | None, band: Band) -> str:
 
 def _why(model: Assessment, policy: Policy) -> str:
     missed = [
-        _SHORT.get(name, name)
-        for name, band in zip(METRICS, model.bands, strict=True)
+        _SHORT.get(gate.metric, gate.label)
+        for gate, band in zip(policy.gates, model.bands, strict=True)
         if band is Band.REVIEW and model.classification is Classification.REVIEW
     ]
     review = [f"review {'+'.join(missed)}"] if missed else []

@@ -10,10 +10,12 @@ import typer
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import print_json, print_table
 from modelwarden.config import exposed, load_settings, watched_twice
+from modelwarden.config.model import WatchTable
 from modelwarden.filesystems import show_path
+from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.service.logs import configure_logs
 from modelwarden.verification import verify as verify_archive
-from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policy_of, state_dir_of
+from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policies_of, state_dir_of
 
 NOT_RIGHT = 1
 """Exit code of `verify` where something is wrong."""
@@ -87,7 +89,7 @@ def config_check(
     """
     settings, path = load_settings(file or config, urls="all", asks_apprise=True)
     destinations = destinations_of(settings)
-    policy = policy_of(settings)
+    policies = policies_of(settings)
     for each in exposed(path, settings):
         typer.echo(f"modelwarden: {show_path(each)}: holds a URL and everybody can read it: chmod 640", err=True)
     for destination in destinations:
@@ -99,13 +101,22 @@ def config_check(
     print_table(
         ("setting", "value"),
         [
-            *(("watch", f"{each.path} ({', '.join(each.patterns)})") for each in settings.watch),
+            *(("watch", _watched(each)) for each in settings.watch),
             ("archive_dir", settings.archive_dir),
             ("state_dir", state_dir_of(settings.archive_dir, settings.state_dir)),
-            ("policy", policy.id),
+            *(("policy", _called(policy)) for policy in policies.by_name.values()),
             *(("destination", f"{each.name}: {', '.join(each.on)}") for each in settings.notify.destination),
         ],
     )
+
+
+def _called(policy: Policy) -> str:
+    return policy.id if policy.name == DEFAULT_NAME else f"{policy.id} ({policy.name})"
+
+
+def _watched(table: WatchTable) -> str:
+    policy = "" if table.policy == DEFAULT_NAME else f', judged by "{table.policy}"'
+    return f"{table.path} ({', '.join(table.patterns)}){policy}"
 
 
 @config_commands.command("example")

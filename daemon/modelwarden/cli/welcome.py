@@ -12,7 +12,8 @@ from typing import Final
 
 from modelwarden.config import Settings, WatchTable
 from modelwarden.filesystems import show_path
-from modelwarden.wiring import policy_of
+from modelwarden.gate.policy import DEFAULT_NAME
+from modelwarden.wiring import policies_of
 
 WIDTH: Final = 80
 _UNDER: Final = " " * 12
@@ -36,11 +37,14 @@ def first_lines(
     for table in settings.watch:
         yield f"  watches   {show_path(table.path)}{_remarks(table)}"
     yield f"  archive   {show_path(settings.archive_dir)}"
-    policy = policy_of(settings)
-    yield f"  policy    {policy.id}: a model is APPROVED with"
-    bounds = [f"{gate.label} {gate.signs[0]} {gate.approve:g}".replace(" ", _WHOLE) for gate in policy.gates]
-    for line in textwrap.wrap(", ".join(bounds), WIDTH, initial_indent=_UNDER, subsequent_indent=_UNDER):
-        yield line.replace(_WHOLE, " ")
+    policies = policies_of(settings)
+    for name in dict.fromkeys(table.policy for table in settings.watch):
+        policy = policies.by_name[name]
+        called = "" if name == DEFAULT_NAME else f" ({show_path(name)})"
+        yield f"  policy    {policy.id}{called}: a model is APPROVED with"
+        bounds = [f"{gate.label} {gate.signs[0]} {gate.approve:g}".replace(" ", _WHOLE) for gate in policy.gates]
+        for line in textwrap.wrap(", ".join(bounds), WIDTH, initial_indent=_UNDER, subsequent_indent=_UNDER):
+            yield line.replace(_WHOLE, " ")
     names = [each.name for each in settings.notify.destination]
     yield (
         f"  tells     {', '.join(names)}" if names else "  tells     nobody yet: [[notify.destination]] in the settings"

@@ -14,7 +14,7 @@ from modelwarden.config.model import DestinationTable, Settings, WatchTable
 from modelwarden.config.toml_file import Place
 from modelwarden.config.wrong_settings import Problem, closest
 from modelwarden.filesystems import show_path
-from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.gate.policy import DEFAULT_NAME, ModelGatingConfig, PolicyError
 from modelwarden.gate.timestamp import is_run_name
 from modelwarden.intake.scan import is_inside
 
@@ -22,6 +22,7 @@ from modelwarden.intake.scan import is_inside
 def contradictions_of(settings: Settings) -> Iterator[Problem]:
     """All that does not go together. The settings' paths are absolute."""
     yield from _of_thresholds(settings)
+    yield from _of_policies(settings)
     yield from _of_folders(settings)
     yield from _of_watches(settings)
     yield from _of_destinations(settings.notify.destination)
@@ -47,6 +48,29 @@ def _of_thresholds(settings: Settings) -> Iterator[Problem]:
         for words in re.split(rf"; (?=(?:{'|'.join(names)})\b)", str(error)):
             places = tuple(("gate", name) for name in re.findall(r"\w+", words) if name in names)
             yield Problem(places or (("gate",),), words)
+
+
+def _of_policies(settings: Settings) -> Iterator[Problem]:
+    """Policies that contradict themselves or have no name of their own, and folders that name none."""
+    names = [DEFAULT_NAME]
+    for at, table in enumerate(settings.policy):
+        if table.name == DEFAULT_NAME:
+            said = f'"{DEFAULT_NAME}" is the policy that [gate] sets: give this one another name'
+            yield Problem((("policy", at, "name"),), said)
+        elif table.name in names:
+            yield Problem((("policy", at, "name"),), f'there is a policy "{table.name}" already')
+        names.append(table.name)
+        try:
+            table.resolved()
+        except PolicyError as error:
+            for place, said in error.problems:
+                if place != ("name",):  # told above, or by the setting itself
+                    yield Problem((("policy", at, *place),), said)
+    for at, watch in enumerate(settings.watch):
+        if watch.policy not in names:
+            near = closest(watch.policy, names)
+            hint = f"; do you mean {near}?" if near else f"; there are {', '.join(names)}"
+            yield Problem((("watch", at, "policy"),), f'there is no policy "{watch.policy}"{hint}')
 
 
 def _of_folders(settings: Settings) -> Iterator[Problem]:

@@ -12,7 +12,16 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from modelwarden.config.telling import is_issued_token, looks_secret
-from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.gate.policy import (
+    DEFAULT_NAME,
+    Better,
+    Gate,
+    JudgeAt,
+    Missing,
+    ModelGatingConfig,
+    Override,
+    Policy,
+)
 
 _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 _HOME: Final = re.compile(r"~[\w.-]{0,32}")
@@ -72,6 +81,9 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_PolicyName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_secret)]
+
+
 class WatchTable(_Table):
     """`[[watch]]`: a folder where trainers leave summaries."""
 
@@ -80,6 +92,7 @@ class WatchTable(_Table):
     recursive: Switch = True
     create: Switch = False
     expect_every: Duration | None = None
+    policy: _PolicyName = DEFAULT_NAME
 
 
 class IntakeTable(_Table):
@@ -109,6 +122,69 @@ class GateTable(_Table):
     def thresholds(self) -> ModelGatingConfig:
         """The thresholds as the gate takes them. Raises ValueError if they contradict one another."""
         return ModelGatingConfig(**self.model_dump())
+
+
+class PolicyGateTable(_Table):
+    """`[[policy.gate]]`: one metric and its bounds; see `Gate`."""
+
+    metric: Text
+    approve: Number
+    review: Number
+    better: Literal["higher", "lower"] = "higher"
+    label: str = ""
+    least: Number | None = None
+    most: Number | None = None
+    infinity: Literal["", "review"] = ""
+    missing: Literal["drop", "review", "ignore"] = "drop"
+    flag: str = ""
+
+    def resolved(self) -> Gate:
+        """The row that it makes, whatever its bounds are: the policy looks at them all together."""
+        return Gate(
+            metric=self.metric,
+            approve=self.approve,
+            review=self.review,
+            better=Better(self.better),
+            label=self.label,
+            **{name: bound for name in ("least", "most") if (bound := getattr(self, name)) is not None},
+            infinity=self.infinity,
+            missing=Missing(self.missing),
+            flag=self.flag,
+        )
+
+
+class PolicyOverrideTable(_Table):
+    """`[[policy.override]]`: other bounds for the models whose symbol fits; see `Override`."""
+
+    symbols: tuple[Text, ...] = Field(min_length=1)
+    approve: dict[str, Number] = Field(default_factory=dict)
+    review: dict[str, Number] = Field(default_factory=dict)
+
+
+class PolicyTable(_Table):
+    """`[[policy]]`: what judges what comes from the folders that name it; see `Policy`."""
+
+    name: _PolicyName
+    history: Text | None = None
+    better: Literal["higher", "lower"] | None = None
+    decline: Number = 0.05
+    oscillation: Number = 0.10
+    judge_at: Literal["last", "best"] = "last"
+    gate: tuple[PolicyGateTable, ...] = ()
+    override: tuple[PolicyOverrideTable, ...] = ()
+
+    def resolved(self) -> Policy:
+        """The policy that it makes. Raises PolicyError if it contradicts itself."""
+        return Policy(
+            gates=tuple(each.resolved() for each in self.gate),
+            history=self.history,
+            name=self.name,
+            better=None if self.better is None else Better(self.better),
+            decline=self.decline,
+            oscillation=self.oscillation,
+            judge_at=JudgeAt(self.judge_at),
+            overrides=tuple(Override(each.symbols, each.approve, each.review) for each in self.override),
+        )
 
 
 _Name = Annotated[
@@ -162,6 +238,7 @@ class Settings(_Table):
     watch: tuple[WatchTable, ...] = (WatchTable(path="training_output"),)
     intake: IntakeTable = IntakeTable()
     gate: GateTable = GateTable()
+    policy: tuple[PolicyTable, ...] = ()
     notify: NotifyTable = NotifyTable()
     log: LogTable = LogTable()
 

@@ -18,16 +18,23 @@ class Classification(StrEnum):
 
 
 class Band(StrEnum):
-    """Where one metric stands against its two bounds; INVALID is a figure that can't be judged."""
+    """Where one metric stands against its two bounds.
+
+    INVALID is a figure that can't be judged; IGNORED one that is missing, of a metric that a model may lack.
+    """
 
     APPROVED = "APPROVED"
     REVIEW = "REVIEW"
     DROP = "DROP"
     INVALID = "INVALID"
+    IGNORED = "IGNORED"
 
 
 class Flag(StrEnum):
-    """What a person should know about a model, in the order in which flags are listed."""
+    """What a person should know about a model, in the order in which flags are listed.
+
+    The four of LOW_ and HIGH_ are those of the default policy's gates; another's have names of their own.
+    """
 
     FITNESS_DECLINE = "FITNESS_DECLINE"
     UNSTABLE_TRAINING = "UNSTABLE_TRAINING"
@@ -71,15 +78,18 @@ class PointAssessment(NamedTuple):
     bands: tuple[Band, ...]
 
 
+_NO_OTHERS: Final[Mapping[str, float]] = {}
+
+
 class Assessment(NamedTuple):
     """The judgement of one model.
 
     Attributes:
         symbol: the model's name. Data, never a path or markup.
         classification: the worst band of its metrics (see gating for the flags that cap it).
-        flags: in the order of `Flag`.
+        flags: in the order of `Flag`, those of gates in the policy's order.
         use_checkpoint: whether an earlier checkpoint is recommended; True exactly with FITNESS_DECLINE.
-        best_idx: index of the peak in the fitness history, None without one.
+        best_idx: index of the peak in the history, None without one.
         checkpoint_update: the checkpoint at that peak, where the summary lets it be known.
         values: the final figure per gate of the policy, in the policy's order; None where missing.
         bands: the band per gate, in the same order.
@@ -96,11 +106,12 @@ class Assessment(NamedTuple):
         at_checkpoint: the figures at the peak, judged, if FITNESS_DECLINE is flagged, the summary has them and the peak
             is not the last point.
         contradictions: what the summary says of the model twice, and differently; see INCONSISTENT_FIGURES.
+        others: the final figures of metrics that no gate names: kept and shown, and judged by nothing.
     """
 
     symbol: str
     classification: Classification
-    flags: tuple[Flag, ...]
+    flags: tuple[str, ...]
     use_checkpoint: bool
     best_idx: int | None
     checkpoint_update: Checkpoint | None
@@ -116,6 +127,7 @@ class Assessment(NamedTuple):
     last_checkpoint: Checkpoint | None = None
     at_checkpoint: PointAssessment | None = None
     contradictions: tuple[str, ...] = ()
+    others: Mapping[str, float] = _NO_OTHERS
 
     @property
     def remarks(self) -> tuple[Remark, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.json_object import quote
-from modelwarden.gate.policy import MetricGate
+from modelwarden.gate.policy import Gate
 
 _KEYS_SHOWN: Final = 5
 
@@ -34,7 +34,7 @@ class Foreign(RejectSummary):
     """No model has a metric that the policy knows: these are another program's results."""
 
 
-def foreign(document: Mapping[str, Any], place: str, entry: Mapping[str, Any], gates: Sequence[MetricGate]) -> Foreign:
+def foreign(document: Mapping[str, Any], place: str, entry: Mapping[str, Any], gates: Sequence[Gate]) -> Foreign:
     """Why a file whose models have no known metric is none of ours.
 
     Args:

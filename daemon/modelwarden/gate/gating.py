@@ -6,7 +6,7 @@ Flags about the history recommend and warn; they never change the class.
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import (
@@ -18,8 +18,16 @@ from modelwarden.gate.assessment import (
     Flag,
     PointAssessment,
 )
-from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, MetricGate, ModelGatingConfig, Policy
-from modelwarden.gate.series import figures_at
+from modelwarden.gate.policy import (
+    CALIBRATED_REWARD_SCALE,
+    Better,
+    Gate,
+    JudgeAt,
+    ModelGatingConfig,
+    Policy,
+    PolicyError,
+)
+from modelwarden.gate.series import figures_at, figures_at_best
 from modelwarden.gate.summary import Model, Summary
 from modelwarden.gate.wording import explain
 
@@ -34,7 +42,7 @@ LARGEST: Final = sys.float_info.max
 
 # Bound once: in Python 3.11 to look up a member of an enumeration costs more than to compare with it.
 _APPROVED, _REVIEW, _DROP = CLASSIFICATIONS
-_IN_REVIEW, _IN_DROP, _INVALID = Band.REVIEW, Band.DROP, Band.INVALID
+_IN_REVIEW, _IN_DROP, _INVALID, _IGNORED = Band.REVIEW, Band.DROP, Band.INVALID, Band.IGNORED
 _DECLINE, _UNSTABLE = Flag.FITNESS_DECLINE, Flag.UNSTABLE_TRAINING
 
 
@@ -48,12 +56,12 @@ class QualityAssessment(NamedTuple):
 
 
 class HistoryFigures(NamedTuple):
-    """What a fitness history says whatever the policy.
+    """What the course of the history's metric says whatever the bounds.
 
     Attributes:
-        best_idx: index of the earliest highest point, None without a usable point.
-        peak: the highest point.
-        largest_fall: from a running peak to a later low, relative to that peak (absolute where the peak is
+        best_idx: index of the earliest best point, None without a usable point.
+        peak: the best point: the highest, or the lowest if lower is better.
+        largest_fall: from a running peak to a later point that is worse, relative to that peak (absolute if the peak is
             not positive).
         fell_from: the peak that it began at, None without a fall.
     """
@@ -68,7 +76,7 @@ class Verdict(NamedTuple):
     """Class, flags and bands: all that a policy decides about a model's figures."""
 
     classification: Classification
-    flags: tuple[Flag, ...]
+    flags: tuple[str, ...]
     bands: tuple[Band, ...]
 
 
@@ -108,9 +116,41 @@ def assess_model_quality(
         validation_interval=None,
     )
     assessment = assess_model(model, Policy.from_config(config))
-    return QualityAssessment(
-        assessment.classification, list(assessment.flags), assessment.use_checkpoint, assessment.best_idx
+    flags = [Flag(flag) for flag in assessment.flags]
+    return QualityAssessment(assessment.classification, flags, assessment.use_checkpoint, assessment.best_idx)
+
+
+def assess(
+    metrics: Mapping[str, float | None],
+    history: Sequence[float] | None = None,
+    policy: Policy | None = None,
+    symbol: str = "model",
+) -> Assessment:
+    """Judge one model by its final figures under any policy.
+
+    Args:
+        metrics: the final figures by metric; what no gate names is kept and judges nothing.
+        history: the course of the policy's history metric over the validation points, oldest first.
+        policy: what judges; the calibrated default if None.
+        symbol: the model's name, by which overrides are found.
+
+    Raises:
+        TypeError: a figure is not a number.
+        PolicyError: a history is given, and the policy has none.
+    """
+    policy = policy or Policy.from_config()
+    if history is not None and policy.history is None:
+        raise PolicyError([(("history",), f"the policy {policy.name} has no history")])
+    figures = {name: None if figure is None else _as_float(figure) for name, figure in metrics.items()}
+    model = Model(
+        symbol=symbol,
+        values=tuple(figures.get(gate.metric) for gate in policy.gates),
+        history=[_as_float(point) for point in history] if history is not None else (),
+        checkpoints=None,
+        validation_interval=None,
+        others={name: each for name, each in figures.items() if each is not None and name not in policy.metrics},
     )
+    return assess_model(model, policy)
 
 
 def _as_float(figure: float) -> float:
@@ -134,12 +174,17 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
     Args:
         model: the figures; `values` in the order of the policy's gates.
         policy: the bounds.
-        reward_scale: what the run's drawdown proxy was computed with; None where the summary is silent.
+        reward_scale: what the run's drawdown proxy was computed with; None if the summary is silent.
     """
-    history = history_figures(model.history)
-    decline = decline_from_peak(model.values[0], history.peak)
+    policy = policy.for_symbol(model.symbol)
+    history = history_figures(model.history, policy.history_better)
+    values = model.values
+    if policy.judge_at is JudgeAt.BEST and history.best_idx is not None and not model.is_flat:
+        values = figures_at_best(model.lists or {}, model.history, history.best_idx, policy)
+    final = values[position] if (position := policy.history_position) is not None else _last_of(model.history)
+    decline = decline_from_peak(final, history.peak, policy.history_better)
     contradicted = bool(model.contradictions)
-    verdict = judge(model.values, decline, history.largest_fall, reward_scale, policy, contradicted=contradicted)
+    verdict = judge(values, decline, history.largest_fall, reward_scale, policy, contradicted=contradicted)
     checkpoint, last_checkpoint = _checkpoints(model, history.best_idx)
     at_checkpoint = None
     if verdict.flags and _DECLINE in verdict.flags:
@@ -151,7 +196,7 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
         use_checkpoint=_DECLINE in verdict.flags,
         best_idx=history.best_idx,
         checkpoint_update=checkpoint,
-        values=model.values,
+        values=values,
         bands=verdict.bands,
         peak=history.peak,
         decline=decline,
@@ -159,7 +204,7 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
         fell_from=history.fell_from,
         reasons=explain(
             policy,
-            model.values,
+            values,
             verdict.bands,
             verdict.flags,
             history.peak,
@@ -174,7 +219,12 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
         last_checkpoint=last_checkpoint,
         at_checkpoint=at_checkpoint,
         contradictions=model.contradictions,
+        others=model.others,
     )
+
+
+def _last_of(history: Sequence[float]) -> float | None:
+    return history[-1] if history else None
 
 
 def _judge_at_peak(
@@ -183,7 +233,7 @@ def _judge_at_peak(
     """The figures at the peak, judged as if the training had ended there; None if it did, or if they are not known."""
     if best_idx is None or model.lists is None or best_idx == len(model.history) - 1:
         return None
-    values = figures_at(model.lists, model.history, best_idx, policy.gates)
+    values = figures_at(model.lists, model.history, best_idx, policy)
     if values is None:
         return None
     return judge_point(values, reward_scale, policy, contradicted=bool(model.contradictions))
@@ -197,7 +247,7 @@ def judge_point(
     return PointAssessment(verdict.classification, values, verdict.bands)
 
 
-def judge(  # noqa: C901 - a branch a rule
+def judge(  # noqa: C901, PLR0912 - a branch a rule
     values: Sequence[float | None],
     decline: float | None,
     largest_fall: float | None,
@@ -212,25 +262,28 @@ def judge(  # noqa: C901 - a branch a rule
     """
     gates = policy.gates
     bands = tuple([gate.band(value) for gate, value in zip(gates, values, strict=True)])
-    flags: list[Flag] = []
-    if decline is not None and decline > policy.decline_threshold + FLOAT_NOISE:
+    flags: list[str] = []
+    if decline is not None and decline > policy.decline + FLOAT_NOISE:
         flags.append(_DECLINE)
-    if largest_fall is not None and largest_fall > policy.oscillation_threshold + FLOAT_NOISE:
+    if largest_fall is not None and largest_fall > policy.oscillation + FLOAT_NOISE:
         flags.append(_UNSTABLE)
     classification = _APPROVED
     for gate, band in zip(gates, bands, strict=True):
         if band is _IN_DROP:
             classification = _DROP
-            flags.append(gate.low_flag)
+            flags.append(gate.flag)
         elif band is _INVALID:
             classification = _DROP
         elif band is _IN_REVIEW and classification is _APPROVED:
             classification = _REVIEW
+    if classification is _APPROVED and bands.count(_IGNORED) == len(bands):
+        classification = _DROP  # no gate judged anything: that is no approval
+        flags.append(Flag.INVALID_METRIC)
     if classification is _DROP and _INVALID in bands:
         flags.append(Flag.INVALID_METRIC)
     if math.inf in values:
-        flags += _infinity_flags(values, bands, gates)
-    if reward_scale is not None and reward_scale != CALIBRATED_REWARD_SCALE:
+        flags += infinity_flags(values, bands, gates)
+    if reward_scale is not None and reward_scale != CALIBRATED_REWARD_SCALE and policy.minds_reward_scale:
         flags.append(Flag.UNCALIBRATED_REWARD_SCALE)
         if classification is _APPROVED:
             classification = _REVIEW
@@ -241,23 +294,31 @@ def judge(  # noqa: C901 - a branch a rule
     return Verdict(classification, tuple(flags), bands)
 
 
-def _infinity_flags(
-    values: Sequence[float | None], bands: Sequence[Band], gates: Sequence[MetricGate]
-) -> Sequence[Flag]:
+def infinity_flags(values: Sequence[float | None], bands: Sequence[Band], gates: Sequence[Gate]) -> Sequence[str]:
+    """The flags of figures that are +infinity where that means something."""
     return [
         gate.infinity_flag
         for gate, band, value in zip(gates, bands, values, strict=True)
-        if gate.infinity_flag is not None and band is _IN_REVIEW and value == math.inf
+        if gate.infinity and band is _IN_REVIEW and value == math.inf
     ]
 
 
-def history_figures(history: Sequence[float]) -> HistoryFigures:
-    """Peak and largest fall of a fitness history. Points that are not finite are skipped and keep their index."""
+def history_figures(history: Sequence[float], better: Better = Better.HIGHER) -> HistoryFigures:
+    """Peak and largest fall of a history. Points that are not finite are skipped and keep their index."""
     # One pass in C tells whether all are finite; a sum that overflows merely takes the other branch.
     whole = math.isfinite(sum(history))
     points = history if whole else [point for point in history if math.isfinite(point)]
     if not points:
         return HistoryFigures(None, None, None, None)
+    if better is Better.LOWER:
+        peak, largest_fall, fell_from = _largest_rise(points)
+    else:
+        peak, largest_fall, fell_from = _largest_fall(points)
+    return HistoryFigures(history.index(peak), peak, min(largest_fall, LARGEST), fell_from)
+
+
+def _largest_fall(points: Sequence[float]) -> tuple[float, float, float | None]:
+    """The highest point, the largest fall from a running peak, and that peak."""
     peak = points[0]
     largest_fall, fell_from = 0.0, None
     for point in points:  # a plain loop: on thirty points twice as fast as accumulate and map
@@ -265,18 +326,33 @@ def history_figures(history: Sequence[float]) -> HistoryFigures:
             peak = point
         elif (fall := (peak - point) / peak if peak > 0 else peak - point) > largest_fall:
             largest_fall, fell_from = fall, peak
-    return HistoryFigures(history.index(peak), peak, min(largest_fall, LARGEST), fell_from)
+    return peak, largest_fall, fell_from
 
 
-def decline_from_peak(final: float | None, peak: float | None) -> float | None:
-    """How far the final fitness lies below the peak; the final figure itself counts towards the peak."""
+def _largest_rise(points: Sequence[float]) -> tuple[float, float, float | None]:
+    """The same where lower is better: the lowest point, the largest rise from a running low, and that low."""
+    low = points[0]
+    largest_rise, rose_from = 0.0, None
+    for point in points:
+        if point <= low:
+            low = point
+        elif (rise := (point - low) / low if low > 0 else point - low) > largest_rise:
+            largest_rise, rose_from = rise, low
+    return low, largest_rise, rose_from
+
+
+def decline_from_peak(final: float | None, peak: float | None, better: Better = Better.HIGHER) -> float | None:
+    """How much worse the final figure is than the peak; the final figure itself counts towards the peak."""
     if final is None or peak is None or not math.isfinite(final):
         return None
+    if better is Better.LOWER:
+        low = min(peak, final)
+        return min((final - low) / low if low > 0 else final - low, LARGEST)
     return min(_fall(max(peak, final), final), LARGEST)
 
 
 def _fall(peak: float, later: float) -> float:
-    """The fall from a peak, relative to it where it is positive; for a peak <= 0 a ratio means nothing."""
+    """The fall from a peak, relative to it if it is positive; for a peak <= 0 a ratio means nothing."""
     return (peak - later) / peak if peak > 0 else peak - later
 
 

@@ -6,19 +6,56 @@ things of one figure are a contradiction, which is told with both places and bot
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
-from modelwarden.gate.policy import MetricGate
+from modelwarden.gate.policy import LONGEST_NAME, Gate, Policy, series_field
 
-HISTORY_SERIES: Final = "fitness_score"
-"""The list over validation points that is the fitness history."""
 
-HISTORY_FIELD: Final = "fitness_history"
-"""The fitness history in the flat layout."""
+class Fields(NamedTuple):
+    """What the summary's two layouts call what a policy looks for.
+
+    Attributes:
+        gates: of the policy, in its order.
+        flat: the final figures in the flat layout.
+        lists: what a list over validation points may be called: one a gate, in their order, and the history's.
+        series: the same names.
+        history_series: the list that is the history's course; None if the policy has none.
+        history_field: the same in the flat layout.
+        known_flat: all fields of the flat layout.
+    """
+
+    gates: Sequence[Gate]
+    flat: frozenset[str]
+    lists: Sequence[str]
+    series: frozenset[str]
+    history_series: str | None
+    history_field: str | None
+    known_flat: frozenset[str]
+
+
+@lru_cache(maxsize=64)
+def fields_of(policy: Policy) -> Fields:
+    """The names that a policy looks for in a summary."""
+    flat = frozenset(gate.argument for gate in policy.gates)
+    lists = [gate.series for gate in policy.gates]
+    if policy.history is None:
+        return Fields(policy.gates, flat, lists, frozenset(lists), None, None, flat)
+    series, field = series_field(policy.history), f"{policy.history}_history"
+    if series not in lists:
+        lists.append(series)
+    return Fields(policy.gates, flat, lists, frozenset(lists), series, field, flat | {field})
+
 
 AGREEMENT: Final = 1e-6
 """Two figures agree that differ by no more than this share: what single precision, or seven printed digits, leave.
 Nothing else is compared with this allowance; a bound never is."""
+
+MOST_OTHERS: Final = 64
+"""Figures without a gate that are kept of a model."""
+
+_NONE: Final[Mapping[str, float]] = {}
 
 _NEAR_ZERO: Final = 1e-9
 """And two so near to each other agree, for a share of nothing is nothing."""
@@ -38,40 +75,56 @@ def number_list(points: object) -> Sequence[float | None] | None:
     return [_figure(point) for point in points]
 
 
-def figures_at(
-    lists: Lists, history: Sequence[float], index: int, gates: Sequence[MetricGate]
-) -> tuple[float | None, ...] | None:
+def figures_at(lists: Lists, history: Sequence[float], index: int, policy: Policy) -> tuple[float | None, ...] | None:
     """The figure per gate at one validation point; None if the lists do not tell all of them.
 
     A list that is missing, or that has not one point for each of the history, tells nothing. One that has the point and
     no number there tells that the figure is missing.
     """
     figures: list[float | None] = []
-    for gate in gates:
-        points = history if gate.series == HISTORY_SERIES else lists.get(gate.series)
+    history_series = fields_of(policy).history_series
+    for gate in policy.gates:
+        points = history if gate.series == history_series else lists.get(gate.series)
         if not isinstance(points, list) or len(points) != len(history):
             return None
         figures.append(_figure(points[index]))
     return tuple(figures)
 
 
-def contradictions_of_lists(name: str, lists: Lists, history: object, gates: Sequence[MetricGate]) -> tuple[str, ...]:
+def figures_at_best(lists: Lists, history: Sequence[float], index: int, policy: Policy) -> tuple[float | None, ...]:
+    """The figure per gate at the history's best point, for a policy that judges there.
+
+    A number in the place of a list is the figure itself. A list that does not have the point tells nothing: the figure
+    is missing, and never that of another point.
+    """
+    figures: list[float | None] = []
+    history_series = fields_of(policy).history_series
+    for gate in policy.gates:
+        points = history if gate.series == history_series else lists.get(gate.series)
+        if isinstance(points, list):
+            figures.append(_figure(points[index]) if len(points) == len(history) else None)
+        else:
+            figures.append(_figure(points))
+    return tuple(figures)
+
+
+def contradictions_of_lists(name: str, lists: Lists, history: object, fields: Fields) -> tuple[str, ...]:
     """What a model in the layout of lists says twice, and differently.
 
     Args:
         name: of the object of lists.
         lists: those.
         history: what stands as a flat history beside them, if anything.
-        gates: whose lists count.
+        fields: whose lists count.
     """
-    counts = [len(points) for gate in gates if isinstance(points := lists.get(gate.series), list)]
+    counts = [len(points) for series in fields.lists if isinstance(points := lists.get(series), list)]
     if history is None and counts.count(counts[0] if counts else 0) == len(counts):
         return ()  # nearly always
-    return tuple(_lengths_and_ends(name, lists, number_list(history), gates))
+    return tuple(_lengths_and_ends(name, lists, number_list(history), fields))
 
 
 def contradictions_of_figures(
-    values: Sequence[float | None], history: object, name: str, lists: Lists, gates: Sequence[MetricGate]
+    values: Sequence[float | None], history: object, name: str, lists: Lists, fields: Fields
 ) -> tuple[str, ...]:
     """What a model in the flat layout says twice, and differently.
 
@@ -80,44 +133,42 @@ def contradictions_of_figures(
         history: its flat history as it was written, if there is one.
         name: of the object of lists beside them.
         lists: those; empty if there are none.
-        gates: of the figures and the lists.
+        fields: of the figures and the lists.
     """
     points_of_history = number_list(history)
     found: list[str] = []
-    for gate, value in zip(gates, values, strict=True):
+    for gate, value in zip(fields.gates, values, strict=True):
         courses = {f"{name}.{gate.series}": number_list(lists.get(gate.series))}
-        if gate.series == HISTORY_SERIES:
-            courses[HISTORY_FIELD] = points_of_history
+        if gate.series == fields.history_series:
+            courses[str(fields.history_field)] = points_of_history
         found += [
             f"{gate.argument} is {_shown(value)}, but {place} ends at {_shown(points[-1])}"
             for place, points in courses.items()
             if points and _differ(value, points[-1])
         ]
-    found += _lengths_and_ends(name, lists, points_of_history, gates)
+        beside = _figure(lists.get(gate.series))
+        if _differ(value, beside):
+            found.append(f"{gate.argument} is {_shown(value)}, but {name}.{gate.series} is {_shown(beside)}")
+    found += _lengths_and_ends(name, lists, points_of_history, fields)
     return tuple(found)
 
 
-def _lengths_and_ends(
-    name: str, lists: Lists, history: Sequence[float | None] | None, gates: Sequence[MetricGate]
-) -> Iterator[str]:
+def _lengths_and_ends(name: str, lists: Lists, history: Sequence[float | None] | None, fields: Fields) -> Iterator[str]:
     """Lists of different lengths, and a flat history that ends elsewhere than the list of it."""
     counts = {
-        f"{name}.{gate.series}": len(points)
-        for gate in gates
-        if (points := number_list(lists.get(gate.series))) is not None
+        f"{name}.{each}": len(points) for each in fields.lists if (points := number_list(lists.get(each))) is not None
     }
-    if history is not None:
-        counts[HISTORY_FIELD] = len(history)
+    field, series = fields.history_field, fields.history_series
+    if history is not None and field is not None:
+        counts[field] = len(history)
     if counts:
         (first, length), *others = counts.items()
         for place, count in others:
             if count != length:
                 yield f"{first} has {_of_points(length)}, but {place} has {count}"
-    listed = number_list(lists.get(HISTORY_SERIES))
+    listed = number_list(lists.get(series)) if series is not None else None
     if history and listed and _differ(history[-1], listed[-1]):
-        yield (
-            f"{HISTORY_FIELD} ends at {_shown(history[-1])}, but {name}.{HISTORY_SERIES} ends at {_shown(listed[-1])}"
-        )
+        yield f"{field} ends at {_shown(history[-1])}, but {name}.{series} ends at {_shown(listed[-1])}"
 
 
 def _of_points(count: int) -> str:
@@ -131,6 +182,23 @@ def _differ(one: float | None, other: float | None) -> bool:
     if math.isnan(one) or math.isnan(other):
         return not (math.isnan(one) and math.isnan(other))
     return not math.isclose(one, other, rel_tol=AGREEMENT, abs_tol=_NEAR_ZERO)
+
+
+def other_figures(entry: Mapping[str, Any], lists: Lists, fields: Fields) -> Mapping[str, float]:
+    """The final figures of metrics that no gate names: `final_` fields, and what the object of lists holds beside."""
+    found: dict[str, float] = {}
+    for name, value in entry.items():
+        if name[:6] == "final_" and name not in fields.flat and (figure := _figure(value)) is not None:
+            found[name[6:]] = figure
+    for name, value in lists.items():
+        if name not in fields.series:
+            figure = _figure(value[-1] if isinstance(value, list) and value else value)
+            if figure is not None:
+                found[name] = figure
+    if not found:
+        return _NONE
+    fit = ((name, figure) for name, figure in found.items() if 1 <= len(name) <= LONGEST_NAME and name.isprintable())
+    return dict(islice(fit, MOST_OTHERS))
 
 
 def _figure(point: object) -> float | None:

@@ -16,14 +16,15 @@ from modelwarden.errors import Problem, RejectSummary
 from modelwarden.gate.assessment import Checkpoint
 from modelwarden.gate.foreign import Foreign, foreign, has_known_metric, what_it_holds
 from modelwarden.gate.json_object import PROBLEMS_NAMED, KeyTwice, join_place, kind_of, quote, read_object, shorten
-from modelwarden.gate.policy import MetricGate, ModelGatingConfig, metric_gates
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.series import (
-    HISTORY_FIELD,
-    HISTORY_SERIES,
+    Fields,
     Lists,
     contradictions_of_figures,
     contradictions_of_lists,
+    fields_of,
     number_list,
+    other_figures,
 )
 from modelwarden.gate.timestamp import EXPECTED, parse_timestamp
 
@@ -54,10 +55,10 @@ _INVISIBLE: Final = re.compile(
 )
 """What takes no room on a screen: Unicode's Default_Ignorable_Code_Point, the annotation marks and the empty Braille
 cell. Two names that differ by one of these look the same to everybody."""
-_DEFAULT_GATES: Final = metric_gates(ModelGatingConfig())
-_FLAT_FIELDS: Final = frozenset(gate.argument for gate in _DEFAULT_GATES)
-_KNOWN_FLAT: Final = _FLAT_FIELDS | {"fitness_history"}
-_KNOWN_SERIES: Final = frozenset(gate.series for gate in _DEFAULT_GATES)
+_DEFAULT: Final = Policy.from_config()
+
+
+_NO_OTHERS: Final[Mapping[str, float]] = {}
 
 
 class Model(NamedTuple):
@@ -66,11 +67,13 @@ class Model(NamedTuple):
     Attributes:
         symbol: 1..128 characters, none of them a control character or invisible. As the trainer wrote it.
         values: the final figure per metric gate, in the table's order; None where missing.
-        history: fitness over the validation points; NaN where a point is missing or null.
+        history: the history's metric over the validation points; NaN where a point is missing or null.
         checkpoints: the trainer's own checkpoint ids, one a point of the history, or None.
         validation_interval: updates between two points, the model's own or the run's, or None.
         lists: its figures over the validation points, as the trainer wrote them, or None.
         contradictions: what the summary says of it twice, and differently: both places and both values, a text each.
+        is_flat: whether `values` were given as such, and not as the last of lists.
+        others: the final figures of metrics that no gate names.
     """
 
     symbol: str
@@ -80,6 +83,8 @@ class Model(NamedTuple):
     validation_interval: int | None
     lists: Lists | None = None
     contradictions: tuple[str, ...] = ()
+    is_flat: bool = True
+    others: Mapping[str, float] = _NO_OTHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,8 @@ Refuse = Callable[[RejectSummary], None]
 """What becomes of a problem: it is raised, or it is taken down and the reading goes on without what is wrong."""
 
 
-def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> Summary:
-    """Given a summary's bytes, return its models and run fields.
+def parse_summary(data: bytes, policy: Policy = _DEFAULT) -> Summary:
+    """Given a summary's bytes, return its models and run fields, with the figures that the policy asks for.
 
     Raises:
         NotJson: the bytes are not one JSON object (they may be unfinished).
@@ -116,12 +121,13 @@ def parse_summary(data: bytes, gates: Sequence[MetricGate] = _DEFAULT_GATES) -> 
         if all(problem.where not in MODEL_CONTAINERS for problem in error.problems):
             raise
         raise _keys_twice(error) from None  # models keyed by symbol
+    fields = fields_of(policy)
     try:
-        return _read(document, gates, _raise)
+        return _read(document, fields, _raise)
     except Foreign:
         raise
     except RejectSummary:
-        raise _all_problems(document, gates) from None
+        raise _all_problems(document, fields) from None
 
 
 def _raise(error: RejectSummary) -> None:
@@ -148,12 +154,12 @@ class _TooMany(Exception):
     """Enough problems were counted."""
 
 
-def _all_problems(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> RejectSummary:
+def _all_problems(document: Mapping[str, Any], fields: Fields) -> RejectSummary:
     """All that is wrong with a summary. A slow second reading, for summaries that are refused anyway."""
     problems = _Problems()
     is_all = True
     try:
-        _read(document, gates, problems)
+        _read(document, fields, problems)
     except Foreign as error:  # whose file it is matters more than all that it lacks
         return error
     except _TooMany:
@@ -162,11 +168,11 @@ def _all_problems(document: Mapping[str, Any], gates: Sequence[MetricGate]) -> R
     return RejectSummary(what, where=where, hint=hint, others=others, more=problems.more, is_all=is_all)
 
 
-def _read(document: Mapping[str, Any], gates: Sequence[MetricGate], refuse: Refuse) -> Summary:
+def _read(document: Mapping[str, Any], fields: Fields, refuse: Refuse) -> Summary:
     """The summary, without what `refuse` took down instead of raising it."""
     return Summary(
         timestamp=_timestamp(document, refuse),
-        models=_read_models(document, gates, refuse),
+        models=_read_models(document, fields, refuse),
         run_name=_run_name(document, refuse),
         reward_scale=_reward_scale(document, refuse),
     )
@@ -188,7 +194,7 @@ def _timestamp(document: Mapping[str, Any], refuse: Refuse) -> str | None:
     return timestamp
 
 
-def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate], refuse: Refuse) -> tuple[Model, ...]:
+def _read_models(document: Mapping[str, Any], fields: Fields, refuse: Refuse) -> tuple[Model, ...]:
     interval = _interval(document.get("validation_interval"), "validation_interval", refuse)
     container = _model_container(document, refuse)
     if container is None:
@@ -203,14 +209,15 @@ def _read_models(document: Mapping[str, Any], gates: Sequence[MetricGate], refus
         return ()
     if not entries:
         refuse(RejectSummary("no models", where=container, hint="a summary needs at least one"))
-    if not any(has_known_metric(entry, _KNOWN_FLAT, _KNOWN_SERIES, SERIES_CONTAINERS) for entry in _entries(entries)):
+    known = (fields.known_flat, fields.series, SERIES_CONTAINERS)
+    if not any(has_known_metric(entry, *known) for entry in _entries(entries)):
         first = next(
             ((place, entry) for place, _, entry in _placed(container, entries) if isinstance(entry, dict)), None
         )
         if first is not None:
-            raise foreign(document, *first, gates)
+            raise foreign(document, *first, fields.gates)
     models = [
-        _read_model(entry, place, key, gates, interval, refuse) for place, key, entry in _placed(container, entries)
+        _read_model(entry, place, key, fields, interval, refuse) for place, key, entry in _placed(container, entries)
     ]
     _check_each_its_own(models, refuse)
     return tuple(models)
@@ -269,7 +276,7 @@ def _read_model(
     entry: Any,
     place: str,
     key: str | None,
-    gates: Sequence[MetricGate],
+    fields: Fields,
     run_interval: int | None,
     refuse: Refuse,
 ) -> Model:
@@ -277,22 +284,27 @@ def _read_model(
         refuse(RejectSummary(f"expected an object, got {kind_of(entry)}", where=place))
         return _UNREAD
     symbol = _symbol(entry, place, key, refuse)
-    name, lists, is_flat = _lists(entry, place, refuse)
-    flat_history = entry.get(HISTORY_FIELD)
+    name, lists, is_flat = _lists(entry, place, fields, refuse)
+    flat_history = None if fields.history_field is None else entry.get(fields.history_field)
     contradictions: tuple[str, ...] = ()
     if is_flat:
-        history = _history(flat_history, place, HISTORY_FIELD, refuse)
-        values = tuple([_number_at(entry, gate.argument, place, refuse) for gate in gates])
-        if lists is not None or (history and history[-1] != values[0]):
-            contradictions = contradictions_of_figures(values, flat_history, name, lists or {}, gates)
-        if flat_history is None and lists is not None and (beside := number_list(lists.get(HISTORY_SERIES))):
+        history = _history(flat_history, f"{place}.{fields.history_field}", refuse)
+        values = tuple([_number_at(entry, gate.argument, place, refuse) for gate in fields.gates])
+        if lists is not None or (history and _may_contradict(history, values, fields)):
+            contradictions = contradictions_of_figures(values, flat_history, name, lists or {}, fields)
+        beside = number_list(lists.get(fields.history_series)) if lists is not None and fields.history_series else None
+        if flat_history is None and beside:
             history = [math.nan if point is None else point for point in beside]
     else:
         lists = lists or {}
         inner = f"{place}.{name}"
-        history = _history(lists.get(HISTORY_SERIES), inner, HISTORY_SERIES, refuse)
-        values = tuple([_last(lists, gate.series, inner, refuse) for gate in gates])
-        contradictions = contradictions_of_lists(name, lists, flat_history, gates)
+        course = None if fields.history_series is None else lists.get(fields.history_series)
+        if course is None or type(course) in {int, float}:  # a figure without its course, or neither
+            history = _history(flat_history, f"{place}.{fields.history_field}", refuse)
+        else:
+            history = _history(course, f"{inner}.{fields.history_series}", refuse)
+        values = tuple([_last(lists, gate.series, inner, fields, refuse) for gate in fields.gates])
+        contradictions = contradictions_of_lists(name, lists, flat_history, fields)
     own_interval = entry.get("validation_interval")
     return Model(
         symbol=symbol,
@@ -304,6 +316,16 @@ def _read_model(
         else _interval(own_interval, f"{place}.validation_interval", refuse),
         lists=lists,
         contradictions=contradictions,
+        is_flat=is_flat,
+        others=other_figures(entry, lists or {}, fields),
+    )
+
+
+def _may_contradict(history: Sequence[float], values: Sequence[float | None], fields: Fields) -> bool:
+    """Whether a flat history ends elsewhere than the final figure of its metric; nearly never."""
+    return any(
+        gate.series == fields.history_series and history[-1] != value
+        for gate, value in zip(fields.gates, values, strict=True)
     )
 
 
@@ -352,12 +374,12 @@ def _twins(one: str, other: str) -> RejectSummary:
     )
 
 
-def _lists(entry: Mapping[str, Any], place: str, refuse: Refuse) -> tuple[str, Lists | None, bool]:
+def _lists(entry: Mapping[str, Any], place: str, fields: Fields, refuse: Refuse) -> tuple[str, Lists | None, bool]:
     """The model's object of lists, with its name, and whether the model is in the flat layout.
 
     Beside flat figures, what is no object of lists is a field like any other that nobody knows.
     """
-    is_flat = not _FLAT_FIELDS.isdisjoint(entry)
+    is_flat = not fields.flat.isdisjoint(entry)
     for name in SERIES_CONTAINERS:
         lists = entry.get(name)
         if isinstance(lists, dict):
@@ -367,12 +389,15 @@ def _lists(entry: Mapping[str, Any], place: str, refuse: Refuse) -> tuple[str, L
     return "", None, True
 
 
-def _last(lists: Mapping[str, Any], name: str, place: str, refuse: Refuse) -> float | None:
+def _last(lists: Mapping[str, Any], name: str, place: str, fields: Fields, refuse: Refuse) -> float | None:
+    """The last of a list over validation points; a number in its place is the final figure itself."""
     points = lists.get(name)
     if points is None:
         return None
     if not isinstance(points, list):
-        if name != HISTORY_SERIES:  # that one was read as the history before
+        if type(points) in {int, float}:
+            return _number(points, f"{place}.{name}", refuse)
+        if name != fields.history_series:  # that one was read as the history before
             refuse(RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}"))
         return None
     if not points:
@@ -380,7 +405,7 @@ def _last(lists: Mapping[str, Any], name: str, place: str, refuse: Refuse) -> fl
     last = points[-1]
     if type(last) is float:
         return last
-    return _number(last, f"{place}.{name}[{len(points) - 1}]", _pass_over if name == HISTORY_SERIES else refuse)
+    return _number(last, f"{place}.{name}[{len(points) - 1}]", _pass_over if name == fields.history_series else refuse)
 
 
 def _pass_over(_error: RejectSummary) -> None:
@@ -391,15 +416,15 @@ _REFUSED: Final[Sequence[float]] = []
 """The history of a model whose history is no list; known by what it is, not by what is in it."""
 
 
-def _history(points: Any, place: str, name: str, refuse: Refuse) -> Sequence[float]:
+def _history(points: Any, place: str, refuse: Refuse) -> Sequence[float]:
     if points is None:
         return ()
     if not isinstance(points, list):
-        refuse(RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{name}"))
+        refuse(RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=place))
         return _REFUSED
     if set(map(type, points)) <= {float}:
         return points
-    numbers = (_number(point, f"{place}.{name}[{index}]", refuse) for index, point in enumerate(points))
+    numbers = (_number(point, f"{place}[{index}]", refuse) for index, point in enumerate(points))
     return [math.nan if number is None else number for number in numbers]
 
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import Assessment, Band, Checkpoint, Classification, Flag, PointAssessment
 from modelwarden.gate.deployment import advises_checkpoint, peaks_at_last
-from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, MetricGate, Policy
+from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, Better, Gate, Policy
 
 _LONGEST_PLAIN: Final = 1e6
 """From here on figures are written as Python writes them; a fitness of 1e300 has no use for decimals."""
@@ -20,14 +20,14 @@ _MOST_DECIMALS: Final = 7
 """More decimals than this are no easier to read than all digits."""
 
 
-_IN_APPROVED: Final = Band.APPROVED  # bound once: looked up thousands of times a batch
+_IN_APPROVED, _IGNORED = Band.APPROVED, Band.IGNORED  # bound once: looked up thousands of times a batch
 
 
 def explain(
     policy: Policy,
     values: Sequence[float | None],
     bands: Sequence[Band],
-    flags: Sequence[Flag],
+    flags: Sequence[str],
     peak: float | None,
     decline: float | None,
     largest_fall: float | None,
@@ -39,21 +39,25 @@ def explain(
     reasons = [
         _sentence(phrases[band], gate, value)
         for gate, phrases, band, value in zip(policy.gates, _phrases(policy), bands, values, strict=True)
-        if band is not _IN_APPROVED
+        if band is not _IN_APPROVED and band is not _IGNORED
     ]
     if not flags:
         return tuple(reasons)
+    if bands.count(_IGNORED) == len(bands):
+        reasons.append("there is no figure that a gate judges: every metric may be missing, and all are")
     if Flag.UNCALIBRATED_REWARD_SCALE in flags:
         reasons.append(
             f"reward_scale is {reward_scale!r}; the bounds are calibrated for {CALIBRATED_REWARD_SCALE!r}: "
             "the drawdown can't be compared"
         )
     if Flag.FITNESS_DECLINE in flags:
-        share = _share(decline, policy.decline_threshold, peak)
-        reasons.append(f"final fitness is {share} below its peak")
+        share = _share(decline, policy.decline, peak)
+        peak_is = "below its peak" if policy.history_better is Better.HIGHER else "above its lowest"
+        reasons.append(f"final {policy.history_label} is {share} {peak_is}")
     if Flag.UNSTABLE_TRAINING in flags:
-        share = _share(largest_fall, policy.oscillation_threshold, fell_from)
-        reasons.append(f"fitness fell by {share} in training")
+        share = _share(largest_fall, policy.oscillation, fell_from)
+        went = "fell" if policy.history_better is Better.HIGHER else "rose"
+        reasons.append(f"{policy.history_label} {went} by {share} in training")
     reasons += [f"figures contradict each other: {each}" for each in contradictions]
     return tuple(reasons)
 
@@ -62,6 +66,8 @@ def metric_comparisons(
     judged: Assessment | PointAssessment, policy: Policy, bands: Sequence[Band] = tuple(Band)
 ) -> list[str]:
     """Each figure in one of these bands beside the bound that put it there: `profit factor 1.10 < 1.30`."""
+    if isinstance(judged, Assessment):
+        policy = policy.for_symbol(judged.symbol)
     return [
         _comparison(phrases[band], gate, value)
         for gate, phrases, band, value in zip(policy.gates, _phrases(policy), judged.bands, judged.values, strict=True)
@@ -107,7 +113,7 @@ def checkpoint_advice(assessment: Assessment, policy: Policy, quote: Callable[[s
         use = f"use the checkpoint of validation point {(assessment.best_idx or 0) + 1} instead of the last"
     else:
         use = f"use checkpoint {_quoted(checkpoint, quote)} instead of the last"
-    return CheckpointAdvice(use, _figures_there(assessment, policy))
+    return CheckpointAdvice(use, _figures_there(assessment, policy.for_symbol(assessment.symbol)))
 
 
 def peak_note(assessment: Assessment, policy: Policy, quote: Callable[[str], str] = str) -> str:
@@ -118,7 +124,7 @@ def peak_note(assessment: Assessment, policy: Policy, quote: Callable[[str], str
     at = f"validation point {(assessment.best_idx or 0) + 1}" if checkpoint is None else _quoted(checkpoint, quote)
     if peaks_at_last(assessment):
         return f"peaked at {at}, its last checkpoint: there is no earlier one to use"
-    return f"peaked at {at}; {_figures_there(assessment, policy)}"
+    return f"peaked at {at}; {_figures_there(assessment, policy.for_symbol(assessment.symbol))}"
 
 
 def _figures_there(assessment: Assessment, policy: Policy) -> str:
@@ -173,6 +179,7 @@ def _phrases(policy: Policy) -> tuple[dict[Band, _Phrase], ...]:
             Band.REVIEW: _phrase(gate.signs[1], gate.approve, ", the bound of APPROVED"),
             Band.DROP: _phrase(gate.signs[1], gate.review, ", the bound of REVIEW"),
             Band.INVALID: _phrase("", math.nan, ""),
+            Band.IGNORED: _phrase("", math.nan, ""),
         }
         for gate in policy.gates
     )
@@ -183,23 +190,23 @@ def _phrase(sign: str, bound: float, ending: str) -> _Phrase:
     return _Phrase(sign, bound, form, format(bound, form), ending)
 
 
-def _sentence(phrase: _Phrase, gate: MetricGate, value: float | None) -> str:
+def _sentence(phrase: _Phrase, gate: Gate, value: float | None) -> str:
     """Why a metric is not in the APPROVED band, with the bound that it missed and what that bound is."""
     return _comparison(phrase, gate, value) + ("" if value == math.inf else phrase.ending)
 
 
-def _comparison(phrase: _Phrase, gate: MetricGate, value: float | None) -> str:
+def _comparison(phrase: _Phrase, gate: Gate, value: float | None) -> str:
     if value is None or not phrase.sign:
         return f"{gate.label} {_why_invalid(gate, value)}"
     if value == math.inf:
-        return f"{gate.label} is infinite (no losing trade): a person looks"
+        return f"{gate.label} is infinite{gate.infinity_means}: a person looks"
     figure, bound = format(value, phrase.form), phrase.bound_text
     if figure == bound or figure.startswith("-") or abs(value) >= _LONGEST_PLAIN:
         figure, bound = tell_apart(value, phrase.bound)
     return f"{gate.label} {figure} {phrase.sign} {bound}"
 
 
-def _why_invalid(gate: MetricGate, value: float | None) -> str:
+def _why_invalid(gate: Gate, value: float | None) -> str:
     if value is None:
         return "is missing"
     if math.isnan(value):

@@ -4,7 +4,7 @@ The rule: nothing here touches the lock, the index or the state, so that any pro
 complete on disk, or a reason why not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
@@ -44,7 +44,8 @@ class Candidate(NamedTuple):
         sha256: of them, hex.
         source: where it was found.
         archived_at: ISO 8601 in UTC.
-        timestamp: the run's, where the summary names none.
+        timestamp: the run's, if the summary names none.
+        policy: the name of the one that judges: the settings say so by the folder, and never the summary.
         name: reserved for the case that the run has that timestamp; None: reserve one.
     """
 
@@ -53,6 +54,7 @@ class Candidate(NamedTuple):
     source: Source
     archived_at: str
     timestamp: str
+    policy: str
     name: str | None = None
 
 
@@ -79,15 +81,17 @@ class Stager:
 
     Args:
         tree: where they are staged; `enter_staging` was called.
-        policy: what judges.
+        policies: what judges, by name.
         owner: what a run records as `daemon_id`.
         host: what it records as `archived_by`.
         judging: entered with a summary's sha256 while its bytes are worked on, and nothing is waited for.
     """
 
-    def __init__(self, tree: Tree, policy: Policy, owner: str, host: str, judging: Judging = nullcontext) -> None:
+    def __init__(
+        self, tree: Tree, policies: Mapping[str, Policy], owner: str, host: str, judging: Judging = nullcontext
+    ) -> None:
         self._tree = tree
-        self._policy = policy
+        self._policies = policies
         self._owner = owner
         self._host = host
         self._judging = judging
@@ -125,8 +129,9 @@ class Stager:
         """Parse, judge, render, write. What is waited for stands between the first two `with` and after them."""
         try:
             with self._judging(candidate.sha256):
-                summary = parse_summary(candidate.data, self._policy.gates)
-                assessments = assess_summary(summary, self._policy)
+                policy = self._policies[candidate.policy]
+                summary = parse_summary(candidate.data, policy)
+                assessments = assess_summary(summary, policy)
             name = self._name(candidate, summary.timestamp)
             with self._judging(candidate.sha256):
                 run = record_of(
@@ -139,7 +144,7 @@ class Stager:
                     source=candidate.source,
                     sha256=candidate.sha256,
                     reward_scale=summary.reward_scale,
-                    policy=self._policy,
+                    policy=policy,
                 )
                 files = {
                     SUMMARY_FILE: candidate.data,

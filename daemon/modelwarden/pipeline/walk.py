@@ -30,8 +30,8 @@ from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import doubt_of_locks, path_text, show_path
 from modelwarden.gate.json_object import NotJson
-from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder
 from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging
@@ -123,7 +123,7 @@ class Pipeline:
     Args:
         archive: where runs go.
         database: the open state file.
-        policy: what judges.
+        policies: what judges.
         routes: the destinations, or None (see Recorder).
         owner: what a run records as `daemon_id`: the state file's, or another where the run is not to be announced.
         host: the name that a run records as `archived_by`.
@@ -138,7 +138,7 @@ class Pipeline:
         self,
         archive: Archive,
         database: Database,
-        policy: Policy,
+        policies: Policies,
         routes: Sequence[Route] | None,
         owner: str,
         host: str,
@@ -153,11 +153,12 @@ class Pipeline:
         self._database = database
         self._may_make = may_make
         self._recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
+        self._policies = policies
         self._clock = clock
         self._owner = owner
         self._host = host
-        self._stager = Stager(archive.tree, policy, owner, host, judging)
-        self._workers = Workers(Orders(archive.root, archive.tree.staging, owner, host, policy), workers)
+        self._stager = Stager(archive.tree, policies.by_name, owner, host, judging)
+        self._workers = Workers(Orders(archive.root, archive.tree.staging, owner, host, policies.by_name), workers)
         self._in_haste = False
 
     @property
@@ -385,6 +386,7 @@ class Pipeline:
             _source(item.found),
             _iso(self._clock()),
             timestamp,
+            self._policies.of_path(item.found.path).name,
             self.archive.tree.reserve_name(timestamp) if reserve else None,
         )
 

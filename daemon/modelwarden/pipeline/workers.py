@@ -47,14 +47,14 @@ class Orders(NamedTuple):
         staging: the folder to stage in; its lock is the giver's.
         owner: what a run records as `daemon_id`.
         host: what it records as `archived_by`.
-        policy: what judges.
+        policies: what judges, by name.
     """
 
     root: str
     staging: str
     owner: str
     host: str
-    policy: Policy
+    policies: Mapping[str, Policy]
 
 
 class WorkerLost(Exception):
@@ -220,7 +220,7 @@ def work(questions: IO[bytes], answers: IO[bytes]) -> None:
     """A worker's life: orders, then batches until there are no more."""
     orders: Orders = pickle.load(questions)  # noqa: S301 - from the process that started this one
     tree = Tree(orders.root, orders.owner, staging=orders.staging, make=False)
-    stager = Stager(tree, orders.policy, orders.owner, orders.host)
+    stager = Stager(tree, orders.policies, orders.owner, orders.host)
     answers.write(_READY)
     answers.flush()
     while True:

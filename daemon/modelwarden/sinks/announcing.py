@@ -204,7 +204,7 @@ def _envelope(identity: str, kind: str, host: str, at: str, data: CloudEvent) ->
 
 
 def _model(model: Assessment, policy: Policy, before: Classification | None) -> dict[str, Any]:
-    figures = {gate.name: finite_or_none(value) for gate, value in zip(policy.gates, model.values, strict=True)}
+    figures = {gate.metric: finite_or_none(value) for gate, value in zip(policy.gates, model.values, strict=True)}
     told: dict[str, Any] = {
         "symbol": model.symbol,
         "classification": str(model.classification),

@@ -13,17 +13,24 @@ from typing import Any, Final, NamedTuple
 from modelwarden.gate.assessment import (
     CLASSIFICATIONS,
     Assessment,
+    Band,
     Classification,
     Flag,
+    finite_or_none,
 )
-from modelwarden.gate.gating import Verdict, judge, judge_point
-from modelwarden.gate.policy import FIRST_RULE, Policy
+from modelwarden.gate.gating import Verdict, infinity_flags, judge, judge_point
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import AHEAD, is_ahead, run_key
 from modelwarden.gate.wording import explain
 from modelwarden.state.database import Database
+from modelwarden.state.packing import packed_figures, unpacked_figures
 
-_FLAGS: Final = tuple(Flag)
-_BIT: Final = {flag: 1 << position for position, flag in enumerate(_FLAGS)}
+_BIT: Final = {flag: 1 << position for position, flag in enumerate(Flag)}
+_BEFORE_GATES: Final = (Flag.FITNESS_DECLINE, Flag.UNSTABLE_TRAINING)
+_LAST: Final = (Flag.UNCALIBRATED_REWARD_SCALE, Flag.INCONSISTENT_FIGURES)
+_OF_NO_GATE: Final = (*_BEFORE_GATES, Flag.INVALID_METRIC, *_LAST)
+"""What no figure and no bound says: the others follow from these."""
+
 _CODE: Final = {classification: code for code, classification in enumerate(CLASSIFICATIONS)}
 _RUN_COLUMNS: Final = (
     "timestamp, run_name, archived_at, archived_by, daemon_id, source, source_size, source_mtime, sha256, "
@@ -31,14 +38,13 @@ _RUN_COLUMNS: Final = (
 )
 _MODEL_COLUMNS: Final = (
     "symbol, classification, flags, best_idx, checkpoint_update, peak, decline, largest_fall, fell_from, "
-    "points, last_checkpoint, at_checkpoint, contradictions, "
-    "fitness, profit_factor, consistency, max_drawdown"
+    "points, last_checkpoint, at_checkpoint, contradictions, figures, others"
 )
 _MODEL_MARKS: Final = ", ".join("?" * (_MODEL_COLUMNS.count(",") + 1))
 
 
-ModelRow = tuple[str | int | float | None, ...]
-"""A model's row without its run: position, class, flags as bits, the figures."""
+ModelRow = tuple[str | int | float | bytes | None, ...]
+"""A model's row without its run: position, class, flags as bits, the figures packed."""
 
 
 class CatalogRun(NamedTuple):
@@ -152,7 +158,7 @@ class Catalog:
         if policy.id not in self._policies:
             self._connection.execute(
                 "INSERT OR IGNORE INTO policies VALUES (?, ?)",
-                (policy.id, json.dumps({**policy.thresholds, "rule": policy.rule})),
+                (policy.id, json.dumps(policy.as_json())),
             )
         self._connection.execute("DELETE FROM missing WHERE sha256 = ?", (run.sha256,))
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
@@ -370,19 +376,24 @@ class Catalog:
 
         The figures decide, not the files: nothing is read but the catalog, and nothing is changed.
         """
-        scales = dict(self._connection.execute("SELECT run, reward_scale FROM runs WHERE reward_scale IS NOT NULL"))
+        runs = self._connection.execute("SELECT run, reward_scale, policy FROM runs ORDER BY run").fetchall()
         rows = self._connection.execute(
-            "SELECT run, position, flags, decline, largest_fall, fitness, profit_factor, consistency, max_drawdown "
+            "SELECT run, position, symbol, flags, decline, largest_fall, figures "
             "FROM assessments ORDER BY run, position"
         )
-        scale_of = scales.get
-        contradicted = _BIT[Flag.INCONSISTENT_FIGURES]
-        for run, position, bits, decline, fall, *stored in rows:
-            yield (
-                run,
-                position,
-                judge(_values(stored), decline, fall, scale_of(run), policy, contradicted=bits & contradicted != 0),
-            )
+        of_run = {run: (scale, _Reading.of(self.policy(recorded), policy)) for run, scale, recorded in runs}
+        contradicted, overridden = _BIT[Flag.INCONSISTENT_FIGURES], bool(policy.overrides)
+        for run, position, symbol, bits, decline, fall, packed in rows:
+            scale, reading = of_run[run]
+            values = unpacked_figures(packed)
+            if reading.positions is not None:
+                values = tuple([None if at is None else values[at] for at in reading.positions])
+            bounds = policy.for_symbol(symbol) if overridden else policy
+            is_contradicted = bits & contradicted != 0
+            if reading.same_history:
+                yield run, position, judge(values, decline, fall, scale, bounds, contradicted=is_contradicted)
+            else:  # what is known of the course is of another metric's
+                yield run, position, judge(values, None, None, scale, bounds, contradicted=is_contradicted)
 
     def policy(self, policy_id: str) -> Policy:
         """The thresholds behind an id that a run names."""
@@ -391,9 +402,31 @@ class Catalog:
                 "SELECT thresholds FROM policies WHERE id = ?", (policy_id,)
             ).fetchone()
             recorded = json.loads(thresholds)
-            rule = recorded.pop("rule", FIRST_RULE)
-            self._policies[policy_id] = Policy.from_thresholds(recorded, rule)
+            is_whole = "gates" in recorded  # else the ten thresholds of an earlier state file
+            self._policies[policy_id] = (Policy.from_json if is_whole else Policy.from_thresholds)(recorded)
         return self._policies[policy_id]
+
+
+class _Reading(NamedTuple):
+    """How figures that one policy recorded are read for another.
+
+    Attributes:
+        positions: where each gate's figure stands among the recorded ones, None if it is not there; None if all stand
+            where they are.
+        same_history: whether the course of the same metric counts, the same way round.
+    """
+
+    positions: tuple[int | None, ...] | None
+    same_history: bool
+
+    @classmethod
+    def of(cls, recorded: Policy, policy: Policy) -> "_Reading":
+        """The reading for a run that `recorded` judged."""
+        places = {metric: at for at, metric in enumerate(recorded.metrics)}
+        return cls(
+            None if recorded.metrics == policy.metrics else tuple(places.get(metric) for metric in policy.metrics),
+            (recorded.history, recorded.history_better) == (policy.history, policy.history_better),
+        )
 
 
 def model_rows(assessments: Sequence[Assessment]) -> list[ModelRow]:
@@ -403,7 +436,7 @@ def model_rows(assessments: Sequence[Assessment]) -> list[ModelRow]:
             position,
             model.symbol,
             _CODE[model.classification],
-            sum([_BIT[flag] for flag in model.flags]),
+            sum([bit for flag, bit in _BIT.items() if flag in model.flags]) if model.flags else 0,
             model.best_idx,
             model.checkpoint_update,
             model.peak,
@@ -412,9 +445,10 @@ def model_rows(assessments: Sequence[Assessment]) -> list[ModelRow]:
             model.fell_from,
             model.points,
             model.last_checkpoint,
-            None if model.at_checkpoint is None else json.dumps(_finite_or_text(model.at_checkpoint.values)),
+            None if model.at_checkpoint is None else packed_figures(model.at_checkpoint.values),
             json.dumps(model.contradictions) if model.contradictions else None,
-            *_stored(model),
+            packed_figures(model.values),
+            json.dumps({name: finite_or_none(value) for name, value in model.others.items()}) if model.others else None,
         )
         for position, model in enumerate(assessments)
     ]
@@ -429,29 +463,14 @@ def _is_text(symbol: str) -> bool:
     return True
 
 
-def _stored(model: Assessment) -> Sequence[float | str | None]:
-    """The four figures as a table can hold them: SQLite makes a null of NaN, so what is not finite is text."""
-    if Flag.INVALID_METRIC not in model.flags and Flag.NO_LOSSES not in model.flags:
-        return model.values
-    return _finite_or_text(model.values)
-
-
-def _finite_or_text(values: Sequence[float | None]) -> Sequence[float | str | None]:
-    return [value if value is None or math.isfinite(value) else str(value) for value in values]
-
-
-def _values(stored: Sequence[float | str | None]) -> tuple[float | None, ...]:
-    """The figures back: text is what was not finite."""
-    return tuple([float(value) if isinstance(value, str) else value for value in stored])
-
-
 def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) -> Assessment:
     symbol, code, bits, best_idx, checkpoint, peak, decline, fall, fell_from, *rest = row
-    points, last_checkpoint, figures_there, contradictory, *stored = rest
+    points, last_checkpoint, packed_there, contradictory, packed, others = rest
+    policy = policy.for_symbol(symbol)
     contradictions = tuple(json.loads(contradictory)) if contradictory is not None else ()
-    values = _values(stored)
-    flags = tuple(flag for flag in _FLAGS if bits & _BIT[flag])
+    values = unpacked_figures(packed)
     bands = tuple(gate.band(value) for gate, value in zip(policy.gates, values, strict=True))
+    flags = _flags(bits, values, bands, policy)
     return Assessment(
         symbol=symbol,
         classification=CLASSIFICATIONS[code],
@@ -470,7 +489,20 @@ def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) 
         points=points,
         last_checkpoint=last_checkpoint,
         at_checkpoint=None
-        if figures_there is None
-        else judge_point(_values(json.loads(figures_there)), reward_scale, policy, contradicted=bool(contradictions)),
+        if packed_there is None
+        else judge_point(unpacked_figures(packed_there), reward_scale, policy, contradicted=bool(contradictions)),
         contradictions=contradictions,
+        others={}
+        if others is None
+        else {name: math.nan if value is None else value for name, value in json.loads(others).items()},
     )
+
+
+def _flags(bits: int, values: Sequence[float | None], bands: Sequence[Band], policy: Policy) -> tuple[str, ...]:
+    """The flags in their order: those of the gates follow from the bands, the others are kept as bits."""
+    kept = [flag for flag in _OF_NO_GATE if bits & _BIT[flag]]
+    of_gates = [gate.flag for gate, band in zip(policy.gates, bands, strict=True) if band is Band.DROP]
+    infinite = infinity_flags(values, bands, policy.gates) if math.inf in values else []
+    before = [flag for flag in kept if flag in _BEFORE_GATES]
+    invalid = [flag for flag in kept if flag is Flag.INVALID_METRIC]
+    return (*before, *of_gates, *invalid, *infinite, *[flag for flag in kept if flag in _LAST])

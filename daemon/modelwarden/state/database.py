@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from modelwarden import durable
 from modelwarden.errors import RetryLater, StopService, StorageSuspect
+from modelwarden.state.packing import packed_columns
 
 STATE_FILE: Final = "modelwarden.sqlite"
 SCHEMA: Final = 3
@@ -109,12 +110,23 @@ CREATE TABLE missing (
     announced INTEGER NOT NULL
 );
 CREATE INDEX missing_by_bytes ON missing (sha256);
--- Of a model: how many points its history has, the last checkpoint, the figures at the recommended one and what the
--- summary says twice and differently, both as JSON lists. NULL in runs that were recorded before these were.
-ALTER TABLE assessments ADD COLUMN points INTEGER;
-ALTER TABLE assessments ADD COLUMN last_checkpoint;
-ALTER TABLE assessments ADD COLUMN at_checkpoint TEXT;
-ALTER TABLE assessments ADD COLUMN contradictions TEXT
+-- Of a model, new: how many points its history has, the last checkpoint, the figures at the recommended one, what the
+-- summary says twice and differently (a JSON list), NULL in runs that were recorded before these were. The figures,
+-- one a gate of the run's policy, in one column (state.packing), and others, that no gate names, as a JSON object.
+CREATE TABLE new_assessments (
+    run INTEGER NOT NULL, position INTEGER NOT NULL, symbol TEXT NOT NULL,
+    classification INTEGER NOT NULL, flags INTEGER NOT NULL, best_idx INTEGER, checkpoint_update,
+    peak REAL, decline REAL, largest_fall REAL, fell_from REAL,
+    points INTEGER, last_checkpoint, at_checkpoint, contradictions TEXT,
+    figures NOT NULL, others TEXT,
+    PRIMARY KEY (run, position)
+) WITHOUT ROWID;
+INSERT INTO new_assessments SELECT run, position, symbol, classification, flags, best_idx, checkpoint_update,
+    peak, decline, largest_fall, fell_from, NULL, NULL, NULL, NULL,
+    packed_figures(fitness, profit_factor, consistency, max_drawdown), NULL FROM assessments;
+DROP TABLE assessments;
+ALTER TABLE new_assessments RENAME TO assessments;
+CREATE INDEX assessments_by_symbol ON assessments (symbol, run)
 """,
 }
 
@@ -239,6 +251,7 @@ class Database:
 
     def _change_tables(self) -> None:
         """Bring the tables of an earlier version, or of a new file, up to this one's."""
+        self.connection.create_function("packed_figures", -1, packed_columns, deterministic=True)
         with self.transaction() as connection:
             while (schema := self._schema()) in _CHANGES:
                 for statement in _CHANGES[schema].split(";"):

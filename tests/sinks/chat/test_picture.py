@@ -21,6 +21,7 @@ from modelwarden.archive.publishing import Archive
 from modelwarden.courier.delivery import Courier
 from modelwarden.errors import RejectSummary, UnknownRun
 from modelwarden.gate.policy import Policy
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Archived, Found, Pipeline
 from modelwarden.sinks.chat import picture
 from modelwarden.sinks.chat.destinations import Destination
@@ -71,7 +72,7 @@ class Office:
         self._pipeline = Pipeline(
             archive,
             database,
-            Policy.from_config(),
+            Policies(Policy.from_config()),
             [Route("team", frozenset(ALL)), *others],
             owner=database.daemon_id,
             host="trainer-7",

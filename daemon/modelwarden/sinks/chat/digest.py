@@ -386,7 +386,7 @@ def _deciding_figures(model: Assessment, policy: Policy) -> tuple[Figure, ...]:
     figures = []
     for (label, band, value), comparison in zip(deciding, comparisons, strict=True):
         said = comparison.removeprefix(f"{label} ")
-        if band is Band.INVALID or value == math.inf:
+        if band is Band.INVALID or value is None or value == math.inf:
             figures.append(Figure(label, said))  # a sentence: there is nothing to compare
         else:
             figures.append(Figure(label, *said.split(" ", 1)))

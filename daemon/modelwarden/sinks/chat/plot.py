@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.deployment import advises_checkpoint
+from modelwarden.gate.policy import Better, Gate, Policy
 from modelwarden.sinks.chat.digest import RunNews
 from modelwarden.sinks.chat.page import clipped, shown
 
@@ -113,17 +114,31 @@ def caption_of(news: RunNews) -> str:
     approved = _approved(news)
     drawn = [model for model in approved if model.best_idx is not None][:MOST_LINES]
     some = "" if len(drawn) == len(approved) else f" {len(drawn)} of {len(approved)}"
-    named = ", ".join(f"{clipped(shown(each.symbol), _LONGEST_NAME)} {_figure(_final(each))}" for each in drawn)
-    marks = f"The dashed line is the bound of APPROVED, {news.policy.gates[0].approve:g}; a circle is a peak"
+    named = ", ".join(
+        f"{clipped(shown(each.symbol), _LONGEST_NAME)} {_figure(_final(each, news.policy))}" for each in drawn
+    )
+    gate = _history_gate(news)
+    marks = "A circle is a peak"
+    if gate is not None:
+        marks = f"The dashed line is the bound of APPROVED, {gate.approve:g}; a circle is a peak"
     if any(map(advises_checkpoint, drawn)):
         marks += ", a diamond one to use instead of the last checkpoint"
-    return f"Fitness of{some} approved models over the validation points, with the last figure: {named}. {marks}."
+    label = news.policy.history_label
+    what = f"{label[:1].upper()}{label[1:]} of{some} approved models over the validation points"
+    return f"{what}, with the last figure: {named}. {marks}."
+
+
+def _history_gate(news: RunNews) -> Gate | None:
+    """The gate of the metric that is drawn; None if the policy does not bound it."""
+    at = news.policy.history_position
+    return None if at is None else news.policy.gates[at]
 
 
 def _approved(news: RunNews) -> list[Assessment]:
     """The approved models, those first that are drawn first."""
     approved = [model for model in news.assessments if model.classification is Classification.APPROVED]
-    return sorted(approved, key=lambda model: (not advises_checkpoint(model), -_final(model)))
+    sign = -1 if news.policy.history_better is Better.HIGHER else 1
+    return sorted(approved, key=lambda model: (not advises_checkpoint(model), sign * _final(model, news.policy)))
 
 
 def _line_of(model: Assessment) -> _Line | None:
@@ -132,9 +147,11 @@ def _line_of(model: Assessment) -> _Line | None:
     return _Line(model, points, peak) if points else None
 
 
-def _final(model: Assessment) -> float:
-    """The fitness that was judged; an approved model has one."""
-    return model.values[0] or 0.0
+def _final(model: Assessment, policy: Policy) -> float:
+    """The figure of the history's metric that was judged; if it has no gate, the last point, as far as it is known."""
+    if (at := policy.history_position) is not None:
+        return model.values[at] or 0.0
+    return model.history[-1] if model.history and abs(model.history[-1]) <= _FARTHEST else model.peak or 0.0
 
 
 def _figure(value: float) -> str:
@@ -152,7 +169,7 @@ def _picture(news: RunNews, lines: Sequence[_Line], approved: int) -> bytes:
         mpl.rcdefaults()  # whatever a matplotlibrc says: with usetex, a symbol would be a program
         figure = Figure(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, facecolor="white")
         FigureCanvasAgg(figure)
-        labels = _labels(lines, get_font(findfont(FontProperties())).get_charmap())
+        labels = _labels(lines, news.policy, get_font(findfont(FontProperties())).get_charmap())
         columns = _columns(figure, labels)
         axes = figure.add_axes((_LEFT, _BOTTOM, max(_NARROWEST, columns[0] - _GAP - _LEFT), _TALL))
         _dress(axes, news, lines, approved)
@@ -167,8 +184,9 @@ def _picture(news: RunNews, lines: Sequence[_Line], approved: int) -> bytes:
 
 def _dress(axes: "Axes", news: RunNews, lines: Sequence[_Line], approved: int) -> None:
     """Title, scales, the bound, and what the marks mean."""
-    bound = max(-_FARTHEST, min(news.policy.gates[0].approve, _FARTHEST))
-    heights = [bound, *(point for line in lines for _, point in line.points)]
+    gate = _history_gate(news)
+    bound = None if gate is None else max(-_FARTHEST, min(gate.approve, _FARTHEST))
+    heights = [*([] if bound is None else [bound]), *(point for line in lines for _, point in line.points)]
     low, high = min(heights), max(heights)
     margin = 0.06 * (high - low) or max(0.05 * abs(high), 0.05)
     axes.set_ylim(low - margin, high + margin)
@@ -181,12 +199,15 @@ def _dress(axes: "Axes", news: RunNews, lines: Sequence[_Line], approved: int) -
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_FAINT)
     axes.set_xlabel("validation point", color=_FAINT, fontsize=_LETTERS)
-    axes.set_ylabel("fitness", color=_FAINT, fontsize=_LETTERS)
-    axes.axhline(bound, color=_FAINT, linewidth=1, linestyle=(0, (4, 4)))
+    axes.set_ylabel(news.policy.history_label, color=_FAINT, fontsize=_LETTERS)
+    if bound is not None:
+        axes.axhline(bound, color=_FAINT, linewidth=1, linestyle=(0, (4, 4)))
     some = "" if len(lines) == approved else f" ({len(lines)} of {approved})"
-    title = f"Run {shown(news.timestamp)}: fitness of the approved models{some}"
+    title = f"Run {shown(news.timestamp)}: {news.policy.history_label} of the approved models{some}"
     axes.text(0, 1.07, title, transform=axes.transAxes, color=_INK, fontsize=12, weight="bold", parse_math=False)
-    marks = f"- - approved from {bound:g}    \N{WHITE CIRCLE} peak"
+    marks = "\N{WHITE CIRCLE} peak"
+    if gate is not None:
+        marks = f"- - approved {'from' if gate.better is Better.HIGHER else 'to'} {bound:g}    {marks}"
     if any(advises_checkpoint(line.model) for line in lines):
         marks += "    \N{BLACK DIAMOND} peak to use instead of the last checkpoint"
     axes.text(0, 1.02, marks, transform=axes.transAxes, color=_FAINT, fontsize=_LETTERS, parse_math=False)
@@ -257,10 +278,10 @@ def _write(axes: "Axes", line: _Line, label: _Label, colour: str, height: float,
         )
 
 
-def _labels(lines: Sequence[_Line], glyphs: Collection[int]) -> list[_Label]:
+def _labels(lines: Sequence[_Line], policy: Policy, glyphs: Collection[int]) -> list[_Label]:
     return [
         _Label(
-            figure=_figure(_final(line.model)),
+            figure=_figure(_final(line.model, policy)),
             name=_drawable(line.model.symbol, glyphs, _LONGEST_NAME),
             checkpoint=_checkpoint(line.model, glyphs),
         )
