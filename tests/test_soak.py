@@ -388,8 +388,8 @@ def test_stop_amid_a_batch_is_heeded_before_its_files_are_taken_one_by_one(
         assert not service._processing._attempts
 
 
-def test_stop_while_the_start_waits_is_never_called_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a daemon that has reconciled says that it is ready."""
+def test_start_that_waits_says_so_and_never_that_it_watches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is started after it has to wait; what it waits for is in its status."""
     site = make_site(tmp_path)
     said: list[str] = []
     with open_service(load_settings(str(site.config))[0], (), courier=False) as service:
@@ -401,7 +401,7 @@ def test_stop_while_the_start_waits_is_never_called_ready(tmp_path: Path, monkey
         monkeypatch.setattr(service._pipeline, "recover", refuse)
         monkeypatch.setattr(service._notifier, "ready", said.append)
         service.run()
-    assert said == []
+    assert said == ["waiting: the lock is held"]
 
 
 def test_worker_that_starts_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,6 @@ def _of_models(count: int) -> str:
 
 
 def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
-    policy = policy.for_symbol(model.symbol)
     flags = f" ({', '.join((*model.flags, *model.remarks))})" if model.flags or model.best_idx is None else ""
     yield f"- **{code_span(model.symbol)}**{flags}"
     if model.use_checkpoint:

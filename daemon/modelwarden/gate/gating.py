@@ -43,6 +43,7 @@ LARGEST: Final = sys.float_info.max
 # Bound once: in Python 3.11 to look up a member of an enumeration costs more than to compare with it.
 _APPROVED, _REVIEW, _DROP = CLASSIFICATIONS
 _IN_REVIEW, _IN_DROP, _INVALID, _IGNORED = Band.REVIEW, Band.DROP, Band.INVALID, Band.IGNORED
+_LOWER, _AT_BEST = Better.LOWER, JudgeAt.BEST
 _DECLINE, _UNSTABLE = Flag.FITNESS_DECLINE, Flag.UNSTABLE_TRAINING
 
 
@@ -176,10 +177,11 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
         policy: the bounds.
         reward_scale: what the run's drawdown proxy was computed with; None if the summary is silent.
     """
-    policy = policy.for_symbol(model.symbol)
+    if policy.overrides:
+        policy = policy.for_symbol(model.symbol)
     history = history_figures(model.history, policy.history_better)
     values = model.values
-    if policy.judge_at is JudgeAt.BEST and history.best_idx is not None and not model.is_flat:
+    if policy.judge_at is _AT_BEST and history.best_idx is not None and not model.is_flat:
         values = figures_at_best(model.lists or {}, model.history, history.best_idx, policy)
     final = values[position] if (position := policy.history_position) is not None else _last_of(model.history)
     decline = decline_from_peak(final, history.peak, policy.history_better)
@@ -310,7 +312,7 @@ def history_figures(history: Sequence[float], better: Better = Better.HIGHER) ->
     points = history if whole else [point for point in history if math.isfinite(point)]
     if not points:
         return HistoryFigures(None, None, None, None)
-    if better is Better.LOWER:
+    if better is _LOWER:
         peak, largest_fall, fell_from = _largest_rise(points)
     else:
         peak, largest_fall, fell_from = _largest_fall(points)
@@ -345,7 +347,7 @@ def decline_from_peak(final: float | None, peak: float | None, better: Better = 
     """How much worse the final figure is than the peak; the final figure itself counts towards the peak."""
     if final is None or peak is None or not math.isfinite(final):
         return None
-    if better is Better.LOWER:
+    if better is _LOWER:
         low = min(peak, final)
         return min((final - low) / low if low > 0 else final - low, LARGEST)
     return min(_fall(max(peak, final), final), LARGEST)

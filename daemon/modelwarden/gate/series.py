@@ -23,7 +23,9 @@ class Fields(NamedTuple):
         series: the same names.
         history_series: the list that is the history's course; None if the policy has none.
         history_field: the same in the flat layout.
+        history_at: where its metric stands among the gates; None if it has none.
         known_flat: all fields of the flat layout.
+        known_of_model: the same with all else that a model may hold.
     """
 
     gates: Sequence[Gate]
@@ -32,7 +34,12 @@ class Fields(NamedTuple):
     series: frozenset[str]
     history_series: str | None
     history_field: str | None
+    history_at: int | None
     known_flat: frozenset[str]
+    known_of_model: frozenset[str]
+
+
+_OF_ANY_MODEL: Final = frozenset({"symbol", "metrics", "validation_metrics", "checkpoints", "validation_interval"})
 
 
 @lru_cache(maxsize=64)
@@ -41,11 +48,22 @@ def fields_of(policy: Policy) -> Fields:
     flat = frozenset(gate.argument for gate in policy.gates)
     lists = [gate.series for gate in policy.gates]
     if policy.history is None:
-        return Fields(policy.gates, flat, lists, frozenset(lists), None, None, flat)
+        return Fields(policy.gates, flat, lists, frozenset(lists), None, None, None, flat, flat | _OF_ANY_MODEL)
     series, field = series_field(policy.history), f"{policy.history}_history"
     if series not in lists:
         lists.append(series)
-    return Fields(policy.gates, flat, lists, frozenset(lists), series, field, flat | {field})
+    known = flat | {field}
+    return Fields(
+        policy.gates,
+        flat,
+        lists,
+        frozenset(lists),
+        series,
+        field,
+        policy.history_position,
+        known,
+        known | _OF_ANY_MODEL,
+    )
 
 
 AGREEMENT: Final = 1e-6
@@ -186,6 +204,8 @@ def _differ(one: float | None, other: float | None) -> bool:
 
 def other_figures(entry: Mapping[str, Any], lists: Lists, fields: Fields) -> Mapping[str, float]:
     """The final figures of metrics that no gate names: `final_` fields, and what the object of lists holds beside."""
+    if entry.keys() <= fields.known_of_model and lists.keys() <= fields.series:
+        return _NONE  # nearly always
     found: dict[str, float] = {}
     for name, value in entry.items():
         if name[:6] == "final_" and name not in fields.flat and (figure := _figure(value)) is not None:
@@ -195,8 +215,6 @@ def other_figures(entry: Mapping[str, Any], lists: Lists, fields: Fields) -> Map
             figure = _figure(value[-1] if isinstance(value, list) and value else value)
             if figure is not None:
                 found[name] = figure
-    if not found:
-        return _NONE
     fit = ((name, figure) for name, figure in found.items() if 1 <= len(name) <= LONGEST_NAME and name.isprintable())
     return dict(islice(fit, MOST_OTHERS))
 

@@ -290,7 +290,8 @@ def _read_model(
     if is_flat:
         history = _history(flat_history, f"{place}.{fields.history_field}", refuse)
         values = tuple([_number_at(entry, gate.argument, place, refuse) for gate in fields.gates])
-        if lists is not None or (history and _may_contradict(history, values, fields)):
+        at = fields.history_at
+        if lists is not None or (history and at is not None and history[-1] != values[at]):
             contradictions = contradictions_of_figures(values, flat_history, name, lists or {}, fields)
         beside = number_list(lists.get(fields.history_series)) if lists is not None and fields.history_series else None
         if flat_history is None and beside:
@@ -318,14 +319,6 @@ def _read_model(
         contradictions=contradictions,
         is_flat=is_flat,
         others=other_figures(entry, lists or {}, fields),
-    )
-
-
-def _may_contradict(history: Sequence[float], values: Sequence[float | None], fields: Fields) -> bool:
-    """Whether a flat history ends elsewhere than the final figure of its metric; nearly never."""
-    return any(
-        gate.series == fields.history_series and history[-1] != value
-        for gate, value in zip(fields.gates, values, strict=True)
     )
 
 

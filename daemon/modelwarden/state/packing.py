@@ -6,7 +6,8 @@ The rule: what comes back is what went in, NaN and the infinities included, whic
 import json
 import math
 from collections.abc import Sequence
-from struct import pack, unpack
+from functools import lru_cache
+from struct import Struct
 
 
 def packed_figures(values: Sequence[float | None]) -> bytes | str:
@@ -16,14 +17,19 @@ def packed_figures(values: Sequence[float | None]) -> bytes | str:
     """
     if None in values:
         return json.dumps([value if value is None or math.isfinite(value) else str(value) for value in values])
-    return pack(f"<{len(values)}d", *values)
+    return _layout(len(values)).pack(*values)
 
 
 def unpacked_figures(packed: bytes | str) -> tuple[float | None, ...]:
     """The figures, in their order; None if missing."""
     if isinstance(packed, bytes):
-        return unpack(f"<{len(packed) // 8}d", packed)
+        return _layout(len(packed) // 8).unpack(packed)
     return tuple([float(value) if isinstance(value, str) else value for value in json.loads(packed)])
+
+
+@lru_cache(maxsize=64)
+def _layout(count: int) -> Struct:
+    return Struct(f"<{count}d")
 
 
 def packed_columns(*columns: float | str | None) -> bytes | str:
