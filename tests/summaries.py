@@ -10,8 +10,9 @@ from typing import Any
 from modelwarden.archive.record import RunRecord, Source, record_of
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
+from modelwarden.gate.thresholds import ModelGatingConfig
 
 GOOD = {"final_fitness": 0.91, "final_pf": 2.4, "final_consistency": 0.9, "final_max_dd": 0.04}
 MIDDLING = {"final_fitness": 0.6, "final_pf": 1.5, "final_consistency": 0.7, "final_max_dd": 0.1}

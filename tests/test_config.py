@@ -8,7 +8,7 @@ import pytest
 
 from modelwarden.config import GateTable, Settings, load_settings, loading
 from modelwarden.errors import StopService
-from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.gate.thresholds import ModelGatingConfig
 
 SECRET = "slack://T0KENA/T0KENB/T0KENC"
 

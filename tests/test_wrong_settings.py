@@ -50,6 +50,8 @@ def complaints(text: str | bytes, path: str = "c.toml") -> list[str]:
     return []
 
 
+GATE = "[[policy.gate]]\nmetric = 'x'\napprove = 2\nreview = 1\n"
+
 WRONG: dict[str, tuple[str, list[str]]] = {
     # Types
     "number for text": ("archive_dir = 5", ["line 1: archive_dir: give text in quotes, not 5"]),
@@ -133,6 +135,64 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "topic": (
         f"{DESTINATION}on = ['DROP', 'approve']",
         ["line 4: notify.destination[0].on[1]: give one of APPROVED, REVIEW, DROP, "],
+    ),
+    # Policies
+    "policy without a gate": (
+        "[[policy]]\nname = 'a'",
+        ["line 1: policy[0].gate: a policy needs a gate: a metric with"],
+    ),
+    "policy without a name": (f"[[policy]]\n{GATE}", ["line 1: policy[0].name: name is missing"]),
+    "policy called default": (
+        f"[[policy]]\nname = 'default'\n{GATE}",
+        ['line 2: policy[0].name: "default" is the policy that [gate] sets: give this one another name'],
+    ),
+    "two policies of a name": (
+        f"[[policy]]\nname = 'a'\n{GATE}[[policy]]\nname = 'a'\n{GATE}",
+        ['line 8: policy[1].name: there is a policy "a" already'],
+    ),
+    "watch of no policy": (
+        f"[[watch]]\npath = 'x'\npolicy = 'langage'\n[[policy]]\nname = 'language'\n{GATE}",
+        ['line 3: watch[0].policy: there is no policy "langage"; did you mean "language"?'],
+    ),
+    "review stricter than approve": (
+        "[[policy]]\nname = 'a'\n[[policy.gate]]\nmetric = 'x'\napprove = 1\nreview = 2",
+        ["line 6: policy[0].gate[0].review: review = 2.0 of x is stricter than approve = 1.0"],
+    ),
+    "which way is not known": (
+        "[[policy]]\nname = 'a'\n[[policy.gate]]\nmetric = 'x'\napprove = 1\nreview = 2\nbetter = 'Lower'",
+        ["line 7: policy[0].gate[0].better: give one of higher, lower, not text of 5 characters; did you mean lower?"],
+    ),
+    "bound outside its domain": (
+        "[[policy]]\nname = 'a'\n[[policy.gate]]\nmetric = 'x'\napprove = 95\nreview = 0.5\nmost = 1.0",
+        ["line 5: policy[0].gate[0].approve: approve = 95.0 of x is above 1, the most that it can be: is it a perc"],
+    ),
+    "bound that is text": (
+        "[[policy]]\nname = 'a'\n[[policy.gate]]\nmetric = 'x'\napprove = '1'\nreview = 2",
+        ["line 5: policy[0].gate[0].approve: give a number, not text of 1 character"],
+    ),
+    "gate without a bound": (
+        "[[policy]]\nname = 'a'\n[[policy.gate]]\nmetric = 'x'\nreview = 2",
+        ["line 3: policy[0].gate[0].approve: approve is missing"],
+    ),
+    "two gates of a metric": (
+        f"[[policy]]\nname = 'a'\n{GATE}{GATE}",
+        ["line 8: policy[0].gate[1].metric: x has a gate already"],
+    ),
+    "history without a direction": (
+        f"[[policy]]\nname = 'a'\nhistory = 'y'\n{GATE}",
+        ["line 3: policy[0].history: no gate says which way y improves: give better ="],
+    ),
+    "override of no gate": (
+        f"[[policy]]\nname = 'a'\n{GATE}[[policy.override]]\nsymbols = ['A*']\napprove = {{ y = 1 }}",
+        ["line 9: policy[0].override[0].approve: y has no gate that could be overridden"],
+    ),
+    "override that contradicts": (
+        f"[[policy]]\nname = 'a'\n{GATE}[[policy.override]]\nsymbols = ['A*']\napprove = {{ x = 0 }}",
+        ["line 9: policy[0].override[0].approve: review = 1.0 of x is stricter than approve = 0.0"],
+    ),
+    "one table for policies": (
+        "[policy]\nname = 'a'",
+        ["line 1: policy: give a list; a table of it has its heading in double brackets, [[policy]]"],
     ),
     "name": (
         "[[notify.destination]]\nname = 'te/am'\nurl = 'json://a'",

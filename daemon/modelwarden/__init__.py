@@ -16,8 +16,11 @@ from modelwarden.errors import (
 
 if sys.platform == "linux":
     from modelwarden.gate.assessment import Assessment, Classification, Flag
+    from modelwarden.gate.gates import Gate, Override
     from modelwarden.gate.gating import assess, assess_model_quality
-    from modelwarden.gate.policy import Gate, ModelGatingConfig, Override, Policy, PolicyError
+    from modelwarden.gate.policy import Policy
+    from modelwarden.gate.soundness import PolicyError
+    from modelwarden.gate.thresholds import ModelGatingConfig
     from modelwarden.manager import TrainingArchiveManager
 else:
 

@@ -21,7 +21,8 @@ from modelwarden.archive.record import RunRecord
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Remark, finite_or_none
 from modelwarden.gate.deployment import choose_checkpoint
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.timestamp import is_run_name
 from modelwarden.gate.wording import peak_note
 from modelwarden.pipeline.policies import Policies

@@ -19,8 +19,8 @@ from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
 from modelwarden.gate.gating import Verdict, assess_summary, judge
-from modelwarden.gate.policy import RULE
 from modelwarden.gate.summary import parse_summary
+from modelwarden.gate.thresholds import RULE
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, MissingRun, ModelRow, model_rows
 

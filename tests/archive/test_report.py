@@ -20,7 +20,8 @@ from modelwarden.archive.report import (
     render_report,
     spark_line,
 )
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.thresholds import ModelGatingConfig
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -21,7 +21,8 @@ from bench.subject import Subject, subject
 from bench.workload import grow_archive, published_files, summary_bytes
 from bench.yardsticks import publish_all, publish_alone
 from modelwarden.gate.assessment import Classification
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.intake.scan import Root, Scan
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database

@@ -18,8 +18,9 @@ from modelwarden.gate.gating import (
     assess_summary,
     history_figures,
 )
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
+from modelwarden.gate.thresholds import ModelGatingConfig
 from summaries import GOOD, encoded, flat_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

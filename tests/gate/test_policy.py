@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.gate.assessment import Band
-from modelwarden.gate.policy import Better, ModelGatingConfig, Policy
+from modelwarden.gate.gates import Better
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.thresholds import ModelGatingConfig
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from modelwarden.gate.assessment import Assessment, Band
 from modelwarden.gate.gating import assess_summary
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons, tell_apart
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
 

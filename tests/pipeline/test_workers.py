@@ -23,7 +23,8 @@ from modelwarden.archive.record import Source
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.json_object import KeyTwice, NotJson
-from modelwarden.gate.policy import DEFAULT_NAME, ModelGatingConfig, Policy
+from modelwarden.gate.policy import DEFAULT_NAME, Policy
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.pipeline import walk as pipeline_module
 from modelwarden.pipeline import workers as workers_module
 from modelwarden.pipeline.policies import Policies

@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from modelwarden.config import DestinationTable, Settings, WatchTable, load_settings
-from modelwarden.gate.policy import Better, Gate, Override, Policy
+from modelwarden.gate.gates import Better, Gate, Override
+from modelwarden.gate.policy import Policy
 from modelwarden.wiring import state_dir_of
 from processes import modelwarden
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from modelwarden.archive.record import decode_assessments, encode_assessments
 from modelwarden.gate.assessment import Assessment, Classification
-from modelwarden.gate.policy import ModelGatingConfig, Policy
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, model_rows

@@ -12,7 +12,8 @@ from typing import Final
 
 from modelwarden.archive.record import RunRecord
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.policy import Better, Override, Policy
+from modelwarden.gate.gates import Better, Override
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 SPARK_LEVELS: Final = "▁▂▃▄▅▆▇█"

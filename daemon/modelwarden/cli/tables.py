@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from modelwarden.gate.assessment import Assessment, Band, Classification
-from modelwarden.gate.policy import Gate, Policy
+from modelwarden.gate.gates import Gate
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 PIPE_WIDTH: Final = 10_000

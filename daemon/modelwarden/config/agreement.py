@@ -14,7 +14,9 @@ from modelwarden.config.model import DestinationTable, Settings, WatchTable
 from modelwarden.config.toml_file import Place
 from modelwarden.config.wrong_settings import Problem, closest
 from modelwarden.filesystems import show_path
-from modelwarden.gate.policy import DEFAULT_NAME, ModelGatingConfig, PolicyError
+from modelwarden.gate.policy import DEFAULT_NAME
+from modelwarden.gate.soundness import PolicyError
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.timestamp import is_run_name
 from modelwarden.intake.scan import is_inside
 
@@ -65,12 +67,19 @@ def _of_policies(settings: Settings) -> Iterator[Problem]:
         except PolicyError as error:
             for place, said in error.problems:
                 if place != ("name",):  # told above, or by the setting itself
-                    yield Problem((("policy", at, *place),), said)
+                    yield Problem((("policy", at, *place),), said, _rests_on(("policy", at), place))
     for at, watch in enumerate(settings.watch):
         if watch.policy not in names:
             near = closest(watch.policy, names)
-            hint = f"; do you mean {near}?" if near else f"; there are {', '.join(names)}"
+            hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(names)}"
             yield Problem((("watch", at, "policy"),), f'there is no policy "{watch.policy}"{hint}')
+
+
+def _rests_on(policy: Place, place: Place) -> tuple[Place, ...]:
+    """What else must be right in a policy before it may be said to contradict itself there."""
+    if place[0] == "gate" and len(place) > 1:
+        return tuple((*policy, *place[:2], name) for name in ("metric", "approve", "review", "better", "least", "most"))
+    return tuple((*policy, name) for name in ("gate", "history", "better"))
 
 
 def _of_folders(settings: Settings) -> Iterator[Problem]:

@@ -12,16 +12,9 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from modelwarden.config.telling import is_issued_token, looks_secret
-from modelwarden.gate.policy import (
-    DEFAULT_NAME,
-    Better,
-    Gate,
-    JudgeAt,
-    Missing,
-    ModelGatingConfig,
-    Override,
-    Policy,
-)
+from modelwarden.gate.gates import Better, Gate, JudgeAt, Missing, Override
+from modelwarden.gate.policy import DEFAULT_NAME, Policy
+from modelwarden.gate.thresholds import ModelGatingConfig
 
 _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 _HOME: Final = re.compile(r"~[\w.-]{0,32}")

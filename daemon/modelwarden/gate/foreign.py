@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelwarden.errors import RejectSummary
+from modelwarden.gate.gates import Gate
 from modelwarden.gate.json_object import quote
-from modelwarden.gate.policy import Gate
 
 _KEYS_SHOWN: Final = 5
 

@@ -18,17 +18,12 @@ from modelwarden.gate.assessment import (
     Flag,
     PointAssessment,
 )
-from modelwarden.gate.policy import (
-    CALIBRATED_REWARD_SCALE,
-    Better,
-    Gate,
-    JudgeAt,
-    ModelGatingConfig,
-    Policy,
-    PolicyError,
-)
+from modelwarden.gate.gates import Better, Gate, JudgeAt
+from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, Policy
 from modelwarden.gate.series import figures_at, figures_at_best
+from modelwarden.gate.soundness import PolicyError
 from modelwarden.gate.summary import Model, Summary
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.wording import explain
 
 FLOAT_NOISE: Final = 1e-9

@@ -10,7 +10,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from modelwarden.gate.policy import LONGEST_NAME, Gate, Policy, series_field
+from modelwarden.gate.gates import Gate, series_field
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.soundness import LONGEST_NAME
 
 
 class Fields(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import Assessment, Band, Checkpoint, Classification, Flag, PointAssessment
 from modelwarden.gate.deployment import advises_checkpoint, peaks_at_last
-from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, Better, Gate, Policy
+from modelwarden.gate.gates import Better, Gate
+from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, Policy
 
 _LONGEST_PLAIN: Final = 1e6
 """From here on figures are written as Python writes them; a fitness of 1e300 has no use for decimals."""
@@ -192,7 +193,10 @@ def _phrase(sign: str, bound: float, ending: str) -> _Phrase:
 
 def _sentence(phrase: _Phrase, gate: Gate, value: float | None) -> str:
     """Why a metric is not in the APPROVED band, with the bound that it missed and what that bound is."""
-    return _comparison(phrase, gate, value) + ("" if value == math.inf else phrase.ending)
+    said = _comparison(phrase, gate, value)
+    if value is None and phrase.sign:  # a metric that a model may lack, if a person looks
+        return f"{said}: a person looks"
+    return said if value == math.inf else said + phrase.ending
 
 
 def _comparison(phrase: _Phrase, gate: Gate, value: float | None) -> str:

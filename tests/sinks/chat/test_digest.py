@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.sinks.chat.digest import (
     MODELS_NAMED,
     RUNS_NAMED,

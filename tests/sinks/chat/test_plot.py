@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.gate.assessment import Classification
-from modelwarden.gate.policy import ModelGatingConfig
+from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.sinks.chat.digest import RunNews
 from modelwarden.sinks.chat.plot import (
     _COLOURS,

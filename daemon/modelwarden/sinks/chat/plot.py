@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.deployment import advises_checkpoint
-from modelwarden.gate.policy import Better, Gate, Policy
+from modelwarden.gate.gates import Better, Gate
+from modelwarden.gate.policy import Policy
 from modelwarden.sinks.chat.digest import RunNews
 from modelwarden.sinks.chat.page import clipped, shown
 
