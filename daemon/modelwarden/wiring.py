@@ -312,7 +312,7 @@ def _sinks_of(settings: Settings, database: Database) -> "list[Sink]":
         database,
         lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
         digest_above=settings.notify.digest_above,
-        histories=lambda run: read_histories(settings.archive_dir, run),
+        histories=lambda run, policy: read_histories(settings.archive_dir, run, policy),
     )
     announcer = Announcer(Outbox(database), Catalog(database), socket.gethostname())
     others = [AnnouncingSink(each, announcer) for each in destinations if not isinstance(each, Destination)]

@@ -54,7 +54,7 @@ def news() -> RunNews:
     return RunNews(RUN, None, "trainer-7", "/report", run.counts, run.policy, bare)
 
 
-def told(_run: str) -> Mapping[str, Sequence[float]]:
+def told(_run: str, _policy: Policy) -> Mapping[str, Sequence[float]]:
     """Histories as the archive has them."""
     return {"ABC": RISING}
 
@@ -105,7 +105,7 @@ class Office:
                 database,
                 lambda run: f"/archive/{run}",
                 digest_above=digest_above,
-                histories=read or (lambda run: read_histories(str(self.folder), run)),
+                histories=read or (lambda run, policy: read_histories(str(self.folder), run, policy)),
             ),
             send_timeout=timeout,
             clock=lambda: self.now,
@@ -252,7 +252,7 @@ def test_archive_that_hangs_costs_the_plot_and_not_the_message(office: Office, s
     office.archive(summary_of(timestamp="20240101_000000"), summary_of(timestamp="20240102_000000"))
     released, asked = threading.Event(), []
 
-    def hang(run: str) -> Mapping[str, Sequence[float]]:
+    def hang(run: str, _policy: Policy) -> Mapping[str, Sequence[float]]:
         asked.append(run)
         released.wait()
         return {}
@@ -273,9 +273,9 @@ def test_picture_under_way_holds_up_no_other_destination(tmp_path: Path, stack: 
     office.archive(flat_summary({"ABC": {**GOOD, "fitness_history": RISING}, "XYZ": BAD}))
     released = threading.Event()
 
-    def hang(run: str) -> Mapping[str, Sequence[float]]:
+    def hang(run: str, policy: Policy) -> Mapping[str, Sequence[float]]:
         released.wait()
-        return told(run)
+        return told(run, policy)
 
     desk = stack.enter_context(http_server())
     courier = office.courier(server.url(), others=[Destination("desk", desk.url(), ["DROP"])], read=hang, timeout=1000)
@@ -294,11 +294,11 @@ def test_picture_that_is_late_keeps_none_waiting_and_later_ones_are_drawn_again(
     gates = [threading.Event(), threading.Event()]
     drawn: list[bytes] = []
 
-    def histories_of(run: str) -> Mapping[str, Sequence[float]]:
+    def histories_of(run: str, policy: Policy) -> Mapping[str, Sequence[float]]:
         asked.append(run)
         if len(asked) <= 2:
             gates[len(asked) - 1].wait()
-        return told(run)
+        return told(run, policy)
 
     pictures = Pictures(histories_of)
 
@@ -353,9 +353,9 @@ def test_no_matplotlib_is_said_once_and_nothing_is_read(
     caplog.set_level(logging.DEBUG, "modelwarden")
     read: list[str] = []
 
-    def read_from(run: str) -> Mapping[str, Sequence[float]]:
+    def read_from(run: str, policy: Policy) -> Mapping[str, Sequence[float]]:
         read.append(run)
-        return told(run)
+        return told(run, policy)
 
     pictures = Pictures(read_from)
 
@@ -409,7 +409,7 @@ def test_plot_is_there_again_after_an_outage(office: Office, server: HttpServer)
 def test_histories_are_those_of_the_summary(office: Office) -> None:
     """By symbol, point for point."""
     office.archive(flat_summary({"A": {**GOOD, "fitness_history": RISING}, "B": BAD}))
-    found = read_histories(str(office.folder), RUN)
+    found = read_histories(str(office.folder), RUN, Policy.from_config())
     assert {symbol: list(history) for symbol, history in found.items()} == {"A": RISING, "B": []}
 
 
@@ -421,14 +421,14 @@ def test_summary_that_is_too_large_for_a_picture_is_not_parsed(
     office.archive(summary_of())
     size = (office.folder / RUN / "summary.json").stat().st_size
     monkeypatch.setattr(histories, "MOST_BYTES", size - limit)
-    assert bool(read_histories(str(office.folder), RUN)) is read
+    assert bool(read_histories(str(office.folder), RUN, Policy.from_config())) is read
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc", "", ".staging", "20241224"])
 def test_name_that_is_no_run_s_reads_nothing(office: Office, name: str) -> None:
     """Nothing but a run's own folder is ever opened."""
     with pytest.raises(UnknownRun):
-        read_histories(str(office.folder), name)
+        read_histories(str(office.folder), name, Policy.from_config())
 
 
 def test_summary_that_somebody_spoiled_is_an_error_and_no_histories(office: Office) -> None:
@@ -436,4 +436,4 @@ def test_summary_that_somebody_spoiled_is_an_error_and_no_histories(office: Offi
     office.archive(summary_of())
     empty(office.folder / RUN)
     with pytest.raises(RejectSummary):
-        read_histories(str(office.folder), RUN)
+        read_histories(str(office.folder), RUN, Policy.from_config())

@@ -13,11 +13,12 @@ from typing import Final
 
 from modelwarden.events import log
 from modelwarden.gate.assessment import Classification
+from modelwarden.gate.policy import Policy
 from modelwarden.sinks.chat.digest import RunNews
 from modelwarden.sinks.chat.plot import fitness_plot
 
-Histories = Callable[[str], Mapping[str, Sequence[float]]]
-"""From a run's name to fitness over the validation points, by symbol. May raise anything, and may hang."""
+Histories = Callable[[str, Policy], Mapping[str, Sequence[float]]]
+"""From a run's name and its policy to the course that it judges, by symbol. May raise anything, and may hang."""
 
 SHARE: Final = 1 / 3
 """Of a send's time that may go by until its picture is there."""
@@ -63,7 +64,7 @@ class Pictures:
         """On a thread of its own, which holds the turn."""
         picture = None
         try:
-            histories = self._histories(news.timestamp)
+            histories = self._histories(news.timestamp, news.policy)
             models = [model._replace(history=histories.get(model.symbol, ())) for model in news.assessments]
             picture = fitness_plot(news._replace(assessments=models))
         except Exception as error:  # noqa: BLE001 - a run that is gone or strange, a library's fault: no picture
