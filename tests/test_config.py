@@ -1,12 +1,17 @@
 """Settings come from where they should, are understood as a whole or refused as a whole, and never show a secret."""
 
 import os
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hypothesis import given as for_any
+from hypothesis import strategies as st
 
+from modelwarden.cli.upkeep import as_toml
 from modelwarden.config import GateTable, Settings, load_settings, loading
+from modelwarden.config.model import PolicyGateTable, PolicyOverrideTable, PolicyTable
 from modelwarden.errors import StopService
 from modelwarden.gate.thresholds import ModelGatingConfig
 
@@ -383,3 +388,21 @@ def test_url_as_a_destination_s_name_is_not_quoted(tmp_path: Path) -> None:
     message = refusal(tmp_path / "c.toml", f'[[notify.destination]]\nname = "{SECRET}"\nurl = "{SECRET}"\n')
     assert "notify.destination[0].name" in message
     assert "T0KEN" not in message
+
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20)
+
+
+@for_any(st.lists(names, min_size=1, max_size=3, unique=True), st.floats(0, 1e9), st.floats(-1e9, 0))
+def test_policy_survives_toml_both_ways(metrics: list[str], approve: float, review: float) -> None:
+    """As `config show` prints it, whatever its metrics are called."""
+    table = PolicyTable(
+        name="mine",
+        history=metrics[0],
+        gate=tuple(PolicyGateTable(metric=each, approve=approve, review=review, missing="ignore") for each in metrics),
+        override=(PolicyOverrideTable(symbols=("A*",), approve={metrics[-1]: approve + 1}),),
+    )
+    text = "\n".join(as_toml({"policy": [table.model_dump(mode="json")]}))
+    (again,) = tomllib.loads(text)["policy"]
+    assert PolicyTable.model_validate(again) == table
+    assert PolicyTable.model_validate(again).resolved().id == table.resolved().id

@@ -1,9 +1,10 @@
 """`verify`, `reindex` and `config`: seeing whether things are right, and putting them right."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -137,14 +138,18 @@ def config_show(config: Config = None, archive: Archive = None, as_json: Json = 
         print_json(document)
         return
     typer.echo(f"# {show_path(path)}, the environment and defaults" if path else "# the environment and defaults")
-    for line in _toml(document):
+    for line in as_toml(document):
         typer.echo(line)
 
 
-def _toml(table: Mapping[str, Any], name: str = "") -> Iterator[str]:
+_BARE_KEY: Final = re.compile("[A-Za-z0-9_-]+")
+
+
+def as_toml(table: Mapping[str, Any], name: str = "") -> Iterator[str]:
     """A table as lines of TOML: its own values first, as TOML wants it. What is not set is left out."""
     tables: list[tuple[str, str, Any]] = []
     for key, value in table.items():
+        key = key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)  # noqa: PLW2901 - as TOML has it
         path = f"{name}.{key}" if name else key
         if isinstance(value, dict):
             tables.append((path, f"[{path}]", value))
@@ -155,4 +160,4 @@ def _toml(table: Mapping[str, Any], name: str = "") -> Iterator[str]:
             yield f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
     for path, heading, inner in tables:
         yield f"\n{heading}"
-        yield from _toml(inner, path)
+        yield from as_toml(inner, path)

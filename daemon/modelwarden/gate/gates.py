@@ -108,7 +108,7 @@ class Gate:
         settle = object.__setattr__
         for name in ("approve", "review", "least", "most"):  # floats throughout, so that 1 and 1.0 are one policy
             settle(self, name, as_float(getattr(self, name)))
-        settle(self, "label", self.label or self.metric.replace("_", " "))
+        settle(self, "label", self.label or self.metric.replace("_", " ").strip() or self.metric)
         settle(self, "flag", self.flag or _flag_of(self.metric, self.better))
         settle(self, "argument", final_field(self.metric))
         settle(self, "series", series_field(self.metric))
