@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from modelwarden.gate.assessment import Assessment, Classification, Flag
 from modelwarden.gate.deployment import advises_checkpoint, choose_checkpoint
+from modelwarden.gate.gates import Better, Gate, JudgeAt
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
@@ -185,3 +186,28 @@ def test_advice_of_any_model_is_for_an_earlier_approved_point_of_a_model_not_dro
     if model.classification is Classification.APPROVED:
         point = choose_checkpoint(model).point
         assert of_points(*course[:point], **run).classification is Classification.APPROVED
+
+
+LOSS = Gate("loss", 0.3, 0.5, better=Better.LOWER)
+ACCURACY = Gate("accuracy", 0.9, 0.8, most=1.0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy((LOSS, ACCURACY), "loss", judge_at=JudgeAt.BEST),
+        Policy((ACCURACY,), "loss", better=Better.LOWER, judge_at=JudgeAt.BEST),
+    ],
+)
+@pytest.mark.parametrize(
+    ("named", "checkpoint"), [({"validation_interval": 50}, 100), ({"checkpoints": ["a", "b", "c"]}, "b"), ({}, None)]
+)
+def test_model_judged_at_its_best_point_is_deployed_from_there(
+    policy: Policy, named: dict[str, Any], checkpoint: object
+) -> None:
+    """What came after that point was judged by nobody: it is neither deployed nor a decline."""
+    entry = {"metrics": {"loss": [0.6, 0.2, 0.9], "accuracy": [0.5, 0.95, 0.1]}, **named}
+    (model,) = assess_summary(parse_summary(encoded({"models": {"A": entry}}), policy), policy)
+    assert model.classification is Classification.APPROVED
+    assert (model.decline, model.use_checkpoint) == (0.0, False)
+    assert choose_checkpoint(model)[:2] == (checkpoint, 2)

@@ -1,5 +1,6 @@
 """A policy is a table that never contradicts itself, and its id names its thresholds and nothing else."""
 
+import json
 import math
 import pickle
 from dataclasses import asdict, replace
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from modelwarden.gate.assessment import Band
-from modelwarden.gate.gates import Better
+from modelwarden.gate.gates import Better, Gate, Override
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
 
@@ -260,3 +262,18 @@ def _expected_band(name: str, approve: float, review: float, value: float | None
     if sign * value >= sign * approve:
         return Band.APPROVED
     return Band.REVIEW if sign * value >= sign * review else Band.DROP
+
+
+def test_policy_with_whole_numbers_and_infinity_is_the_one_that_its_runs_give_back() -> None:
+    """Otherwise a rebuilt index would name another id than the run's first entry did."""
+    written = Policy(
+        (Gate("factor", 2, 1, infinity="review", most=math.inf),), overrides=(Override(("A",), {"factor": 3}),)
+    )
+    again = Policy.from_json(json.loads(to_json(written.as_json(), inf_nan_mode="null")))
+    assert (again, again.id) == (written, written.id)
+
+
+@pytest.mark.parametrize(("metric", "label"), [("eval_loss", "eval loss"), ("_step_", "step"), ("_", "_")])
+def test_gate_without_a_label_is_called_by_its_metric(metric: str, label: str) -> None:
+    """Every metric that may be named can be spoken of."""
+    assert Policy((Gate(metric, 1.0, 0.5),)).gates[0].label == label

@@ -101,7 +101,7 @@ class Assessment(NamedTuple):
         fell_from: the peak that the largest fall began at, None without a fall.
         reasons: sentences that name the figures which decided.
         history: the fitness history as it was read; NaN where a point is missing.
-        points: how many points the history has; None in a run that was recorded before this was.
+        points: how many points the history has, up to the one that was judged; None in a run that was recorded before.
         last_checkpoint: the checkpoint at the last of them, where the summary lets it be known.
         at_checkpoint: the figures at the peak, judged, if FITNESS_DECLINE is flagged, the summary has them and the peak
             is not the last point.

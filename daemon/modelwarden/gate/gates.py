@@ -108,6 +108,8 @@ class Gate:
         settle = object.__setattr__
         for name in ("approve", "review", "least", "most"):  # floats throughout, so that 1 and 1.0 are one policy
             settle(self, name, as_float(getattr(self, name)))
+        if self.infinity and self.most == math.inf:  # the same gate as without `most`, which JSON can hold
+            settle(self, "most", LARGEST_FIGURE)
         settle(self, "label", self.label or self.metric.replace("_", " ").strip() or self.metric)
         settle(self, "flag", self.flag or _flag_of(self.metric, self.better))
         settle(self, "argument", final_field(self.metric))
@@ -207,6 +209,11 @@ class Override:
     symbols: tuple[str, ...]
     approve: Mapping[str, float] = field(default_factory=dict)
     review: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("approve", "review"):
+            bounds = {metric: as_float(bound) for metric, bound in getattr(self, name).items()}
+            object.__setattr__(self, name, bounds)
 
     def fits(self, symbol: str) -> bool:
         """Whether a pattern fits the symbol."""

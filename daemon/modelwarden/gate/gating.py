@@ -175,14 +175,16 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
     if policy.overrides:
         policy = policy.for_symbol(model.symbol)
     history = history_figures(model.history, policy.history_better)
-    values = model.values
+    values, points = model.values, len(model.history)
     if policy.judge_at is _AT_BEST and history.best_idx is not None and not model.is_flat:
+        # What came after that point was judged by nobody: it is neither the last checkpoint nor a decline.
         values = figures_at_best(model.lists or {}, model.history, history.best_idx, policy)
-    final = values[position] if (position := policy.history_position) is not None else _last_of(model.history)
+        points = history.best_idx + 1
+    final = values[position] if (position := policy.history_position) is not None else _last_of(model.history, points)
     decline = decline_from_peak(final, history.peak, policy.history_better)
     contradicted = bool(model.contradictions)
     verdict = judge(values, decline, history.largest_fall, reward_scale, policy, contradicted=contradicted)
-    checkpoint, last_checkpoint = _checkpoints(model, history.best_idx)
+    checkpoint, last_checkpoint = _checkpoints(model, history.best_idx, points)
     at_checkpoint = None
     if verdict.flags and _DECLINE in verdict.flags:
         at_checkpoint = _judge_at_peak(model, history.best_idx, reward_scale, policy)
@@ -212,7 +214,7 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
             model.contradictions,
         ),
         history=model.history,
-        points=len(model.history),
+        points=points,
         last_checkpoint=last_checkpoint,
         at_checkpoint=at_checkpoint,
         contradictions=model.contradictions,
@@ -220,8 +222,8 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
     )
 
 
-def _last_of(history: Sequence[float]) -> float | None:
-    return history[-1] if history else None
+def _last_of(history: Sequence[float], points: int) -> float | None:
+    return history[points - 1] if points else None
 
 
 def _judge_at_peak(
@@ -353,13 +355,13 @@ def _fall(peak: float, later: float) -> float:
     return (peak - later) / peak if peak > 0 else peak - later
 
 
-def _checkpoints(model: Model, best_idx: int | None) -> tuple[Checkpoint | None, Checkpoint | None]:
-    """At the peak and at the last point: the trainer's own ids, else (index + 1) * validation_interval."""
-    ids, interval, points = model.checkpoints, model.validation_interval, len(model.history)
+def _checkpoints(model: Model, best_idx: int | None, points: int) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """At the peak and at the last of so many points: the trainer's own ids, else (index + 1) * validation_interval."""
+    ids, interval = model.checkpoints, model.validation_interval
     if not points:
         return None, None
     if ids is not None:
-        return None if best_idx is None else ids[best_idx], ids[-1]
+        return None if best_idx is None else ids[best_idx], ids[points - 1]
     if interval is not None:
         return None if best_idx is None else (best_idx + 1) * interval, points * interval
     return None, None

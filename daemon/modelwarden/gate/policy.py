@@ -57,7 +57,7 @@ class Policy:
         better: which way that metric improves, if no gate says so.
         decline: FITNESS_DECLINE if the final figure lies more than this share below the peak.
         oscillation: UNSTABLE_TRAINING if the course falls by more than this share of a running peak.
-        judge_at: which figures are judged.
+        judge_at: which figures are judged; with `best` a model counts as ended at its history's best point.
         overrides: other bounds for some models; of those that fit a symbol the last one counts.
         rule: the revision of the rule that goes with it.
         recorded: it was read from a run: its bounds are taken as they are.
