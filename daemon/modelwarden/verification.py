@@ -22,7 +22,8 @@ from modelwarden.gate.gating import Verdict, assess_summary, judge
 from modelwarden.gate.summary import parse_summary
 from modelwarden.gate.thresholds import RULE
 from modelwarden.pipeline.recording import catalog_run
-from modelwarden.state.catalog import Catalog, MissingRun, ModelRow, model_rows
+from modelwarden.state.catalog import Catalog, MissingRun
+from modelwarden.state.rows import ModelRow, model_rows
 
 COMMIT_SECONDS: Final = 10.0
 """How long a commit under way may take from the first rename to the state's transaction."""

@@ -13,8 +13,9 @@ from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
 from modelwarden.pipeline.recording import catalog_run
-from modelwarden.state.catalog import Catalog, model_rows
+from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from modelwarden.state.rows import model_rows
 from summaries import encoded, random_summary
 
 TEMPLATES = 200

@@ -13,10 +13,10 @@ from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.gate.assessment import Assessment
 from modelwarden.pipeline.recording import Judged, Recorder
-from modelwarden.state.catalog import model_rows
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
 from modelwarden.state.outbox import Route
+from modelwarden.state.rows import model_rows
 from processes import outbox_of
 from summaries import BAD, GOOD, flat_summary, judged_run
 

@@ -18,8 +18,9 @@ from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.recording import catalog_run
-from modelwarden.state.catalog import Catalog, model_rows
+from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from modelwarden.state.rows import model_rows
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 NAME = "20241224_153000"

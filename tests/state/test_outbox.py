@@ -15,9 +15,10 @@ from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recording import catalog_run
 from modelwarden.pipeline.walk import Found, Pipeline
-from modelwarden.state.catalog import Catalog, model_rows
+from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Event, Kind, Outbox, Owed, Route, Status
+from modelwarden.state.rows import model_rows
 from summaries import encoded, flat_summary, judged_run
 
 SLACK = Route("slack", frozenset({"APPROVED", "DROP", "REJECTED"}))

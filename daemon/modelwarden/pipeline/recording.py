@@ -12,11 +12,12 @@ from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.gate.assessment import CHANGED, Assessment
 from modelwarden.gate.timestamp import run_key
-from modelwarden.state.catalog import Catalog, CatalogRun, ModelRow, model_rows
+from modelwarden.state.catalog import Catalog, CatalogRun
 from modelwarden.state.database import Database
 from modelwarden.state.expectations import Expectations
 from modelwarden.state.ledger import Dealt, Ledger
 from modelwarden.state.outbox import Event, Kind, Outbox, Route
+from modelwarden.state.rows import ModelRow, model_rows
 
 Judged = tuple[RunRecord, Sequence[ModelRow]]
 """A run and its models' rows."""

@@ -24,7 +24,7 @@ from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
-from modelwarden.state.catalog import ModelRow, model_rows
+from modelwarden.state.rows import ModelRow, model_rows
 
 SYNC_THREADS: Final = 8
 """Runs that are synced at once: a disk merges concurrent fsyncs."""

@@ -4,47 +4,24 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 """
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from modelwarden.gate.assessment import (
-    CLASSIFICATIONS,
-    Assessment,
-    Band,
-    Classification,
-    Flag,
-    finite_or_none,
-)
-from modelwarden.gate.gating import Verdict, infinity_flags, judge, judge_point
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
+from modelwarden.gate.gating import Verdict, judge
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import AHEAD, is_ahead, run_key
-from modelwarden.gate.wording import explain
 from modelwarden.state.database import Database
-from modelwarden.state.packing import packed_figures, unpacked_figures
+from modelwarden.state.packing import unpacked_figures
+from modelwarden.state.rows import CODE_OF, CONTRADICTED, MODEL_COLUMNS, ModelRow, assessment_of
 
-_BIT: Final = {flag: 1 << position for position, flag in enumerate(Flag)}
-_BEFORE_GATES: Final = (Flag.FITNESS_DECLINE, Flag.UNSTABLE_TRAINING)
-_LAST: Final = (Flag.UNCALIBRATED_REWARD_SCALE, Flag.INCONSISTENT_FIGURES)
-_OF_NO_GATE: Final = (*_BEFORE_GATES, Flag.INVALID_METRIC, *_LAST)
-"""What no figure and no bound says: the others follow from these."""
-
-_CODE: Final = {classification: code for code, classification in enumerate(CLASSIFICATIONS)}
 _RUN_COLUMNS: Final = (
     "timestamp, run_name, archived_at, archived_by, daemon_id, source, source_size, source_mtime, sha256, "
     "reward_scale, policy, approved_count, review_count, dropped_count"
 )
-_MODEL_COLUMNS: Final = (
-    "symbol, classification, flags, best_idx, checkpoint_update, peak, decline, largest_fall, fell_from, "
-    "points, last_checkpoint, at_checkpoint, contradictions, figures, others"
-)
-_MODEL_MARKS: Final = ", ".join("?" * (_MODEL_COLUMNS.count(",") + 1))
-
-
-ModelRow = tuple[str | int | float | bytes | None, ...]
-"""A model's row without its run: position, class, flags as bits, the figures packed."""
+_MODEL_MARKS: Final = ", ".join("?" * (MODEL_COLUMNS.count(",") + 1))
 
 
 class CatalogRun(NamedTuple):
@@ -151,7 +128,7 @@ class Catalog:
         Args:
             run: its row.
             policy: what judged it.
-            models: a row a model, as `model_rows` makes them.
+            models: a row a model, as `state.rows.model_rows` makes them.
             announced: whether its outbox rows are decided on in the same transaction.
         """
         key = run_key(run.timestamp)
@@ -167,7 +144,7 @@ class Catalog:
             (key, *run, announced),
         )
         self._connection.executemany(
-            f"INSERT INTO assessments (run, position, {_MODEL_COLUMNS}) VALUES (?, ?, {_MODEL_MARKS})",
+            f"INSERT INTO assessments (run, position, {MODEL_COLUMNS}) VALUES (?, ?, {_MODEL_MARKS})",
             [(key, *model) for model in models],
         )
 
@@ -253,21 +230,21 @@ class Catalog:
             return []
         policy = self.policy(run.policy)
         rows = self._connection.execute(
-            f"SELECT {_MODEL_COLUMNS} FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
+            f"SELECT {MODEL_COLUMNS} FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
         )
-        return [_assessment(row, policy, run.reward_scale) for row in rows]
+        return [assessment_of(row, policy, run.reward_scale) for row in rows]
 
     def rows(self, name: str) -> list[ModelRow]:
         """The rows of a run's models, as `add` was given them."""
         return self._connection.execute(
-            f"SELECT position, {_MODEL_COLUMNS} FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
+            f"SELECT position, {MODEL_COLUMNS} FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
         ).fetchall()
 
     def symbols(self, name: str, classification: Classification) -> list[str]:
         """The symbols of one class of a run, in the summary's order."""
         rows = self._connection.execute(
             "SELECT symbol FROM assessments WHERE run = ? AND classification = ? ORDER BY position",
-            (run_key(name), _CODE[classification]),
+            (run_key(name), CODE_OF[classification]),
         )
         return [symbol for (symbol,) in rows]
 
@@ -290,7 +267,7 @@ class Catalog:
         else:
             # Asked once a symbol and not once a model: many runs have the same symbols.
             self._connection.create_function("is_chosen", 1, cache(is_chosen), deterministic=True)
-            counts = ", ".join(f"ifnull(sum(classification = {code}), 0)" for code in _CODE.values())
+            counts = ", ".join(f"ifnull(sum(classification = {code}), 0)" for code in CODE_OF.values())
             models = "LEFT JOIN assessments ON assessments.run = runs.run AND is_chosen(symbol) GROUP BY wanted.key"
         rows = self._connection.execute(
             f"SELECT timestamp, run_name, archived_by, source, policy, {counts} FROM json_each(?) AS wanted "
@@ -312,12 +289,12 @@ class Catalog:
         if is_chosen is not None:
             self._connection.create_function("is_chosen", 1, is_chosen, deterministic=True)
         rows = self._connection.execute(
-            f"SELECT {_MODEL_COLUMNS} FROM assessments WHERE run = ? AND classification = ?"
+            f"SELECT {MODEL_COLUMNS} FROM assessments WHERE run = ? AND classification = ?"
             f"{' AND is_chosen(symbol)' if is_chosen is not None else ''} ORDER BY position LIMIT ?",
-            (run_key(name), _CODE[classification], most),
+            (run_key(name), CODE_OF[classification], most),
         )
         policy = self.policy(run.policy)
-        return [_assessment(row, policy, run.reward_scale) for row in rows]
+        return [assessment_of(row, policy, run.reward_scale) for row in rows]
 
     def changes(self, keys: Iterable[int]) -> list[Change]:
         """What changed over these runs: of each symbol its last one, beside the last run before its first one.
@@ -350,25 +327,25 @@ class Catalog:
             return []
         policy = self.policy(found[0])
         rows = self._connection.execute(
-            f"SELECT {_MODEL_COLUMNS} FROM json_each(?) AS wanted JOIN assessments "
+            f"SELECT {MODEL_COLUMNS} FROM json_each(?) AS wanted JOIN assessments "
             "ON run = ? AND position = wanted.value ORDER BY wanted.key",
             (json.dumps(list(positions)), key),
         )
-        return [_assessment(row, policy, found[1]) for row in rows]
+        return [assessment_of(row, policy, found[1]) for row in rows]
 
     def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
         """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""
         if not _is_text(symbol):
             return []
         rows = self._connection.execute(
-            f"SELECT timestamp, policy, reward_scale, {_MODEL_COLUMNS} FROM assessments JOIN runs USING (run) "
+            f"SELECT timestamp, policy, reward_scale, {MODEL_COLUMNS} FROM assessments JOIN runs USING (run) "
             "WHERE symbol = ? ORDER BY run DESC LIMIT ?",
             (symbol, -1 if limit is None else limit),
         ).fetchall()
         found = []
         for name, policy_id, scale, *model in reversed(rows):
             policy = self.policy(policy_id)
-            found.append((name, _assessment(model, policy, scale), policy))
+            found.append((name, assessment_of(model, policy, scale), policy))
         return found
 
     def regate(self, policy: Policy) -> Iterator[tuple[int, int, Verdict]]:
@@ -382,14 +359,14 @@ class Catalog:
             "FROM assessments ORDER BY run, position"
         )
         of_run = {run: (scale, _Reading.of(self.policy(recorded), policy)) for run, scale, recorded in runs}
-        contradicted, overridden = _BIT[Flag.INCONSISTENT_FIGURES], bool(policy.overrides)
+        overridden = bool(policy.overrides)
         for run, position, symbol, bits, decline, fall, packed in rows:
             scale, reading = of_run[run]
             values = unpacked_figures(packed)
             if reading.positions is not None:
                 values = tuple([None if at is None else values[at] for at in reading.positions])
             bounds = policy.for_symbol(symbol) if overridden else policy
-            is_contradicted = bits & contradicted != 0
+            is_contradicted = bits & CONTRADICTED != 0
             if reading.same_history:
                 yield run, position, judge(values, decline, fall, scale, bounds, contradicted=is_contradicted)
             else:  # what is known of the course is of another metric's
@@ -429,31 +406,6 @@ class _Reading(NamedTuple):
         )
 
 
-def model_rows(assessments: Sequence[Assessment]) -> list[ModelRow]:
-    """What the catalog keeps of a run's models: plain values, so that another process may make them."""
-    return [
-        (
-            position,
-            model.symbol,
-            _CODE[model.classification],
-            sum([bit for flag, bit in _BIT.items() if flag in model.flags]) if model.flags else 0,
-            model.best_idx,
-            model.checkpoint_update,
-            model.peak,
-            model.decline,
-            model.largest_fall,
-            model.fell_from,
-            model.points,
-            model.last_checkpoint,
-            None if model.at_checkpoint is None else packed_figures(model.at_checkpoint.values),
-            json.dumps(model.contradictions) if model.contradictions else None,
-            packed_figures(model.values),
-            json.dumps({name: finite_or_none(value) for name, value in model.others.items()}) if model.others else None,
-        )
-        for position, model in enumerate(assessments)
-    ]
-
-
 def _is_text(symbol: str) -> bool:
     """Whether SQLite can hold it: an argument of bytes that are no UTF-8 can't be any model's symbol."""
     try:
@@ -461,48 +413,3 @@ def _is_text(symbol: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _assessment(row: Sequence[Any], policy: Policy, reward_scale: float | None) -> Assessment:
-    symbol, code, bits, best_idx, checkpoint, peak, decline, fall, fell_from, *rest = row
-    points, last_checkpoint, packed_there, contradictory, packed, others = rest
-    policy = policy.for_symbol(symbol)
-    contradictions = tuple(json.loads(contradictory)) if contradictory is not None else ()
-    values = unpacked_figures(packed)
-    bands = tuple(gate.band(value) for gate, value in zip(policy.gates, values, strict=True))
-    flags = _flags(bits, values, bands, policy)
-    return Assessment(
-        symbol=symbol,
-        classification=CLASSIFICATIONS[code],
-        flags=flags,
-        use_checkpoint=Flag.FITNESS_DECLINE in flags,
-        best_idx=best_idx,
-        checkpoint_update=checkpoint,
-        values=values,
-        bands=bands,
-        peak=peak,
-        decline=decline,
-        largest_fall=fall,
-        fell_from=fell_from,
-        reasons=explain(policy, values, bands, flags, peak, decline, fall, fell_from, reward_scale, contradictions),
-        history=(),
-        points=points,
-        last_checkpoint=last_checkpoint,
-        at_checkpoint=None
-        if packed_there is None
-        else judge_point(unpacked_figures(packed_there), reward_scale, policy, contradicted=bool(contradictions)),
-        contradictions=contradictions,
-        others={}
-        if others is None
-        else {name: math.nan if value is None else value for name, value in json.loads(others).items()},
-    )
-
-
-def _flags(bits: int, values: Sequence[float | None], bands: Sequence[Band], policy: Policy) -> tuple[str, ...]:
-    """The flags in their order: those of the gates follow from the bands, the others are kept as bits."""
-    kept = [flag for flag in _OF_NO_GATE if bits & _BIT[flag]]
-    of_gates = [gate.flag for gate, band in zip(policy.gates, bands, strict=True) if band is Band.DROP]
-    infinite = infinity_flags(values, bands, policy.gates) if math.inf in values else []
-    before = [flag for flag in kept if flag in _BEFORE_GATES]
-    invalid = [flag for flag in kept if flag is Flag.INVALID_METRIC]
-    return (*before, *of_gates, *invalid, *infinite, *[flag for flag in kept if flag in _LAST])
