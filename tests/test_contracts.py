@@ -48,6 +48,12 @@ VIOLATIONS = {
     ],
     "Only the watch knows watchdog": [("intake/new.py", "from watchdog.observers import Observer")],
     "Only the state knows SQLite": [("archive/new.py", "import sqlite3"), ("cli/new.py", "import sqlite3")],
+    "Who asks writes nothing": [
+        ("questions.py", "from modelwarden.pipeline.walk import Pipeline"),
+        ("archive/folders.py", "from modelwarden.archive.index import Index"),
+        ("state/reading.py", "from modelwarden.state.outbox import Outbox"),
+        ("questions.py", "import shutil"),
+    ],
     "Only the doors know a terminal": [("service/new.py", "import rich"), ("manager.py", "import typer")],
 }
 """By contract, modules and what they may not import; a module that is there already gets the line added."""

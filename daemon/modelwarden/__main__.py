@@ -57,6 +57,7 @@ for command in (
     asking.show,
     asking.approved,
     asking.history,
+    asking.diff,
     upkeep.verify,
     upkeep.reindex,
     upkeep.adopt,

@@ -18,16 +18,14 @@ from typing import Any, Final, Self
 
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import RunRecord
-from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Remark, finite_or_none
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
-from modelwarden.gate.timestamp import is_run_name
 from modelwarden.gate.wording import peak_note
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
-from modelwarden.state.catalog import CatalogRun
+from modelwarden.questions import Questions
 from modelwarden.state.database import Database
 
 API_OWNER: Final = "api"
@@ -150,6 +148,7 @@ class TrainingArchiveManager:
         )
         held.callback(self._pipeline.close)
         self._pipeline.recover()
+        self._questions = Questions(root, database)
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +195,7 @@ class TrainingArchiveManager:
         Raises:
             UnknownRun: the archive has no such run, or none at all.
         """
-        return self._pipeline.catalog.symbols(self._find(timestamp).timestamp, Classification.APPROVED)
+        return [model.symbol for model in self._questions.run(timestamp, time.time()).approved]
 
     def get_approved_checkpoints(self, timestamp: str | None = None) -> list[ApprovedModel]:
         """The same models, each with its checkpoint to deploy.
@@ -204,25 +203,15 @@ class TrainingArchiveManager:
         Raises:
             UnknownRun: the archive has no such run, or none at all.
         """
-        catalog = self._pipeline.catalog
-        run = self._find(timestamp)
-        policy = catalog.policy(run.policy)
+        run = self._questions.run(timestamp, time.time())
         return [
-            ApprovedModel(model.symbol, *choose_checkpoint(model), peak_note(model, policy))
-            for model in catalog.first(run.timestamp, Classification.APPROVED, None, -1)
+            ApprovedModel(model.symbol, *choose_checkpoint(model), peak_note(model, run.record.policy))
+            for model in run.approved
         ]
 
     def get_symbol_history(self, symbol: str) -> list[SymbolAssessment]:
         """A symbol's assessments over all runs, oldest first; empty for a symbol that no run has."""
-        return [_symbol_assessment(*each) for each in self._pipeline.catalog.history(symbol)]
-
-    def _find(self, timestamp: str | None) -> CatalogRun:
-        if timestamp is None and (timestamp := self._pipeline.catalog.latest(time.time())) is None:
-            raise UnknownRun("the archive has no runs", where=self._archive.root)
-        run = self._pipeline.catalog.run(timestamp) if is_run_name(timestamp) else None
-        if run is None:
-            raise UnknownRun(f"no run {timestamp!r}", where=self._archive.root)
-        return run
+        return [_symbol_assessment(*each) for each in self._questions.history(symbol)]
 
     def _archived(self, run: RunRecord) -> ArchivedRun:
         return ArchivedRun(

@@ -86,6 +86,14 @@ def state_dir_of(archive_dir: str, state_dir: str | None) -> str:
     return os.path.join(archive_dir, DEFAULT_STATE)
 
 
+def known_state_dir(settings: Settings) -> str | None:
+    """The state directory if it can be told; None for an archive on a network whose settings name none."""
+    try:
+        return state_dir_of(settings.archive_dir, settings.state_dir)
+    except StopService:
+        return None
+
+
 def open_old_database(settings: Settings) -> Database:
     """The state file of a daemon that was started before: a misspelt folder, or root's hands, must not make one.
 

@@ -28,6 +28,7 @@ COMMANDS = [
     ["show"],
     ["approved"],
     ["history"],
+    ["diff"],
     ["verify"],
     ["reindex"],
     ["adopt"],
@@ -177,8 +178,8 @@ def test_no_arguments_show_the_help() -> None:
 
 IN_THE_WAY = [
     (["runs"], "archive"),
+    (["reindex"], "archive/.state"),
     (["run", "--once", "--watch", "out"], "archive"),
-    (["runs"], "archive/.state"),
     (["run", "--once", "--watch", "out"], "archive/.state"),
 ]
 
@@ -210,7 +211,7 @@ def test_state_file_that_is_none_is_one_message(tmp_path: Path) -> None:
     state = tmp_path / "archive" / ".state"
     state.mkdir(parents=True)
     (state / "modelwarden.sqlite").write_bytes(b"this is not a database, " * 100)
-    done = command("runs", "--archive", tmp_path / "archive")
+    done = command("reindex", "--archive", tmp_path / "archive")
     assert (done.code, done.out) == (2, "")
     assert f"{state}/modelwarden.sqlite: the state file can't be used" in done.err
     assert "move it away" in done.err

@@ -158,7 +158,7 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         head["remarks"] = [TIMESTAMP_AHEAD]
     fields = b",\n".join(b"  %s: %s" % (_json(name), _json(value)) for name, value in head.items())
     models = b",\n".join(b"    " + _json(assessment_object(each, run.policy)) for each in assessments)
-    return b'{\n%s,\n  "models": [\n%s\n  ]\n}\n' % (fields, models)
+    return b"{\n%s%s%s\n  ]\n}\n" % (fields, _BEFORE_MODELS, models)
 
 
 def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, Any]:
@@ -219,36 +219,53 @@ _TEXT: Final[Mapping[str, str]] = {word: word.value for word in (*Classification
 
 
 def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
-    """The run and its assessments back from model_assessments.json; the fitness histories stay in the summary.
+    """The run and its assessments back from model_assessments.json; the histories stay in the summary.
 
     Raises:
         ValueError: the bytes are not what `encode_assessments` writes.
     """
     try:
         document = jiter.from_json(data)
-        for name, kinds in _HEAD_TYPES.items():
-            _expect(document[name], kinds, name)
-        policy = _policy_of(document)
-        run = RunRecord(
-            timestamp=document["timestamp"],
-            run_name=document["run_name"],
-            archived_at=document["archived_at"],
-            archived_by=document["archived_by"],
-            daemon_id=document["daemon_id"],
-            source=Source(**document["source"]),
-            sha256=document["sha256"],
-            reward_scale=document["reward_scale"],
-            policy=policy,
-            approved_count=document["approved_count"],
-            review_count=document["review_count"],
-            dropped_count=document["dropped_count"],
-        )
-        _expect(run.source.path, str, "source.path")
-        _expect(run.source.size, int, "source.size")
-        _expect(run.source.mtime, str | None, "source.mtime")
-        return run, [_decode_assessment(model, policy) for model in document["models"]]
+        run = _decode_run(document)
+        _expect(document["models"], list, "models")
+        return run, [_decode_assessment(model, run.policy) for model in document["models"]]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not a modelwarden assessment: {error!r}") from error
+
+
+def decode_head(data: bytes) -> RunRecord:
+    """The run alone, without looking at its models. Raises ValueError as `decode_assessments`."""
+    head, found, _ = data.partition(_BEFORE_MODELS)
+    try:
+        return _decode_run(jiter.from_json(head + b"\n}" if found else data))
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"not a modelwarden assessment: {error!r}") from error
+
+
+_BEFORE_MODELS: Final = b',\n  "models": [\n'
+
+
+def _decode_run(document: Mapping[str, Any]) -> RunRecord:
+    for name, kinds in _HEAD_TYPES.items():
+        _expect(document[name], kinds, name)
+    run = RunRecord(
+        timestamp=document["timestamp"],
+        run_name=document["run_name"],
+        archived_at=document["archived_at"],
+        archived_by=document["archived_by"],
+        daemon_id=document["daemon_id"],
+        source=Source(**document["source"]),
+        sha256=document["sha256"],
+        reward_scale=document["reward_scale"],
+        policy=_policy_of(document),
+        approved_count=document["approved_count"],
+        review_count=document["review_count"],
+        dropped_count=document["dropped_count"],
+    )
+    _expect(run.source.path, str, "source.path")
+    _expect(run.source.size, int, "source.size")
+    _expect(run.source.mtime, str | None, "source.mtime")
+    return run
 
 
 def _policy_of(document: Mapping[str, Any]) -> Policy:
@@ -274,7 +291,6 @@ _HEAD_TYPES: Final[Mapping[str, Any]] = {
     "approved_count": int,
     "review_count": int,
     "dropped_count": int,
-    "models": list,
 }
 _MODEL_TYPES: Final[Mapping[str, Any]] = {
     "symbol": str,

@@ -1,9 +1,10 @@
-"""`runs`, `show`, `approved`, `history`: questions about an archive.
+"""`runs`, `show`, `approved`, `history`, `diff`: questions about an archive.
 
-The rule: asking changes nothing that counts. The catalog is first brought up to the archive, so that no answer is
-older than the truth; what a daemon has still to announce is left to it.
+The rule: asking needs no right to write and changes nothing. What is answered is what the archive holds now, whether a
+daemon is at work or not.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,22 +13,22 @@ from typing import Annotated
 
 import typer
 
-from modelwarden.archive.record import REPORT_FILE, TIMESTAMP_AHEAD
+from modelwarden.archive.record import TIMESTAMP_AHEAD, RunRecord
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import (
+    figure_text,
     model_json,
     print_json,
     print_models,
     print_table,
 )
 from modelwarden.errors import UnknownRun
-from modelwarden.gate.assessment import Classification
+from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.deployment import choose_checkpoint
-from modelwarden.gate.timestamp import is_run_name
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import peak_note
-from modelwarden.pipeline.walk import Pipeline
-from modelwarden.state.catalog import CatalogRun
-from modelwarden.wiring import open_pipeline
+from modelwarden.questions import Comparison, Difference, Questions, asking
+from modelwarden.wiring import known_state_dir
 
 DEFAULT_LIMIT = 50
 
@@ -36,30 +37,28 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="T
 
 def runs(config: Config = None, archive: Archive = None, limit: Limit = DEFAULT_LIMIT, as_json: Json = False) -> None:
     """List the archived runs by their timestamps, oldest first."""
-    with _archive(config, archive) as pipeline:
-        rows = pipeline.catalog.runs(limit)
-        if as_json:
-            print_json([_run_json(run) for run in rows])
-            return
-        print_table(
-            ("run", "APPROVED", "REVIEW", "DROP", "policy", "run name"),
+    with _questions(config, archive) as questions:
+        found = questions.runs(limit, time.time())
+    if as_json:
+        print_json([_run_json(run) for run in found.shown])
+        return
+    print_table(
+        ("run", "APPROVED", "REVIEW", "DROP", "policy", "run name"),
+        (
             (
-                (
-                    run.timestamp,
-                    *(str(count) for count in run.counts.values()),
-                    run.policy,
-                    " ".join(filter(None, (run.run_name, "(dated ahead)" if run.is_ahead else ""))),
-                )
-                for run in rows
-            ),
-            right=("APPROVED", "REVIEW", "DROP"),
-        )
-        hidden = len(pipeline.catalog) - len(rows)
-        if hidden:
-            typer.echo(f"{hidden} older runs: --limit {len(rows) + hidden} shows all")
-        latest = pipeline.catalog.latest(time.time())
-        if rows and rows[-1].timestamp != latest:
-            typer.echo(f"archived last: {latest}; `show` and `approved` mean it if no run is named")
+                run.timestamp,
+                *(str(count) for count in run.counts.values()),
+                run.policy.id,
+                " ".join(filter(None, (run.run_name, "(dated ahead)" if run.is_ahead else ""))),
+            )
+            for run in found.shown
+        ),
+        right=("APPROVED", "REVIEW", "DROP"),
+    )
+    if found.hidden:
+        typer.echo(f"{found.hidden} older runs: --limit {len(found.shown) + found.hidden} shows all")
+    if found.shown and found.shown[-1].timestamp != found.latest:
+        typer.echo(f"archived last: {found.latest}; `show` and `approved` mean it if no run is named")
 
 
 def show(
@@ -73,24 +72,22 @@ def show(
 
     Without a name it is the run that was archived last, whatever its timestamp says.
     """
-    with _archive(config, archive) as pipeline:
-        found = _find(pipeline, run)
+    with _questions(config, archive) as questions:
+        found, models = questions.run(run, time.time())
         if report:
-            typer.echo(pipeline.archive.tree.read(found.timestamp, REPORT_FILE).decode(), nl=False)
+            typer.echo(questions.report(found.timestamp), nl=False)
             return
-        models = pipeline.catalog.assessments(found.timestamp)
-        policy = pipeline.catalog.policy(found.policy)
-        if as_json:
-            print_json(_run_json(found) | {"models": [model_json(model, policy) for model in models]})
-            return
-        counts = ", ".join(f"{count} {classification}" for classification, count in found.counts.items())
-        typer.echo(f"{found.timestamp}: {counts}")
-        if found.run_name is not None:
-            typer.echo(f"run name: {found.run_name}")
-        typer.echo(f"policy {found.policy}, archived {found.archived_at} by {found.archived_by}")
-        if found.is_ahead:
-            typer.echo("dated ahead: its timestamp lies more than a day after it was archived. Is a clock wrong?")
-        print_models(((model.symbol, model, policy) for model in models), "symbol")
+    if as_json:
+        print_json(_run_json(found) | {"models": [model_json(model, found.policy) for model in models]})
+        return
+    counts = ", ".join(f"{count} {classification}" for classification, count in found.counts.items())
+    typer.echo(f"{found.timestamp}: {counts}")
+    if found.run_name is not None:
+        typer.echo(f"run name: {found.run_name}")
+    typer.echo(f"policy {found.policy.id}, archived {found.archived_at} by {found.archived_by}")
+    if found.is_ahead:
+        typer.echo("dated ahead: its timestamp lies more than a day after it was archived. Is a clock wrong?")
+    print_models(((model.symbol, model, found.policy) for model in models), "symbol")
 
 
 def approved(
@@ -106,27 +103,23 @@ def approved(
 
     Without a name it is the run that was archived last, whatever its timestamp says.
     """
-    with _archive(config, archive) as pipeline:
-        found = _find(pipeline, run)
-        policy = pipeline.catalog.policy(found.policy)
-        models = [
-            (model.symbol, choose_checkpoint(model), peak_note(model, policy))
-            for model in pipeline.catalog.first(found.timestamp, Classification.APPROVED, None, -1)
-        ]
-        if as_json:
-            chosen = [
-                {"symbol": symbol, **choice._asdict(), "remark": remark or None} for symbol, choice, remark in models
-            ]
-            print_json({"run": found.timestamp, "approved": [symbol for symbol, _, _ in models], "models": chosen})
-        elif names:
-            for symbol, _, _ in models:
-                typer.echo(symbol)
-        elif sys.stdout.isatty():
-            rows = ((symbol, str(choice), remark) for symbol, choice, remark in models)
-            print_table(("symbol", "checkpoint", "remark"), rows)
-        else:
-            for symbol, choice, _ in models:
-                typer.echo(f"{symbol}\t{choice}")
+    with _questions(config, archive) as questions:
+        found = questions.run(run, time.time())
+    models = [
+        (model.symbol, choose_checkpoint(model), peak_note(model, found.record.policy)) for model in found.approved
+    ]
+    if as_json:
+        chosen = [{"symbol": symbol, **choice._asdict(), "remark": remark or None} for symbol, choice, remark in models]
+        print_json({"run": found.record.timestamp, "approved": [symbol for symbol, _, _ in models], "models": chosen})
+    elif names:
+        for symbol, _, _ in models:
+            typer.echo(symbol)
+    elif sys.stdout.isatty():
+        rows = ((symbol, str(choice), remark) for symbol, choice, remark in models)
+        print_table(("symbol", "checkpoint", "remark"), rows)
+    else:
+        for symbol, choice, _ in models:
+            typer.echo(f"{symbol}\t{choice}")
 
 
 def history(
@@ -137,34 +130,114 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Show one symbol's assessments over the runs, oldest first."""
-    with _archive(config, archive) as pipeline:
-        rows = pipeline.catalog.history(symbol, limit)
+    with _questions(config, archive) as questions:
+        rows = questions.history(symbol, limit)
         if not rows:
-            raise UnknownRun(f"no run has a model called {symbol!r}", where=pipeline.archive.root)
-        if as_json:
-            print_json([{"run": name, **model_json(model, policy)} for name, model, policy in rows])
-            return
-        print_models(rows, "run")
+            raise UnknownRun(f"no run has a model called {symbol!r}", where=questions.archive_dir)
+    if as_json:
+        print_json([{"run": name, **model_json(model, policy)} for name, model, policy in rows])
+        return
+    print_models(rows, "run")
+
+
+def diff(
+    first: Annotated[str | None, typer.Argument(metavar="RUN", help="The later run, or the earlier of two.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="RUN", help="The later of two.")] = None,
+    config: Config = None,
+    archive: Archive = None,
+    as_json: Json = False,
+) -> None:
+    """Show what changed between two runs.
+
+    Classes, figures, and models that came or went. One run is held against the run before it; if none is named, the one
+    that was archived last is.
+    """
+    before, after = (None, first) if second is None else (first, second)
+    with _questions(config, archive) as questions:
+        found = questions.compare(before, after, time.time())
+    if as_json:
+        print_json(
+            {
+                "before": _run_json(found.before),
+                "after": _run_json(found.after),
+                "models": [_difference_json(each, found) for each in found.models],
+            }
+        )
+        return
+    changed = sum(each.is_of_class for each in found.models)
+    typer.echo(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} of another class")
+    if found.before.policy.id != found.after.policy.id:
+        typer.echo(f"judged by different policies: {found.before.policy.id} and {found.after.policy.id}")
+    print_table(
+        ("symbol", "class", "figures"),
+        ((each.symbol, _classes(each), _figures(each, found)) for each in found.models),
+    )
+
+
+def _classes(each: Difference) -> str:
+    match each:
+        case Difference(_, None, Assessment() as new):
+            return f"{new.classification}, new"
+        case Difference(_, Assessment() as gone, None):
+            return f"{gone.classification}, gone"
+        case Difference(_, Assessment() as was, Assessment() as now) if was.classification != now.classification:
+            return f"{was.classification} -> {now.classification}"
+        case Difference(_, _, Assessment() as now):
+            return str(now.classification)
+        case _:
+            return ""
+
+
+def _figures(each: Difference, found: Comparison) -> str:
+    """The figures that differ, of the metrics that both runs know."""
+    if each.before is None or each.after is None:
+        return ""
+    was, now = _by_metric(each.before, found.before.policy), _by_metric(each.after, found.after.policy)
+    labels = {gate.metric: gate.label for gate in found.after.policy.gates}
+    return ", ".join(
+        f"{labels[name]} {was[name]} -> {now[name]}" for name in now if name in was and was[name] != now[name]
+    )
+
+
+def _by_metric(model: Assessment, policy: Policy) -> dict[str, str]:
+    gates = policy.for_symbol(model.symbol).gates
+    return {
+        gate.metric: figure_text(gate, value, band)
+        for gate, value, band in zip(gates, model.values, model.bands, strict=True)
+    }
+
+
+def _difference_json(each: Difference, found: Comparison) -> dict[str, object]:
+    return {
+        "symbol": each.symbol,
+        "before": None if each.before is None else model_json(each.before, found.before.policy),
+        "after": None if each.after is None else model_json(each.after, found.after.policy),
+    }
 
 
 @contextmanager
-def _archive(config: str | None, archive: str | None) -> Iterator[Pipeline]:
+def _questions(config: str | None, archive: str | None) -> Iterator[Questions]:
     settings = settings_for_asking(config, archive)
-    with open_pipeline(settings, announces=False) as pipeline:
-        pipeline.recover()
-        yield pipeline
+    with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
+        yield questions
 
 
-def _run_json(run: CatalogRun) -> dict[str, object]:
+def _run_json(run: RunRecord) -> dict[str, object]:
     """A run for --json."""
-    return run._asdict() | {"remarks": [TIMESTAMP_AHEAD] if run.is_ahead else []}
-
-
-def _find(pipeline: Pipeline, name: str | None) -> CatalogRun:
-    name = pipeline.catalog.latest(time.time()) if name is None else name
-    if name is None:
-        raise UnknownRun("the archive has no runs", where=pipeline.archive.root)
-    run = pipeline.catalog.run(name) if is_run_name(name) else None
-    if run is None:
-        raise UnknownRun(f"no run {name!r}", where=pipeline.archive.root, hint="see `modelwarden runs`")
-    return run
+    return {
+        "timestamp": run.timestamp,
+        "run_name": run.run_name,
+        "archived_at": run.archived_at,
+        "archived_by": run.archived_by,
+        "daemon_id": run.daemon_id,
+        "source": run.source.path,
+        "source_size": run.source.size,
+        "source_mtime": run.source.mtime,
+        "sha256": run.sha256,
+        "reward_scale": run.reward_scale,
+        "policy": run.policy.id,
+        "approved_count": run.approved_count,
+        "review_count": run.review_count,
+        "dropped_count": run.dropped_count,
+        "remarks": [TIMESTAMP_AHEAD] if run.is_ahead else [],
+    }

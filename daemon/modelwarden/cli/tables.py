@@ -86,7 +86,7 @@ def print_models(models: Iterable[tuple[str, Assessment, Policy]], first: str) -
 def _cells(model: Assessment, policy: Policy, shown: Mapping[str, str]) -> Sequence[str | Text]:
     gates = policy.for_symbol(model.symbol).gates
     cells = {
-        gate.metric: Text(_figure(gate, value, band), style=_BAND_STYLES[band])
+        gate.metric: Text(figure_text(gate, value, band), style=_BAND_STYLES[band])
         for gate, value, band in zip(gates, model.values, model.bands, strict=True)
     }
     figures = [cells.get(metric, Text("-")) for metric in shown]
@@ -125,7 +125,7 @@ def _figures(values: Sequence[float | None], policy: Policy) -> Mapping[str, flo
     return {gate.metric: value for gate, value in zip(policy.gates, values, strict=True)}
 
 
-def _figure(gate: Gate, value: float | None, band: Band) -> str:
+def figure_text(gate: Gate, value: float | None, band: Band) -> str:
     """Four digits, and more where fewer would show a figure of another band: 0.69999 is not 0.7."""
     if value is None:
         return "-"

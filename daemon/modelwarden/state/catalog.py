@@ -4,16 +4,16 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 """
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.gating import Verdict, judge
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import AHEAD, is_ahead, run_key
-from modelwarden.state.database import Database
 from modelwarden.state.packing import unpacked_figures
 from modelwarden.state.rows import CODE_OF, CONTRADICTED, MODEL_COLUMNS, ModelRow, assessment_of
 
@@ -107,10 +107,19 @@ class MissingRun(NamedTuple):
     source: str
 
 
+class Connected(Protocol):
+    """An open state file, be it to be written or only read."""
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """To it."""
+        ...
+
+
 class Catalog:
     """The tables `runs`, `assessments` and `policies`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Connected) -> None:
         self._connection = database.connection
         self._policies: dict[str, Policy] = {}
 
@@ -121,6 +130,10 @@ class Catalog:
     def names(self) -> set[str]:
         """The names of all runs."""
         return {name for (name,) in self._connection.execute("SELECT timestamp FROM runs")}
+
+    def digests(self) -> Iterator[tuple[str, str]]:
+        """Name and sha256 of every run, in no order."""
+        return iter(self._connection.execute("SELECT timestamp, sha256 FROM runs"))
 
     def add(self, run: CatalogRun, policy: Policy, models: Sequence[ModelRow], *, announced: bool) -> None:
         """Add a run, inside the caller's transaction. A run that is there already is replaced.

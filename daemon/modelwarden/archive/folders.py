@@ -1,0 +1,114 @@
+"""The runs of an archive read from their folders: for who asks, and owns nothing of it.
+
+The rule: nothing here writes, locks or makes anything. The folders are the truth; a folder that only looks like a run
+is none.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from modelwarden.archive.identity import identity_in
+from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES, RunRecord, decode_assessments, decode_head
+from modelwarden.durable import refusal
+from modelwarden.errors import UnknownRun
+from modelwarden.gate.assessment import Assessment
+from modelwarden.gate.timestamp import is_run_name, run_key
+
+INDEX_FILE: Final = "index.json"
+
+_LINE: Final = re.compile(
+    rb'^\{"timestamp":"(\d{8}_\d{6}(?:_\d+)?)",.*?"archived_at":"([^"]+)",.*"sha256":"([0-9a-f]{64})"', re.MULTILINE
+)
+"""A run's line in index.json, as far as it is asked of."""
+
+
+def run_names(root: str) -> list[str]:
+    """The names of all folders that may be runs, oldest first. Raises RetryLater if the disk refuses."""
+    try:
+        with os.scandir(root) as entries:
+            names = [each.name for each in entries if is_run_name(each.name) and each.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        raise refusal("list", root, error) from error
+    return sorted(names, key=run_key)
+
+
+def read_file(root: str, name: str, file: str) -> bytes:
+    """The bytes of one of a run's files.
+
+    Raises:
+        UnknownRun: no such run; a name that is no run name included.
+        RetryLater: the disk refused.
+    """
+    if not is_run_name(name):
+        raise UnknownRun(f"{name!r} is not a run's name", hint="see `modelwarden runs`")
+    path = os.path.join(root, name, file)
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnknownRun(f"no run {name!r}", where=root, hint="see `modelwarden runs`") from None
+    except OSError as error:
+        raise refusal("read", path, error) from error
+
+
+def read_run(root: str, name: str) -> tuple[RunRecord, list[Assessment]]:
+    """A run and its assessments, without the histories.
+
+    Raises:
+        UnknownRun: no such run, or a folder that only looks like one.
+        RetryLater: the disk refused.
+    """
+    try:
+        run, assessments = decode_assessments(read_file(root, name, ASSESSMENTS_FILE))
+    except ValueError as error:
+        raise _no_run(root, name, str(error)) from error
+    _insist(root, name, run)
+    return run, assessments
+
+
+def read_record(root: str, name: str) -> RunRecord:
+    """A run without its models; reading them all costs ten times as much. Raises as `read_run`."""
+    try:
+        run = decode_head(read_file(root, name, ASSESSMENTS_FILE))
+    except ValueError as error:
+        raise _no_run(root, name, str(error)) from error
+    _insist(root, name, run)
+    return run
+
+
+def _insist(root: str, name: str, run: RunRecord) -> None:
+    if run.timestamp != name:
+        raise _no_run(root, name, f"it says it is {run.timestamp}")
+    if not all(os.path.isfile(os.path.join(root, name, file)) for file in RUN_FILES):
+        raise _no_run(root, name, "its three files are not there")
+
+
+def _no_run(root: str, name: str, reason: str) -> UnknownRun:
+    return UnknownRun(f"{name} is no run: {reason}", where=root, hint="`modelwarden verify` says what is wrong")
+
+
+def read_index(root: str) -> Mapping[str, Sequence[str]]:
+    """What index.json says of each run: when it was archived, and its sha256; nothing if it can't be read.
+
+    It is read as bytes, by its lines: as JSON, 100,000 runs would take ten times as long.
+    """
+    try:
+        with open(os.path.join(root, INDEX_FILE), "rb") as stream:
+            data = stream.read()
+    except OSError:
+        return {}
+    return {name.decode(): (at.decode(), sha256.decode()) for name, at, sha256 in _LINE.findall(data)}
+
+
+def read_identity(root: str) -> str | None:
+    """The id of the archive in that folder, as `identity_in` has it. Raises RetryLater if the disk refuses."""
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise refusal("open", root, error) from error
+    try:
+        return identity_in(folder, root)
+    finally:
+        os.close(folder)

@@ -1,0 +1,249 @@
+"""Questions about an archive: runs, a run, the approved models, a symbol's history, what changed between two runs.
+
+The rule: asking opens nothing for writing, repairs nothing and remembers nothing. The folders are the truth: a run is
+read from its own, and what the catalog says is used only of runs that index.json and the folders have just so.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from modelwarden.archive.folders import read_file, read_identity, read_index, read_record, read_run, run_names
+from modelwarden.archive.identity import difference, stranger
+from modelwarden.archive.record import REPORT_FILE, RunRecord
+from modelwarden.errors import UnknownRun
+from modelwarden.gate.assessment import Assessment, Classification
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.timestamp import AHEAD, is_run_name, run_key
+from modelwarden.state.catalog import Catalog, Connected
+from modelwarden.state.reading import reading
+
+
+class JudgedRun(NamedTuple):
+    """A run with its models, in the summary's order, without their histories."""
+
+    record: RunRecord
+    models: Sequence[Assessment]
+
+    @property
+    def approved(self) -> list[Assessment]:
+        """The models that are APPROVED."""
+        return [model for model in self.models if model.classification is Classification.APPROVED]
+
+
+class Runs(NamedTuple):
+    """Some of the runs.
+
+    Attributes:
+        shown: the youngest by name, oldest first.
+        hidden: how many older ones there are.
+        latest: the name of the run that was archived last; None if there are no runs.
+    """
+
+    shown: Sequence[RunRecord]
+    hidden: int
+    latest: str | None
+
+
+class SymbolInRun(NamedTuple):
+    """A symbol's assessment in a run, and what judged it."""
+
+    run: str
+    assessment: Assessment
+    policy: Policy
+
+
+class Difference(NamedTuple):
+    """A model that is not the same in two runs.
+
+    Attributes:
+        symbol: its name.
+        before: its assessment in the earlier run; None if it is new.
+        after: its assessment in the later one; None if it is gone.
+    """
+
+    symbol: str
+    before: Assessment | None
+    after: Assessment | None
+
+    @property
+    def is_of_class(self) -> bool:
+        """Whether its class is another, or it came, or it went."""
+        return self.before is None or self.after is None or self.before.classification != self.after.classification
+
+
+class Comparison(NamedTuple):
+    """Two runs, and every model whose class or figures differ, in the later run's order, those that went last."""
+
+    before: RunRecord
+    after: RunRecord
+    models: Sequence[Difference]
+
+
+class Questions:
+    """Answers about one archive.
+
+    Args:
+        archive_dir: the archive.
+        state: about it, open; None if there is none: a history takes longer then.
+
+    Attributes:
+        archive_dir: the archive.
+    """
+
+    def __init__(self, archive_dir: str, state: Connected | None = None) -> None:
+        self.archive_dir = self._root = archive_dir
+        self._catalog = None if state is None else Catalog(state)
+
+    def runs(self, limit: int, now: float) -> Runs:
+        """The youngest runs by name, so many at most; `now` is seconds since the epoch, for `latest`."""
+        names = run_names(self._root)
+        shown: list[RunRecord] = []
+        foreign = 0
+        while names and len(shown) < limit:
+            record = self._record(names.pop())
+            if record is None:
+                foreign += 1
+            else:
+                shown.append(record)
+        return Runs(shown[::-1], len(names), self.latest(now) if shown else None)
+
+    def run(self, name: str | None, now: float) -> JudgedRun:
+        """A run by its name, or the one that was archived last.
+
+        Raises:
+            UnknownRun: there is none, or a folder of that name is no run.
+            RetryLater: the disk refused.
+        """
+        name = name if name is not None else self.latest(now)
+        if name is None:
+            raise UnknownRun("the archive has no runs", where=self._root)
+        if not is_run_name(name):
+            raise UnknownRun(f"no run {name!r}", where=self._root, hint="see `modelwarden runs`")
+        return JudgedRun(*read_run(self._root, name))
+
+    def report(self, name: str) -> str:
+        """A run's recommendations.md. Raises as `run`."""
+        return read_file(self._root, name, REPORT_FILE).decode()
+
+    def latest(self, now: float) -> str | None:
+        """The name of the run that was archived last, or None if there is none; of several, the last by name.
+
+        A run that is dated ahead does not stay the latest for ever, and neither does one that was archived under a
+        clock that was ahead: what was archived more than a day after `now` (seconds since the epoch) comes last.
+        """
+        index = read_index(self._root)
+        limit = (datetime.fromtimestamp(now, UTC) + AHEAD).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        best: tuple[bool, str, int, str] | None = None
+        for name in run_names(self._root):
+            line = index.get(name)
+            if line is None:
+                record = self._record(name)
+                if record is None:
+                    continue
+                moment = record.archived_at
+            else:
+                moment = line[0]
+            if best is None or (moment <= limit, moment) >= best[:2]:
+                best = (moment <= limit, moment, 0, name)
+        return None if best is None else best[3]
+
+    def history(self, symbol: str, limit: int | None = None) -> list[SymbolInRun]:
+        """A symbol's assessments over the runs, oldest first; with a limit the youngest so many."""
+        names = run_names(self._root)
+        known = self._known(names)
+        unknown = [name for name in names if name not in known]
+        found: list[SymbolInRun] = []
+        if self._catalog is not None and known:
+            rows = self._catalog.history(symbol, None if unknown else limit)
+            found = [SymbolInRun(*row) for row in rows if row[0] in known]
+        for name in unknown:
+            try:
+                run, models = read_run(self._root, name)
+            except UnknownRun:
+                continue
+            found += [SymbolInRun(name, model, run.policy) for model in models if model.symbol == symbol]
+        found.sort(key=lambda each: run_key(each.run))
+        return found if limit is None else found[-limit:]
+
+    def compare(self, before: str | None, after: str | None, now: float) -> Comparison:
+        """What changed between two runs.
+
+        Args:
+            before: the earlier one; None for the one before `after` by name.
+            after: the later one; None for the one that was archived last.
+            now: seconds since the epoch.
+
+        Raises:
+            UnknownRun: one of them is not there, or there is no earlier one.
+            RetryLater: the disk refused.
+        """
+        later = self.run(after, now)
+        earlier = self.run(before or self._before(later.record.timestamp), now)
+        was = {model.symbol: model for model in earlier.models}
+        models = [Difference(model.symbol, was.pop(model.symbol, None), model) for model in later.models]
+        models += [Difference(symbol, model, None) for symbol, model in was.items()]
+        return Comparison(earlier.record, later.record, [each for each in models if _differs(each)])
+
+    def _before(self, name: str) -> str:
+        key = run_key(name)
+        for other in reversed(run_names(self._root)):
+            if run_key(other) < key and self._record(other) is not None:
+                return other
+        raise UnknownRun(f"there is no run before {name}", where=self._root)
+
+    def _record(self, name: str) -> RunRecord | None:
+        """A run's record; None for a folder that only looks like a run."""
+        try:
+            return read_record(self._root, name)
+        except UnknownRun:
+            return None
+
+    def _known(self, names: Sequence[str]) -> set[str]:
+        """The runs of which the catalog says what the archive does: index.json has them with the same bytes."""
+        if self._catalog is None:
+            return set()
+        index = read_index(self._root)
+        there = set(names)
+        return {
+            name
+            for name, sha256 in self._catalog.digests()
+            if name in there and (line := index.get(name)) is not None and line[1] == sha256
+        }
+
+
+def _differs(each: Difference) -> bool:
+    if each.before is None or each.after is None:
+        return True
+    return each.is_of_class or any(
+        not (one == other or (_is_nan(one) and _is_nan(other)))
+        for one, other in zip(each.before.values, each.after.values, strict=False)
+    )
+
+
+def _is_nan(value: float | None) -> bool:
+    return value is not None and math.isnan(value)
+
+
+@contextmanager
+def asking(archive_dir: str, state_dir: str | None) -> Iterator[Questions]:
+    """The questions of an archive, with the state of that folder if it can be read.
+
+    Raises:
+        NotTheArchive: the folder does not hold the archive that the state knows.
+        RetryLater: the disk refused.
+    """
+    with reading(state_dir) if state_dir is not None else _nothing() as snapshot:
+        if snapshot is not None and (known := snapshot.archive_id()) is not None:
+            found = read_identity(archive_dir)
+            if found != known:
+                raise stranger(archive_dir, difference(found, known))
+        yield Questions(os.path.abspath(archive_dir), snapshot)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None

@@ -1,0 +1,66 @@
+"""The state file for who only asks: opened without the right to write, and without a trace.
+
+The rule: nothing is written, made or waited for. A state file that can't be read like this is as good as none: the
+archive's folders say the same, more slowly.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from modelwarden.state.database import SCHEMA, STATE_FILE
+
+
+class Snapshot:
+    """An open state file that is only read.
+
+    Args:
+        connection: to it.
+
+    Attributes:
+        connection: for the catalog.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def archive_id(self) -> str | None:
+        """The id of the archive that the state is about; None before one was seen."""
+        row = self.connection.execute("SELECT archive_id FROM identity").fetchone()
+        return None if row is None else row[0]
+
+
+@contextmanager
+def reading(state_dir: str) -> Iterator[Snapshot | None]:
+    """The state file of that folder; None if there is none, or none that this version can read as it is."""
+    connection = _opened(os.path.join(state_dir, STATE_FILE))
+    if connection is None:
+        yield None
+        return
+    with closing(connection):
+        yield Snapshot(connection)
+
+
+def _opened(path: str) -> sqlite3.Connection | None:
+    """A connection to a file of this schema, or None."""
+    if not os.access(path, os.R_OK):
+        return None
+    # With nobody at work there is no log beside it, and without the right to write SQLite could make none.
+    how = "mode=ro&readonly_shm=1" if Path(f"{path}-wal").exists() else "immutable=1"
+    try:
+        connection = sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, isolation_level=None)
+        try:
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+        except sqlite3.Error:
+            connection.close()
+            return None
+    except sqlite3.Error:
+        return None
+    if schema == SCHEMA:
+        return connection
+    connection.close()
+    return None
