@@ -4,17 +4,11 @@ The names below are the Python API; everything else is the daemon's own.
 """
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
-from modelwarden.errors import (
-    NEEDS_LINUX,
-    ModelwardenError,
-    RejectSummary,
-    RetryLater,
-    StopService,
-    UnknownRun,
-)
-
-if sys.platform == "linux":
+if TYPE_CHECKING:
+    from modelwarden.errors import ModelwardenError, RejectSummary, RetryLater, StopService, UnknownRun
     from modelwarden.gate.assessment import Assessment, Classification, Flag
     from modelwarden.gate.gates import Gate, Override
     from modelwarden.gate.gating import assess, assess_model_quality
@@ -22,11 +16,39 @@ if sys.platform == "linux":
     from modelwarden.gate.soundness import PolicyError
     from modelwarden.gate.thresholds import ModelGatingConfig
     from modelwarden.manager import TrainingArchiveManager
-else:
 
-    def __getattr__(name: str) -> object:
-        """Say why a name of the API is not there; the command says it by itself."""
-        raise (ImportError(NEEDS_LINUX) if name in __all__ else AttributeError(name))
+_HOME: Final = {
+    "Assessment": "gate.assessment",
+    "Classification": "gate.assessment",
+    "Flag": "gate.assessment",
+    "Gate": "gate.gates",
+    "ModelGatingConfig": "gate.thresholds",
+    "ModelwardenError": "errors",
+    "Override": "gate.gates",
+    "Policy": "gate.policy",
+    "PolicyError": "gate.soundness",
+    "RejectSummary": "errors",
+    "RetryLater": "errors",
+    "StopService": "errors",
+    "TrainingArchiveManager": "manager",
+    "UnknownRun": "errors",
+    "assess": "gate.gating",
+    "assess_model_quality": "gate.gating",
+}
+"""Where each name of the API lives; it is imported when it is asked for, since a command needs few of them."""
+
+
+def __getattr__(name: str) -> object:
+    """A name of the API. Where it can't be imported the reason is told; a command tells it by itself."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if sys.platform != "linux" and _HOME[name] != "errors":
+        from modelwarden.errors import NEEDS_LINUX  # noqa: PLC0415 - nothing else can be imported there
+
+        raise ImportError(NEEDS_LINUX)
+    value = getattr(import_module(f"modelwarden.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 __version__ = "0.1.0"

@@ -5,6 +5,8 @@ The rule: whatever went wrong is one sentence on standard error that says what, 
 
 import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Final
 
@@ -16,23 +18,56 @@ if sys.platform != "linux":  # before all that is imported below: elsewhere some
 
 import typer
 
-from modelwarden.cli import asking, couriering, delivering, judging, running, upkeep
 from modelwarden.errors import ModelwardenError
-from modelwarden.service.logs import use_utf8
+from modelwarden.streams import use_utf8
 
 CANT_WRITE: Final = 74
 """Exit code where the output could not be written (sysexits: EX_IOERR)."""
 
-app = typer.Typer(
-    name="modelwarden",
-    help="Judges every model that a training run leaves behind, archives the run, tells the team.",
-    epilog="Begin with `modelwarden run --watch DIR`, or with `modelwarden config example > config.toml`.",
-    context_settings={"help_option_names": ["-h", "--help"]},  # commands below take it over
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+COMMANDS: Final = {
+    "run": "running.run",
+    "check": "judging.check",
+    "runs": "asking.runs",
+    "show": "asking.show",
+    "approved": "asking.approved",
+    "history": "asking.history",
+    "diff": "asking.diff",
+    "verify": "upkeep.verify",
+    "reindex": "upkeep.reindex",
+    "adopt": "upkeep.adopt",
+    "courier": "couriering.courier",
+    "mute": "delivering.mute",
+    "notify-test": "delivering.notify_test",
+    "outbox": "delivering.outbox_commands",
+    "config": "upkeep.config_commands",
+}
+"""Where each command, or group of commands, lives; in the order of the help."""
+
+
+def command_line(words: Sequence[str] = ()) -> typer.Typer:
+    """The command line: with the one command that the words begin with, else with all.
+
+    What one command needs is imported alone: a question is answered before the rest would be.
+    """
+    app = typer.Typer(
+        name="modelwarden",
+        help="Judges every model that a training run leaves behind, archives the run, tells the team.",
+        epilog="Begin with `modelwarden run --watch DIR`, or with `modelwarden config example > config.toml`.",
+        context_settings={"help_option_names": ["-h", "--help"]},  # commands below take it over
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(everything)
+    for name in (words[0],) if words and words[0] in COMMANDS else COMMANDS:
+        module, _, attribute = COMMANDS[name].partition(".")
+        command = getattr(import_module(f"modelwarden.cli.{module}"), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def _say_version(asked: bool) -> None:
@@ -41,7 +76,6 @@ def _say_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def everything(
     _version: Annotated[
         bool, typer.Option("--version", "-V", callback=_say_version, is_eager=True, help="Print the version and exit.")
@@ -50,31 +84,11 @@ def everything(
     """What comes before any command."""
 
 
-for command in (
-    running.run,
-    judging.check,
-    asking.runs,
-    asking.show,
-    asking.approved,
-    asking.history,
-    asking.diff,
-    upkeep.verify,
-    upkeep.reindex,
-    upkeep.adopt,
-    couriering.courier,
-):
-    app.command()(command)
-app.command("mute")(delivering.mute)
-app.command("notify-test")(delivering.notify_test)
-app.add_typer(delivering.outbox_commands, name="outbox")
-app.add_typer(upkeep.config_commands, name="config")
-
-
 def main() -> None:
     """Run the command that the arguments name."""
     insist_on_utf8()
     try:
-        app()
+        command_line(sys.argv[1:])()
         sys.stdout.flush()
     except ModelwardenError as error:
         typer.echo(f"modelwarden: {error}", err=True)

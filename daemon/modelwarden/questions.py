@@ -4,22 +4,29 @@ The rule: asking opens nothing for writing, repairs nothing and remembers nothin
 read from its own, and what the catalog says is used only of runs that index.json and the folders have just so.
 """
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from modelwarden.archive.folders import read_file, read_identity, read_index, read_record, read_run, run_names
+from modelwarden.archive.folders import (
+    oldest_first,
+    read_file,
+    read_identity,
+    read_index,
+    read_record,
+    read_run,
+    run_names,
+)
 from modelwarden.archive.identity import difference, stranger
 from modelwarden.archive.record import REPORT_FILE, RunRecord
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.timestamp import AHEAD, is_run_name, run_key
+from modelwarden.gate.timestamp import AHEAD, is_run_name
 from modelwarden.state.catalog import Catalog, Connected
-from modelwarden.state.reading import reading
+from modelwarden.state.reading import Unreadable, reading
 
 
 class JudgedRun(NamedTuple):
@@ -100,7 +107,7 @@ class Questions:
 
     def runs(self, limit: int, now: float) -> Runs:
         """The youngest runs by name, so many at most; `now` is seconds since the epoch, for `latest`."""
-        names = run_names(self._root)
+        names = sorted(run_names(self._root), key=oldest_first)
         shown: list[RunRecord] = []
         foreign = 0
         while names and len(shown) < limit:
@@ -137,37 +144,40 @@ class Questions:
         """
         index = read_index(self._root)
         limit = (datetime.fromtimestamp(now, UTC) + AHEAD).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        best: tuple[bool, str, int, str] | None = None
-        for name in run_names(self._root):
-            line = index.get(name)
-            if line is None:
-                record = self._record(name)
-                if record is None:
-                    continue
-                moment = record.archived_at
-            else:
-                moment = line[0]
-            if best is None or (moment <= limit, moment) >= best[:2]:
-                best = (moment <= limit, moment, 0, name)
-        return None if best is None else best[3]
+        names = run_names(self._root)
+        moments = {name: line[0] for name in names if (line := index.get(name)) is not None}
+        for name in names:
+            if name not in moments and (record := self._record(name)) is not None:
+                moments[name] = record.archived_at
+        return max(moments, key=lambda name: (moments[name] <= limit, moments[name], oldest_first(name)), default=None)
 
     def history(self, symbol: str, limit: int | None = None) -> list[SymbolInRun]:
         """A symbol's assessments over the runs, oldest first; with a limit the youngest so many."""
         names = run_names(self._root)
-        known = self._known(names)
-        unknown = [name for name in names if name not in known]
-        found: list[SymbolInRun] = []
-        if self._catalog is not None and known:
-            rows = self._catalog.history(symbol, None if unknown else limit)
-            found = [SymbolInRun(*row) for row in rows if row[0] in known]
-        for name in unknown:
+        try:
+            known, found = self._history_by_catalog(symbol, names, limit)
+        except Unreadable:  # the folders say the same
+            known, found = set(), []
+        for name in names:
+            if name in known:
+                continue
             try:
                 run, models = read_run(self._root, name)
             except UnknownRun:
                 continue
             found += [SymbolInRun(name, model, run.policy) for model in models if model.symbol == symbol]
-        found.sort(key=lambda each: run_key(each.run))
+        found.sort(key=lambda each: oldest_first(each.run))
         return found if limit is None else found[-limit:]
+
+    def _history_by_catalog(
+        self, symbol: str, names: Sequence[str], limit: int | None
+    ) -> tuple[set[str], list[SymbolInRun]]:
+        """The runs of which the catalog may speak, and what it says of the symbol in them."""
+        known = self._known(names)
+        if self._catalog is None or not known:
+            return set(), []
+        rows = self._catalog.history(symbol, limit if len(known) == len(names) else None)
+        return known, [SymbolInRun(*row) for row in rows if row[0] in known]
 
     def compare(self, before: str | None, after: str | None, now: float) -> Comparison:
         """What changed between two runs.
@@ -186,12 +196,14 @@ class Questions:
         was = {model.symbol: model for model in earlier.models}
         models = [Difference(model.symbol, was.pop(model.symbol, None), model) for model in later.models]
         models += [Difference(symbol, model, None) for symbol, model in was.items()]
-        return Comparison(earlier.record, later.record, [each for each in models if _differs(each)])
+        return Comparison(
+            earlier.record, later.record, [each for each in models if _differs(each, earlier.record, later.record)]
+        )
 
     def _before(self, name: str) -> str:
-        key = run_key(name)
-        for other in reversed(run_names(self._root)):
-            if run_key(other) < key and self._record(other) is not None:
+        earlier = (other for other in run_names(self._root) if oldest_first(other) < oldest_first(name))
+        for other in sorted(earlier, key=oldest_first, reverse=True):
+            if self._record(other) is not None:
                 return other
         raise UnknownRun(f"there is no run before {name}", where=self._root)
 
@@ -215,17 +227,13 @@ class Questions:
         }
 
 
-def _differs(each: Difference) -> bool:
-    if each.before is None or each.after is None:
+def _differs(each: Difference, before: RunRecord, after: RunRecord) -> bool:
+    """Whether the class is another, or a figure of a metric that both policies gate."""
+    if each.before is None or each.after is None or each.is_of_class:
         return True
-    return each.is_of_class or any(
-        not (one == other or (_is_nan(one) and _is_nan(other)))
-        for one, other in zip(each.before.values, each.after.values, strict=False)
-    )
-
-
-def _is_nan(value: float | None) -> bool:
-    return value is not None and math.isnan(value)
+    was = dict(zip(before.policy.metrics, each.before.values, strict=True))
+    now = dict(zip(after.policy.metrics, each.after.values, strict=True))
+    return any(repr(was[metric]) != repr(now[metric]) for metric in now if metric in was)  # NaN is not another NaN
 
 
 @contextmanager

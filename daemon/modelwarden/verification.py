@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from modelwarden.archive.folders import REJECTED
 from modelwarden.archive.index import INDEX_FILE, Index
 from modelwarden.archive.publishing import MARKER_FILE, Archive
 from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, RunRecord, encode_entry
-from modelwarden.archive.tree import REJECTED
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification

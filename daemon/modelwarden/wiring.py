@@ -18,6 +18,7 @@ from modelwarden.archive.identity import has_identity
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import REPORT_FILE
 from modelwarden.config import Settings, destination_of
+from modelwarden.config.places import state_dir_of
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
 from modelwarden.events import log
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from modelwarden.sinks.chat.destinations import Destination
     from modelwarden.sinks.protocol import Sink
 
-DEFAULT_STATE: Final = ".state"
 DAEMON_LOCK: Final = "daemon.lock"
 COURIER_LOCK: Final = "courier.lock"
 
@@ -66,32 +66,6 @@ def policies_of(settings: Settings) -> Policies:
         tuple(each.resolved() for each in settings.policy),
         tuple(JudgedFolder(each.path, each.patterns, each.policy) for each in settings.watch),
     )
-
-
-def state_dir_of(archive_dir: str, state_dir: str | None) -> str:
-    """The state directory: the one named, else `.state` in the archive where that is a local file system.
-
-    Raises:
-        StopService: none is named and the archive is on a network, where SQLite's log can't be.
-    """
-    if state_dir is not None:
-        return state_dir
-    kind = network_file_system(archive_dir)
-    if kind is not None:
-        raise StopService(
-            f"the archive is on {kind}, and the state file needs a local disk",
-            where="state_dir",
-            hint='name a local folder, such as state_dir = "/var/lib/modelwarden"',
-        )
-    return os.path.join(archive_dir, DEFAULT_STATE)
-
-
-def known_state_dir(settings: Settings) -> str | None:
-    """The state directory if it can be told; None for an archive on a network whose settings name none."""
-    try:
-        return state_dir_of(settings.archive_dir, settings.state_dir)
-    except StopService:
-        return None
 
 
 def open_old_database(settings: Settings) -> Database:

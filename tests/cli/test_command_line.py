@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from commands import command
 from modelwarden import TrainingArchiveManager
-from modelwarden.__main__ import app
+from modelwarden.__main__ import command_line
 from processes import clean_environment, index_of, make_site, modelwarden
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
 
@@ -86,7 +86,7 @@ def at_a_terminal(*arguments: str | os.PathLike[str], columns: int = 80) -> str:
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_fits_a_terminal_of_80_columns(words: list[str]) -> None:
     """Every command explains itself within 80 columns and exits with 0."""
-    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}, prog_name="modelwarden")
+    result = CliRunner().invoke(command_line(), [*words, "--help"], env={"COLUMNS": "80"}, prog_name="modelwarden")
     assert result.exit_code == 0
     assert result.output.startswith("Usage: " + " ".join(["modelwarden", *words]))
     assert max(map(len, result.output.splitlines())) <= 80
@@ -116,14 +116,14 @@ def test_wrong_use_is_told_without_boxes(arguments: list[str]) -> None:
 
 def test_help_lists_every_command_with_a_whole_sentence() -> None:
     """`modelwarden --help` is the table of contents: a line a command, none cut off."""
-    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
+    result = CliRunner().invoke(command_line(), ["--help"], env={"COLUMNS": "80"})
     listed = re.findall(r"^  ([\w-]+)  +(.+)$", result.output.partition("Commands:")[2], re.MULTILINE)
     assert [name for name, _ in listed] == [words[0] for words in COMMANDS if len(words) == 1]
 
 
 def test_help_cuts_no_sentence() -> None:
     """The short help of each command fits its line."""
-    output = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    output = CliRunner().invoke(command_line(), ["--help"], env={"COLUMNS": "80"}).output
     assert "..." not in output.partition("Commands:")[2]
 
 

@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from modelwarden.config import DestinationTable, Settings, WatchTable, load_settings
+from modelwarden.config.places import state_dir_of
 from modelwarden.gate.gates import Better, Gate, Override
 from modelwarden.gate.policy import Policy
-from modelwarden.wiring import state_dir_of
 from processes import modelwarden
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

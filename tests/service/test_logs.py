@@ -21,7 +21,8 @@ def program(body: str, *, level: str = "info", format: str = "auto") -> list[str
     head = (
         "import logging, os, sys\n"
         "from modelwarden.events import log\n"
-        "from modelwarden.service.logs import configure_logs, use_utf8\n"
+        "from modelwarden.service.logs import configure_logs\n"
+        "from modelwarden.streams import use_utf8\n"
         f"use_utf8()\nconfigure_logs({level!r}, {format!r})\n"
     )
     return [sys.executable, "-P", "-c", head + body]

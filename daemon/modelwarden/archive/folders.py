@@ -14,24 +14,33 @@ from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES, RunRecord, d
 from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment
-from modelwarden.gate.timestamp import is_run_name, run_key
+from modelwarden.gate.timestamp import is_run_name
 
 INDEX_FILE: Final = "index.json"
+STAGING: Final = ".staging"
+REJECTED: Final = "rejected"
 
-_LINE: Final = re.compile(
-    rb'^\{"timestamp":"(\d{8}_\d{6}(?:_\d+)?)",.*?"archived_at":"([^"]+)",.*"sha256":"([0-9a-f]{64})"', re.MULTILINE
-)
-"""A run's line in index.json, as far as it is asked of."""
+_NAME: Final = re.compile(rb'\{"timestamp":"([^"]+)"')
+_ARCHIVED_AT: Final = re.compile(rb'"archived_at":"([^"]+)"')
+_SHA256: Final = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+"""What is asked of a run's line in index.json; a text can't hold any of it, for its quotes are escaped."""
 
 
 def run_names(root: str) -> list[str]:
-    """The names of all folders that may be runs, oldest first. Raises RetryLater if the disk refuses."""
+    """The names of all folders that may be runs, in no order. Raises RetryLater if the disk refuses."""
     try:
         with os.scandir(root) as entries:
-            names = [each.name for each in entries if is_run_name(each.name) and each.is_dir(follow_symlinks=False)]
+            return [each.name for each in entries if is_run_name(each.name) and each.is_dir(follow_symlinks=False)]
     except OSError as error:
         raise refusal("list", root, error) from error
-    return sorted(names, key=run_key)
+
+
+def oldest_first(name: str) -> tuple[str, int]:
+    """What sorts run names as `run_key` does, in a tenth of the time: `_10` after `_9`."""
+    return name[:_STAMP], int(name[_STAMP + 1 :] or 1)
+
+
+_STAMP: Final = len("YYYYMMDD_HHMMSS")
 
 
 def read_file(root: str, name: str, file: str) -> bytes:
@@ -99,7 +108,11 @@ def read_index(root: str) -> Mapping[str, Sequence[str]]:
             data = stream.read()
     except OSError:
         return {}
-    return {name.decode(): (at.decode(), sha256.decode()) for name, at, sha256 in _LINE.findall(data)}
+    columns = [b"\n".join(part.findall(data)).decode().splitlines() for part in (_NAME, _ARCHIVED_AT, _SHA256)]
+    if len({*map(len, columns)}) != 1:  # somebody else wrote it
+        return {}
+    names, moments, digests = columns
+    return dict(zip(names, zip(moments, digests, strict=True), strict=True))
 
 
 def read_identity(root: str) -> str | None:

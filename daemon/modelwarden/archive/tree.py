@@ -16,14 +16,12 @@ from typing import Final, NamedTuple
 from filelock import FileLock, Timeout
 
 from modelwarden import durable
+from modelwarden.archive.folders import REJECTED, STAGING
 from modelwarden.archive.identity import difference, identity_in, stranger
 from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.filesystems import path_into, show_path
 from modelwarden.gate.timestamp import is_run_name
-
-STAGING: Final = ".staging"
-REJECTED: Final = "rejected"
 
 _MAX_REMEMBERED: Final = 10_000
 

@@ -22,13 +22,13 @@ from modelwarden.cli.tables import (
     print_models,
     print_table,
 )
+from modelwarden.config.places import known_state_dir
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import peak_note
 from modelwarden.questions import Comparison, Difference, Questions, asking
-from modelwarden.wiring import known_state_dir
 
 DEFAULT_LIMIT = 50
 

@@ -10,7 +10,6 @@ import typer
 
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import UnknownRun
-from modelwarden.service.logs import configure_logs
 
 Config = Annotated[
     str | None,
@@ -26,14 +25,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def settings_for_asking(config: str | None, archive: str | None) -> Settings:
-    """The settings of a command about an archive that is there; only warnings are logged.
+    """The settings of a command about an archive that is there.
 
     Raises:
         StopService: the settings are wrong.
         UnknownRun: there is no archive: a misspelt name, or a disk that is away, must not make one.
     """
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
-    configure_logs("warning", settings.log.format)
     if not os.path.isdir(settings.archive_dir):
         raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
     if set(os.listdir(settings.archive_dir)) <= {"lost+found"}:

@@ -12,11 +12,12 @@ from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import print_json, print_table
 from modelwarden.config import exposed, load_settings, watched_twice
 from modelwarden.config.model import WatchTable
+from modelwarden.config.places import state_dir_of
 from modelwarden.filesystems import show_path
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.service.logs import configure_logs
 from modelwarden.verification import verify as verify_archive
-from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policies_of, state_dir_of
+from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_pipeline, policies_of
 
 NOT_RIGHT = 1
 """Exit code of `verify` where something is wrong."""
@@ -33,6 +34,7 @@ def reindex(
 ) -> None:
     """Make index.json and the catalog again; clear away leftovers."""
     settings = settings_for_asking(config, archive)
+    configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.rebuild()
         typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
@@ -65,6 +67,7 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
     Exit code 1 if anything is.
     """
     settings = settings_for_asking(config, archive)
+    configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recognise(mends=False)
         runs, findings = verify_archive(pipeline.archive, pipeline.catalog)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Final
 
-from modelwarden.archive.tree import REJECTED, STAGING
+from modelwarden.archive.folders import REJECTED, STAGING
 from modelwarden.config.model import DestinationTable, Settings, WatchTable
 from modelwarden.config.toml_file import Place
 from modelwarden.config.wrong_settings import Problem, closest

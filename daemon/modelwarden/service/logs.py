@@ -92,10 +92,3 @@ def _name_warnings(_logger: object, _method: str, event: structlog.typing.EventD
         event["warning"] = event["event"].strip()[:LONGEST_WARNING]
         event["event"] = "python_warning"
     return event
-
-
-def use_utf8() -> None:
-    """Write UTF-8 to standard output and error whatever the locale: symbols hold any character."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -13,6 +13,9 @@ from urllib.parse import quote
 
 from modelwarden.state.database import SCHEMA, STATE_FILE
 
+Unreadable = sqlite3.Error
+"""What a query raises if the file turns out to be damaged, or was written to under a reader that took it for idle."""
+
 
 class Snapshot:
     """An open state file that is only read.
