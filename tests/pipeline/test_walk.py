@@ -649,6 +649,27 @@ def test_run_deleted_by_hand_and_trained_again_is_archived_once(site: Site) -> N
     assert [(run["timestamp"], run["run_name"]) for run in index_of(site.root)] == [(NAME, "second")]
 
 
+@pytest.mark.parametrize("looks", ["commit", "recover", "rebuild"])
+def test_name_that_another_daemon_gave_to_another_run_is_that_run_in_the_catalog(site: Site, looks: str) -> None:
+    """A run is its bytes, not its name: the catalog follows, at a commit and at a start; the old run is missing."""
+    data = encoded(flat_summary(run_name="first"))
+    first = site.pipeline()
+    first.process([memory(data)])
+    second = site.pipeline("state2")
+    shutil.rmtree(site.root / NAME)
+    second.process([memory(encoded(flat_summary(run_name="second")))])
+
+    if looks == "commit":
+        first.process([memory(encoded(flat_summary(timestamp="20250101_000000")))])
+    else:
+        getattr(first, looks)()
+
+    assert (run := first.catalog.run(NAME)) is not None
+    assert (run.run_name, run.sha256) == ("second", index_of(site.root)[0]["sha256"])
+    assert [missing.sha256 for missing in first.catalog.missing()] == [hashlib.sha256(data).hexdigest()]
+    assert event_of(encoded(flat_summary(run_name="second"))) not in [event for event, _ in site.owed()]
+
+
 def test_run_deleted_by_hand_and_archived_again_under_another_name_is_not_archived_a_third_time(site: Site) -> None:
     """The name that is gone does not hide the one that is there."""
     pipeline, data = site.pipeline(), encoded(flat_summary(timestamp=None))

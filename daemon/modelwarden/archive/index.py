@@ -100,6 +100,15 @@ class Index:
         """The run of these bytes, or None."""
         return self._name_of.get(sha256)
 
+    def digests(self) -> dict[str, str]:
+        """The sha256 of every run's bytes, by the run's name."""
+        found = {name: sha256 for sha256, name in self._name_of.items()}
+        if len(found) < len(self._names):  # the same bytes under two names, put there by hand
+            for name in self._names:
+                if name not in found:
+                    found[name] = jiter.from_json(self._lines[name])["sha256"]
+        return found
+
     def is_current(self) -> bool:
         """Whether index.json is still the file that this object read or wrote."""
         return self._file.is_current()

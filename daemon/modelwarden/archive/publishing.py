@@ -77,7 +77,7 @@ class Changes:
 
     Attributes:
         appeared: runs to add to the catalog.
-        vanished: runs to take out of it.
+        vanished: runs to take out of it, before what appeared is added: a name in both is another run by now.
         repaired: whether index.json had to be written anew.
     """
 
@@ -102,6 +102,7 @@ class Archive:
         self._is_new_place = not make
         self._folder = -1  # while the lock is held: the archive's, open
         self._untold = Changes()
+        self._gone: dict[str, str] = {}  # what vanished and was not told of yet: its name and its bytes' sha256
         self._unsure = False
         self._marker = os.path.join(self.tree.root, MARKER_FILE)
 
@@ -116,6 +117,10 @@ class Archive:
     def names(self) -> list[str]:
         """All runs as of the last look, oldest first."""
         return self._index.names()
+
+    def digests(self) -> dict[str, str]:
+        """The sha256 of every run's bytes as of the last look, by the run's name."""
+        return self._index.digests()
 
     def find(self, sha256: str) -> str | None:
         """The run of these bytes as of the last look, or None.
@@ -294,22 +299,34 @@ class Archive:
             self._learn(lambda: self._compare_with_archive(rebuild=True))
 
     def _learn(self, look: Callable[[], bool]) -> None:
-        """Note what a look at the archive adds to and takes from what was known; it tells whether it repaired."""
-        before = set(self._index.names())
+        """Note what a look at the archive adds to and takes from what was known; it tells whether it repaired.
+
+        A run is its bytes: a name that has others now is a run that vanished and one that appeared.
+        """
+        before = self._index.digests()
         try:
             self._untold.repaired |= look()
         finally:
-            after = self._index.names()
-            self._untold.appeared += [name for name in after if name not in before]
-            self._untold.vanished += sorted(before.difference(after))
+            after = self._index.digests()
+            self._untold.appeared += [name for name in self._index.names() if before.get(name) != after[name]]
+            vanished = sorted(name for name, sha256 in before.items() if after.get(name) != sha256)
+            self._untold.vanished += vanished
+            for name in vanished:
+                self._gone.setdefault(name, before[name])
 
     def _tell(self) -> Changes:
         """What was noted since the last call that succeeded; kept until then, so that a failure loses none of it."""
         changes, self._untold = self._untold, Changes()
-        here = set(changes.appeared)
+        gone, self._gone = self._gone, {}
+        here = {name for name in changes.appeared if name in self._index}
+        now = self._index.digests() if here.intersection(gone) else {}
         return Changes(
-            appeared=[name for name in dict.fromkeys(changes.appeared) if name in self._index],
-            vanished=[name for name in dict.fromkeys(changes.vanished) if name not in here or name not in self._index],
+            appeared=[name for name in dict.fromkeys(changes.appeared) if name in here],
+            vanished=[
+                name
+                for name in dict.fromkeys(changes.vanished)
+                if name not in here or now.get(name) != gone.get(name, now.get(name))
+            ],
             repaired=changes.repaired,
         )
 

@@ -241,11 +241,11 @@ class Pipeline:
 
     def _reconcile(self, *, rebuild: bool) -> tuple[Changes, int]:
         """Archive -> index -> state; what that changed, and how many messages it owes."""
-        known = self.catalog.names()  # before the archive's: who publishes meanwhile is then no run that vanished
+        known = dict(self.catalog.digests())  # before the archive's: who publishes meanwhile did not vanish
         changes = self.archive.reconcile(rebuild=rebuild)
-        names = self.archive.names()
-        changes.appeared = [name for name in names if rebuild or name not in known]
-        changes.vanished = sorted(known.difference(names))
+        there = self.archive.digests()
+        changes.appeared = [name for name in self.archive.names() if rebuild or known.get(name) != there[name]]
+        changes.vanished = sorted(name for name, sha256 in known.items() if there.get(name) != sha256)
         self._recorder.expect(changes)
         return changes, self._recorder.record()
 
