@@ -123,6 +123,17 @@ def test_bounds_of_the_table_are_the_defaults() -> None:
     assert named == {**bounds, "reward_scale": 0.001}
 
 
+def test_picture_of_the_house_has_every_room_and_no_other() -> None:
+    """Who reads it knows where to look: each folder and module of the package's top, and nothing that is gone."""
+    picture = re.search(r"```\n(   cli/.*?)```", section("How it is built"), re.DOTALL)
+    assert picture is not None
+    drawn = set(re.findall(r"(?<!\S)[a-z]+(?:/|\.py)(?!\S)", picture[1]))
+    package = ROOT / "daemon" / "modelwarden"
+    there = {f"{each.name}/" for each in package.iterdir() if (each / "__init__.py").is_file()}
+    there |= {each.name for each in package.glob("[a-z]*.py")}
+    assert drawn == there
+
+
 def links() -> Iterator[tuple[Path, str]]:
     """Every link of both pages that does not lead away."""
     for page in PAGES:

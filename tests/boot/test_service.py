@@ -2,8 +2,10 @@
 
 import json
 import re
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.boot, pytest.mark.timeout(600)]
 INCOMING = "srv/modelwarden/incoming"
 ARCHIVES = "srv/modelwarden/archives"
 CONFIG = "etc/modelwarden/config.toml"
+ARCHIVE_OF_SCHEMA_1 = Path(__file__).parents[1] / "data" / "archive_of_schema_1.tar.xz"
 HOOK = """
 import http.server, sys
 class Hook(http.server.BaseHTTPRequestHandler):
@@ -325,6 +328,32 @@ def test_full_disk_holds_up_no_boot(host: BootedHost) -> None:
         until(lambda: host.say("ls -d /srv/modelwarden/full/archives/2*"), "the run", 30)
     finally:
         host.do("systemctl stop modelwarden@full; umount /srv/modelwarden/full")
+
+
+def test_archive_and_state_of_the_version_before_go_on(host: BootedHost) -> None:
+    """An upgrade on a host with 1,000 runs: the same index, nothing announced again, and the next run is archived."""
+    place = host.root / "srv/modelwarden/old"
+    with tarfile.open(ARCHIVE_OF_SCHEMA_1) as tar:
+        tar.extractall(place, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
+    index = (place / "archive/index.json").read_bytes()
+    try:
+        host.do(
+            "cd /srv/modelwarden/old; mv archive archives; mkdir incoming; mv state /var/lib/modelwarden/old; "
+            "chown -R modelwarden: . /var/lib/modelwarden/old; "
+            "sed 's#/srv/modelwarden/#/srv/modelwarden/old/#; s#/var/lib/modelwarden#/var/lib/modelwarden/old#' "
+            "/src/systemd/config.toml > /etc/modelwarden/old.toml; "
+            "install -m 644 /src/systemd/modelwarden@.service /etc/systemd/system/; systemctl daemon-reload; "
+            "systemctl start modelwarden@old"
+        )
+        until(lambda: "1000 runs archived" in host.shows("modelwarden@old", "StatusText"), "the old runs", 60)
+        assert (place / "archives/index.json").read_bytes() == index
+        reconciled = json.loads(host.do("journalctl -u modelwarden@old -o json MODELWARDEN_EVENT=reconciled | tail -1"))
+        assert reconciled["MODELWARDEN_MESSAGES_OWED"] == "0"
+        made_by_trainer(host, "next.json", encoded(flat_summary({"AAPL": GOOD})))
+        host.do("cp /opt/made/next.json /srv/modelwarden/old/incoming/next.json")
+        until(lambda: "1001 runs archived" in host.shows("modelwarden@old", "StatusText"), "the next run", 60)
+    finally:
+        host.do("systemctl stop modelwarden@old")
 
 
 def test_reboot_changes_nothing(host: BootedHost) -> None:
