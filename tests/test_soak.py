@@ -111,8 +111,8 @@ BROKEN = (
         Mutant(
             "sources_are_deleted_unasked",
             "service/processing.py",
-            "if self._delete_archived and figures is not None:",
-            "if figures is not None:",
+            "if self._delete_archived and fingerprint is not None:",
+            "if fingerprint is not None:",
         ),
         "sources: ",
     ),
@@ -213,7 +213,7 @@ def test_index_that_a_hand_replaces_during_a_commit_is_never_built_on(
 def test_rewrite_during_the_read_that_restores_size_and_mtime_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes never count under the figures of other bytes: those would be taken for dealt with, and be lost."""
+    """Bytes never count under the fingerprint of other bytes: those would be taken for dealt with, and be lost."""
     path = tmp_path / "summary.json"
     path.write_bytes(b"old")
     before = path.stat()

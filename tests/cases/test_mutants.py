@@ -106,8 +106,8 @@ CASES: Final = (
         Mutant(
             "takes_names_for_text",
             "intake/scan.py",
-            "yield entry.path, figures_of(status)",
-            "yield entry.path.encode().decode(), figures_of(status)",
+            "yield entry.path, Fingerprint.of(status)",
+            "yield entry.path.encode().decode(), Fingerprint.of(status)",
         ),
         "case_15",
     ),

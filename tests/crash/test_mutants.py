@@ -146,7 +146,7 @@ CASES: Final = (
             "pipeline/walk.py",
             "            outcomes, changes = self.archive.commit(",
             "            self._recorder.record([\n"
-            "                Dealt(item.found.path, item.found.figures, item.sha256, run.run.timestamp, None)\n"
+            "                Dealt(item.found.path, item.found.fingerprint, item.sha256, run.run.timestamp, None)\n"
             "                for item, run in staged\n"
             "            ])\n"
             "            outcomes, changes = self.archive.commit(",

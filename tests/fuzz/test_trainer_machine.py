@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from fuzz.trainer import NOWHERE, SUMMARIES, Trainer
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.reading import Whole, read_whole
-from modelwarden.intake.scan import figures_of
 from processes import drop, make_site, modelwarden, outbox_of
 from rigs.mutants import Mutant
 
@@ -61,7 +61,7 @@ def test_state_deleted_no_old_rejection_is_announced_again(tmp_path: Path) -> No
 def test_file_rewritten_amid_a_read_with_its_time_put_back_is_not_taken_for_dealt_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes and figures belong together: old bytes with the figures of the new would hide the new for good."""
+    """Bytes and fingerprint belong together: old bytes with the fingerprint of the new would hide the new for good."""
     path = tmp_path / "summary.json"
     path.write_bytes(SUMMARIES[0])
     before = path.stat()
@@ -77,7 +77,7 @@ def test_file_rewritten_amid_a_read_with_its_time_put_back_is_not_taken_for_deal
     monkeypatch.setattr(os, "read", read)
     reading = read_whole(str(path), 1 << 20)
     assert not isinstance(reading, Whole) or (reading.data == SUMMARIES[1]) == (
-        reading.figures == figures_of(path.stat())
+        reading.fingerprint == Fingerprint.of(path.stat())
     )
 
 
@@ -163,14 +163,14 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
         Mutant(
             "ledger-by-path",
             "state/ledger.py",
-            "return known is not None and known[0] == _text(figures)",
+            "return known is not None and known[0] == _text(fingerprint)",
             "return known is not None",
         ),
         new_content,
         "not archived",
     ),
     (
-        Mutant("change-time-left-out", "intake/scan.py", "st_mtime_ns, status.st_ctime_ns", "st_mtime_ns, 0"),
+        Mutant("change-time-left-out", "fingerprint.py", "st_mtime_ns, status.st_ctime_ns", "st_mtime_ns, 0"),
         old_time,
         "not archived",
     ),
@@ -218,8 +218,8 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
         Mutant(
             "sources-deleted",
             "service/processing.py",
-            "if self._delete_archived and figures is not None:",
-            "if figures is not None:",
+            "if self._delete_archived and fingerprint is not None:",
+            "if fingerprint is not None:",
         ),
         new_content,
         "the daemon changed the trainer's files",
@@ -228,8 +228,8 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
         Mutant(
             "given-up-for-good",
             "state/ledger.py",
-            "known is not None and known[0] == _text(figures)",
-            "known is not None and (not known[1] or known[0] == _text(figures))",
+            "known is not None and known[0] == _text(fingerprint)",
+            "known is not None and (not known[1] or known[0] == _text(fingerprint))",
         ),
         in_parts,
         "not archived",

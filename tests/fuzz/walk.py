@@ -24,6 +24,7 @@ from markdown_it.token import Token
 from fuzz.corpus import MEGABYTE, Fate, Input, a_few_of_each
 from invariants import OWN_FILES, assert_archive_whole, assert_nothing_half_made
 from modelwarden.archive.publishing import Archive
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.json_object import PROBLEMS_NAMED
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
@@ -146,8 +147,8 @@ class Walk:
     def _found(self, each: Input) -> Found:
         """The input as a file that was read: every one is a file of its own."""
         self._files += 1
-        figures = (1, self._files, len(each.data), each.mtime, each.mtime)
-        return Found(f"/training/{self._files}/{each.name}", each.data, figures)
+        fingerprint = Fingerprint(1, self._files, len(each.data), each.mtime, each.mtime)
+        return Found(f"/training/{self._files}/{each.name}", each.data, fingerprint)
 
     def _check(self, each: Input, outcome: Outcome) -> None:
         """The input became a run or was rejected with its place, as promised, and as it did before."""

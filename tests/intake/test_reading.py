@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
-from modelwarden.intake.scan import figures_of
 
 CAP = 64 * 1024 * 1024
 MIB = 1024 * 1024
@@ -17,11 +17,11 @@ MIB = 1024 * 1024
 
 @pytest.mark.parametrize("size", [0, 1, 4096, MIB - 1, MIB, MIB + 1, 3 * MIB + 17])
 def test_file_that_stands_still_is_read_whole(tmp_path: Path, size: int) -> None:
-    """All bytes come back, whatever the size, with the figures of the file they were read from."""
+    """All bytes come back, whatever the size, with the fingerprint of the file they were read from."""
     path = tmp_path / "a.json"
     data = os.urandom(size)
     path.write_bytes(data)
-    assert read_whole(str(path), CAP) == Whole(data, figures_of(os.stat(path)))
+    assert read_whole(str(path), CAP) == Whole(data, Fingerprint.of(os.stat(path)))
 
 
 @pytest.mark.parametrize("size", [100, MIB - 1])
@@ -34,7 +34,7 @@ def test_file_that_the_system_hands_out_in_pieces_is_read_whole(
     path.write_bytes(data)
     read = os.read
     monkeypatch.setattr(os, "read", lambda descriptor, length: read(descriptor, min(length, 1 + size // 7)))
-    assert read_whole(str(path), CAP) == Whole(data, figures_of(os.stat(path)))
+    assert read_whole(str(path), CAP) == Whole(data, Fingerprint.of(os.stat(path)))
 
 
 @pytest.mark.parametrize("size", [10, MIB])
@@ -61,7 +61,7 @@ def test_file_over_the_cap_is_not_held_in_memory(tmp_path: Path) -> None:
     assert isinstance(reading, TooLarge)
     assert reading.head.startswith(b'{"models"')
     assert len(reading.head) <= MIB
-    assert reading.figures == figures_of(os.stat(path))
+    assert reading.fingerprint == Fingerprint.of(os.stat(path))
     assert peak < 16 * MIB
 
 
@@ -106,7 +106,7 @@ def test_file_that_changes_during_the_read_is_moving(
 
 
 def test_file_replaced_during_the_read_gives_the_old_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rename over the name does not mix two files; the figures say that the bytes are not those of the new one."""
+    """A rename over the name does not mix two files; the fingerprint says whose bytes they are."""
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
     old = os.stat(path)
@@ -123,8 +123,8 @@ def test_file_replaced_during_the_read_gives_the_old_one_whole(tmp_path: Path, m
     reading = read_whole(str(path), CAP)
     assert isinstance(reading, Whole)
     assert reading.data == b"old"
-    assert reading.figures[1] == old.st_ino
-    assert reading.figures != figures_of(os.stat(path))
+    assert reading.fingerprint[1] == old.st_ino
+    assert reading.fingerprint != Fingerprint.of(os.stat(path))
 
 
 def test_missing_file_is_gone(tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_appended_file_is_whole_or_moving_but_never_cut(tmp_path: Path) -> None:
     try:
         for _ in range(200):
             match read_whole(str(path), CAP):
-                case Whole(data, figures):
-                    assert len(data) == figures[2]
+                case Whole(data, fingerprint):
+                    assert len(data) == fingerprint[2]
                 case other:
                     assert other == Moving()
     finally:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from modelwarden import durable
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
-from modelwarden.intake.scan import Root, Scan, figures_of, is_aside
+from modelwarden.intake.scan import Root, Scan, is_aside
 
 NAME = "training_summary_20241224_153000.json"
 Between = Callable[[Path], None]
@@ -25,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def remove(path: Path) -> object:
     """Remove the file as it stands now."""
-    return remove_source(str(path), figures_of(path.lstat()))
+    return remove_source(str(path), Fingerprint.of(path.lstat()))
 
 
 def in_between(monkeypatch: pytest.MonkeyPatch, call: str, act: Callable[[], None]) -> None:
@@ -66,9 +67,9 @@ def test_archived_file_goes_and_leaves_nothing(path: Path) -> None:
 
 def test_file_that_is_gone_is_removed(path: Path) -> None:
     """Somebody else was faster."""
-    figures = figures_of(path.lstat())
+    fingerprint = Fingerprint.of(path.lstat())
     path.unlink()
-    assert remove_source(str(path), figures) == Removed()
+    assert remove_source(str(path), fingerprint) == Removed()
 
 
 def test_next_summary_renamed_over_the_name_after_the_look_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,13 +130,13 @@ def test_file_that_somebody_reads_goes(path: Path) -> None:
 
 def test_folder_and_link_under_the_name_stay(path: Path) -> None:
     """Only a regular file was archived."""
-    figures = figures_of(path.lstat())
+    fingerprint = Fingerprint.of(path.lstat())
     path.unlink()
     path.mkdir()
-    assert remove_source(str(path), figures) == Kept(str(path))
+    assert remove_source(str(path), fingerprint) == Kept(str(path))
     path.rmdir()
     path.symlink_to("elsewhere")
-    assert remove_source(str(path), figures) == Kept(str(path))
+    assert remove_source(str(path), fingerprint) == Kept(str(path))
 
 
 @pytest.mark.parametrize("refused", ["rename", "unlink"])
@@ -169,7 +170,7 @@ def test_file_left_aside_by_a_death_is_found_and_removed(
         patch.setattr(os, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
             remove(path)
-    ((left, figures),) = Scan(Root(str(tmp_path), patterns=("training_*.json",)))
+    ((left, fingerprint),) = Scan(Root(str(tmp_path), patterns=("training_*.json",)))
     assert is_aside(os.path.basename(left))
-    assert remove_source(left, figures) == Removed()
+    assert remove_source(left, fingerprint) == Removed()
     assert os.listdir(tmp_path) == []

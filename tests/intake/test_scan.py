@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modelwarden.intake.scan import Root, Scan, figures_of, is_temporary
+from modelwarden.fingerprint import Fingerprint
+from modelwarden.intake.scan import Root, Scan, is_temporary
 
 
 def names(scan: Scan) -> list[str]:
@@ -26,11 +27,11 @@ def fill(folder: Path, *files: str) -> None:
 
 
 def test_walk_finds_files_at_every_depth_with_their_figures(tmp_path: Path) -> None:
-    """Every summary below the root is found, with the stat figures that tell one state of it from another."""
+    """Every summary below the root is found, with the fingerprint that tells one state of it from another."""
     fill(tmp_path, "a.json", "x/b.json", "x/y/z/c.json")
     found = dict(Scan(Root(str(tmp_path))))
     assert set(found) == {str(tmp_path / name) for name in ("a.json", "x/b.json", "x/y/z/c.json")}
-    assert found[str(tmp_path / "a.json")] == figures_of(os.stat(tmp_path / "a.json"))
+    assert found[str(tmp_path / "a.json")] == Fingerprint.of(os.stat(tmp_path / "a.json"))
 
 
 @pytest.mark.parametrize(
@@ -160,9 +161,9 @@ def test_names_that_are_not_text_are_found(tmp_path: Path, name: bytes) -> None:
     """A name on disk is bytes: it comes back as a path that opens the file."""
     with open(os.path.join(os.fsencode(tmp_path), name), "wb") as stream:
         stream.write(b"{}")
-    ((path, figures),) = Scan(Root(str(tmp_path)))
+    ((path, fingerprint),) = Scan(Root(str(tmp_path)))
     assert os.fsencode(path) == os.path.join(os.fsencode(tmp_path), name)
-    assert figures == figures_of(os.stat(path))
+    assert fingerprint == Fingerprint.of(os.stat(path))
 
 
 def test_missing_root_is_a_problem_and_no_error(tmp_path: Path) -> None:
@@ -237,14 +238,14 @@ def test_every_change_of_a_file_changes_its_figures(tmp_path: Path) -> None:
     """A rewrite in place with size and modification time restored, and a replacement, are told from what was there."""
     path = tmp_path / "a.json"
     path.write_bytes(b'{"a": 1}')
-    seen = {figures_of(os.stat(path))}
+    seen = {Fingerprint.of(os.stat(path))}
     status = os.stat(path)
-    while figures_of(os.stat(path)) in seen:  # the kernel's clock ticks every few milliseconds
+    while Fingerprint.of(os.stat(path)) in seen:  # the kernel's clock ticks every few milliseconds
         path.write_bytes(b'{"a": 2}')
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert os.stat(path).st_mtime_ns == status.st_mtime_ns
-    seen.add(figures_of(os.stat(path)))
+    seen.add(Fingerprint.of(os.stat(path)))
     (tmp_path / "new").write_bytes(b'{"a": 3}')
     os.utime(tmp_path / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
     (tmp_path / "new").rename(path)
-    assert figures_of(os.stat(path)) not in seen
+    assert Fingerprint.of(os.stat(path)) not in seen

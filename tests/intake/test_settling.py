@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
-from modelwarden.intake.settling import Figures, Settling
+from modelwarden.fingerprint import Fingerprint
+from modelwarden.intake.settling import Settling
 
 SETTLE = 2.0
 REJECT_AFTER = 60.0
 
-OLD: Figures = (1, 10, 100, 1_000, 1_000)
-NEW: Figures = (1, 10, 200, 2_000, 2_000)
+OLD = Fingerprint(1, 10, 100, 1_000, 1_000)
+NEW = Fingerprint(1, 10, 200, 2_000, 2_000)
 
 
 def waiting() -> Settling:
@@ -167,7 +168,7 @@ def test_forgotten_file_seen_again_starts_like_a_new_one() -> None:
 class Expected:
     """What the machine below believes of one file."""
 
-    figures: Figures
+    fingerprint: Fingerprint
     since: float
     look_at: float  # infinite: taken by a caller
 
@@ -177,7 +178,9 @@ class SettlingMachine(RuleBasedStateMachine):
 
     taken = Bundle("taken")
     paths = st.sampled_from("abcde")
-    states: ClassVar[st.SearchStrategy[Figures]] = st.sampled_from([OLD, NEW, (1, 11, 100, 1_000, 1_000)])
+    states: ClassVar[st.SearchStrategy[Fingerprint]] = st.sampled_from(
+        [OLD, NEW, Fingerprint(1, 11, 100, 1_000, 1_000)]
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,12 +198,12 @@ class SettlingMachine(RuleBasedStateMachine):
         self.now = max(self.now, self.settling.next_look() or 0.0)
         assert any(each.look_at <= self.now for each in self.expected.values())
 
-    @rule(path=paths, figures=states, hinted=st.booleans())
-    def file_is_seen(self, path: str, figures: Figures, hinted: bool) -> None:
-        self.settling.seen(path, figures, hinted=hinted, now=self.now)
+    @rule(path=paths, fingerprint=states, hinted=st.booleans())
+    def file_is_seen(self, path: str, fingerprint: Fingerprint, hinted: bool) -> None:
+        self.settling.seen(path, fingerprint, hinted=hinted, now=self.now)
         known = self.expected.get(path)
-        if known is None or known.figures != figures:
-            self.expected[path] = Expected(figures, self.now, self.now if hinted else self.now + SETTLE)
+        if known is None or known.fingerprint != fingerprint:
+            self.expected[path] = Expected(fingerprint, self.now, self.now if hinted else self.now + SETTLE)
         elif hinted:
             known.look_at = min(known.look_at, self.now)
         elif known.look_at == math.inf:
@@ -216,12 +219,12 @@ class SettlingMachine(RuleBasedStateMachine):
             self.expected[path].look_at = math.inf
         return multiple(*paths)
 
-    @rule(path=taken, figures=states)
-    def taken_file_does_not_parse(self, path: str, figures: Figures) -> None:
-        given_up = self.settling.unfinished(path, figures, self.now)
+    @rule(path=taken, fingerprint=states)
+    def taken_file_does_not_parse(self, path: str, fingerprint: Fingerprint) -> None:
+        given_up = self.settling.unfinished(path, fingerprint, self.now)
         known = self.expected.get(path)
-        if known is None or known.figures != figures:
-            known = self.expected[path] = Expected(figures, self.now, math.inf)
+        if known is None or known.fingerprint != fingerprint:
+            known = self.expected[path] = Expected(fingerprint, self.now, math.inf)
         assert given_up == (self.now >= known.since + REJECT_AFTER)
         if not given_up:
             known.look_at = min(self.now + SETTLE, known.since + REJECT_AFTER)

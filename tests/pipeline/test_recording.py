@@ -11,6 +11,7 @@ import pytest
 from modelwarden.archive.publishing import Changes
 from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RetryLater, UnknownRun
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.assessment import Assessment
 from modelwarden.pipeline.recording import Judged, Recorder
 from modelwarden.state.database import Database
@@ -24,7 +25,7 @@ NAME = "20241224_153000"
 OTHER = "20250101_000000"
 SLACK = Route("slack", frozenset({"APPROVED"}))
 MAIL = Route("mail", frozenset({"APPROVED"}))
-FILE = Dealt("/out/summary.json", (1, 2, 3, 4, 5), "ab" * 32, NAME, None)
+FILE = Dealt("/out/summary.json", Fingerprint(1, 2, 3, 4, 5), "ab" * 32, NAME, None)
 
 
 class Records:
@@ -81,7 +82,7 @@ def test_run_published_just_now_is_cataloged_and_owed_with_its_file(records: Rec
 
     assert recorder.catalog.names() == {NAME}
     assert records.owed() == ["slack", "mail"]
-    assert recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
+    assert recorder.ledger.is_dealt_with(FILE.path, FILE.fingerprint)
 
 
 @pytest.mark.parametrize(("foreign", "owed"), [(False, ["slack"]), (True, [])])
@@ -153,7 +154,7 @@ def test_what_a_busy_state_file_refused_is_recorded_by_the_next_transaction(reco
     records.run(f"{NAME}_2")
     with closing(records.busy()), pytest.raises(RetryLater):
         recorder.record([FILE])
-    assert not recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
+    assert not recorder.ledger.is_dealt_with(FILE.path, FILE.fingerprint)
     assert recorder.catalog.names() == {OTHER}
 
     assert recorder.record() == 2
@@ -240,8 +241,8 @@ def test_rejected_bytes_are_owed_once_with_their_file(records: Records) -> None:
     assert not recorder.reject("0123456789abcdef", "2024-12-25T15:30:00Z", other.path, "no models", "text", [other])
 
     assert records.owed() == ["slack"]
-    assert recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
-    assert recorder.ledger.is_dealt_with(other.path, other.figures)
+    assert recorder.ledger.is_dealt_with(FILE.path, FILE.fingerprint)
+    assert recorder.ledger.is_dealt_with(other.path, other.fingerprint)
 
 
 def test_rejected_bytes_that_a_busy_state_file_refused_are_new_the_next_time(records: Records) -> None:
@@ -250,7 +251,7 @@ def test_rejected_bytes_that_a_busy_state_file_refused_are_new_the_next_time(rec
     arguments = ("0123456789abcdef", "2024-12-24T15:30:00Z", FILE.path, "no models", "text", [FILE])
     with closing(records.busy()), pytest.raises(RetryLater):
         recorder.reject(*arguments)
-    assert not recorder.ledger.is_dealt_with(FILE.path, FILE.figures)
+    assert not recorder.ledger.is_dealt_with(FILE.path, FILE.fingerprint)
 
     assert recorder.reject(*arguments)
 

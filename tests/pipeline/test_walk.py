@@ -18,8 +18,8 @@ from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.archive.publishing import Archive, Changes
 from modelwarden.errors import RejectSummary, RetryLater
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.policy import Policy
-from modelwarden.intake.scan import figures_of
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
 from modelwarden.state.database import Database
@@ -87,7 +87,7 @@ class Site:
         Path(path).write_bytes(data)
         if mtime is not None:
             os.utime(path, (mtime, mtime))
-        return Found(path, data, figures_of(os.stat(path)))
+        return Found(path, data, Fingerprint.of(os.stat(path)))
 
     def runs(self) -> list[str]:
         """The runs in index.json."""
@@ -136,8 +136,8 @@ def test_summary_becomes_a_run_that_is_archived_cataloged_and_owed(site: Site) -
     assert (site.root / NAME / "summary.json").read_bytes() == data
     assert site.runs() == [NAME]
     assert pipeline.catalog.names() == {NAME}
-    assert found.figures is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
     assert pipeline.ledger.was_archived(found.path)
     assert site.owed() == [(event_of(data), "slack")]
     assert Path(found.path).read_bytes() == data
@@ -201,8 +201,8 @@ def test_same_bytes_twice_are_one_run_and_both_files_are_dealt_with(site: Site, 
     assert site.runs() == [NAME]
     assert site.owed() == [(event_of(data), "slack")]
     for found in (first, second):
-        assert found.figures is not None
-        assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+        assert found.fingerprint is not None
+        assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
         assert pipeline.ledger.was_archived(found.path)
 
 
@@ -271,8 +271,8 @@ def test_bytes_that_are_no_json_object_yet_leave_no_trace(site: Site, data: byte
 
     assert isinstance(outcome, Unfinished)
     assert outcome.reason
-    assert found.figures is not None
-    assert not pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert not pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
     assert (site.runs(), site.rejected(), site.owed()) == ([], [], [])
 
 
@@ -307,8 +307,8 @@ def test_object_that_is_no_summary_is_kept_as_found_with_the_reason(site: Site) 
     assert document["where"] == "models[0].final_pf"
     assert (document["path"], document["sha256"], document["size"]) == (found.path, digest, len(data))
     assert document["rejected_at"] == "2024-12-24T00:26:40.000000Z"
-    assert found.figures is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
     assert not pipeline.ledger.was_archived(found.path)
     assert Path(found.path).read_bytes() == data
 
@@ -341,7 +341,7 @@ def test_run_dated_ahead_is_archived_and_announced_as_a_problem_once(site: Site,
         site.found(encoded(flat_summary(timestamp="2099-01-01T00:00:00Z")), "a.json"),
         site.found(encoded(flat_summary({"B": GOOD}, timestamp=None)), "training_summary_20991231_000000.json"),
         site.found(encoded(flat_summary({"C": GOOD}, timestamp=None)), "c.json")._replace(
-            figures=(1, 2, 3, 4_102_444_800_000_000_000, 5)
+            fingerprint=Fingerprint(1, 2, 3, 4_102_444_800_000_000_000, 5)
         ),
     ]
     inside = site.found(encoded(flat_summary({"D": GOOD}, timestamp="20241225_002600")), "d.json")
@@ -360,14 +360,14 @@ def test_part_of_a_file_too_large_is_kept_with_the_given_reason(site: Site) -> N
     """Whoever read it says why; the walk keeps and announces it like any other."""
     pipeline, found = site.pipeline(), site.found(b"{" + b" " * 1000)
 
-    outcome = pipeline.reject(found.path, found.data[:10], found.figures, RejectSummary("1001 bytes, too many"))
+    outcome = pipeline.reject(found.path, found.data[:10], found.fingerprint, RejectSummary("1001 bytes, too many"))
 
     assert outcome.reason == "1001 bytes, too many"
     (folder,) = site.rejected()
     assert (folder / "as_found").read_bytes() == found.data[:10]
     assert len(site.owed()) == 1
-    assert found.figures is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
 
 
 def test_two_files_too_large_that_begin_alike_are_rejected_as_two(site: Site) -> None:
@@ -375,7 +375,7 @@ def test_two_files_too_large_that_begin_alike_are_rejected_as_two(site: Site) ->
     pipeline = site.pipeline()
     for name, length in (("a.json", 1000), ("b.json", 1001), ("again.json", 1000)):
         found = site.found(b"{" + b" " * length, name)
-        pipeline.reject(found.path, found.data[:10], found.figures, RejectSummary("too many bytes"))
+        pipeline.reject(found.path, found.data[:10], found.fingerprint, RejectSummary("too many bytes"))
 
     assert len(site.rejected()) == len(site.owed()) == 2
 
@@ -431,8 +431,8 @@ def test_source_of_any_name_is_archived_and_known_again(site: Site, name: bytes)
     assert isinstance(outcome, Archived)
     shown = os.fsencode(found.path).decode("utf-8", "backslashreplace")
     assert index_of(site.root)[0]["source"] == shown
-    assert found.figures is not None
-    assert site.pipeline().ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert site.pipeline().ledger.is_dealt_with(found.path, found.fingerprint)
 
 
 @pytest.mark.parametrize("figure", [1, 3], ids=["inode of 64 bits", "mtime in the year 2400"])
@@ -443,7 +443,9 @@ def test_source_of_any_file_system_is_archived(site: Site, figure: int) -> None:
         13_569_465_600_000_000_000 if place == figure else number for place, number in enumerate((1, 2, 3, 4, 5))
     ]
 
-    (outcome,) = site.pipeline().process([Found("/out/summary.json", data, (device, inode, size, mtime, ctime))])
+    (outcome,) = site.pipeline().process(
+        [Found("/out/summary.json", data, Fingerprint(device, inode, size, mtime, ctime))]
+    )
 
     assert isinstance(outcome, Archived)
     assert len(site.owed()) == 1
@@ -727,8 +729,8 @@ def test_run_that_can_not_be_staged_is_postponed_and_succeeds_the_next_time(
         failing_fsync(context, lambda path: os.path.basename(path) == file, code)
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
-    assert found.figures is not None
-    assert not pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert not pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
     assert (site.runs(), site.half_made(), site.owed()) == ([], [], [])
 
     (outcome,) = pipeline.process([found])
@@ -844,8 +846,8 @@ def test_run_that_could_not_be_recorded_is_recorded_and_owed_by_the_next_try(sit
 
     pipeline.process([found])
 
-    assert found.figures is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
     assert pipeline.catalog.names() == {NAME}
     assert site.owed() == [(event_of(data), "slack")]
 
@@ -913,8 +915,8 @@ def test_file_forgotten_is_looked_at_again(site: Site) -> None:
 
     pipeline.forget([found.path])
 
-    assert found.figures is not None
-    assert not pipeline.ledger.is_dealt_with(found.path, found.figures)
+    assert found.fingerprint is not None
+    assert not pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
     assert pipeline.process([found]) == [AlreadyArchived(NAME)]
 
 

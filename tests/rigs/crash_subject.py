@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.events import LOGGER_NAME
-from modelwarden.intake.scan import figures_of
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.service.lifecycle import Service
 from modelwarden.state import database
 from modelwarden.wiring import open_service
@@ -177,7 +177,7 @@ class Life:
 
 
 def _is_dealt_with(service: Service, path: str) -> bool:
-    return service._pipeline.ledger.is_dealt_with(path, figures_of(os.lstat(path)))
+    return service._pipeline.ledger.is_dealt_with(path, Fingerprint.of(os.lstat(path)))
 
 
 def _fork(orders: Orders, settings: Settings, rig: Connection, kind: type[Life]) -> None:

@@ -308,7 +308,8 @@ class Verdict:
                 expected += [each.data for each in sources]
                 known = pipeline.ledger.is_dealt_with
                 pipeline.process(
-                    [each for each in sources if each.figures is None or not known(each.path, each.figures)], final=True
+                    [each for each in sources if each.fingerprint is None or not known(each.path, each.fingerprint)],
+                    final=True,
                 )
         summaries = [data for data in expected if b'"models": []' not in data]
         rejected = sorted(sha256(data)[:16] for data in expected if data not in summaries)

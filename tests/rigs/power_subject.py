@@ -15,7 +15,7 @@ from typing import Final
 
 from modelwarden.archive.publishing import Archive, Changes, Outcome, Published, Staged
 from modelwarden.config import load_settings
-from modelwarden.intake.scan import figures_of
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.pipeline import walk
 from modelwarden.pipeline.walk import Archived, Found, Pipeline, Rejected
 from modelwarden.pipeline.workers import WORTHWHILE
@@ -102,7 +102,7 @@ def source(folder: Path, step: int, place: int) -> Path:
 
 def found(path: Path) -> Found:
     """A source as the daemon reads it."""
-    return Found(str(path), path.read_bytes(), figures_of(path.stat()))
+    return Found(str(path), path.read_bytes(), Fingerprint.of(path.stat()))
 
 
 class _Notes:

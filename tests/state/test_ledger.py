@@ -1,4 +1,4 @@
-"""The ledger: a file is dealt with while all its figures are the same, whatever bytes its path is made of."""
+"""The ledger: a file is dealt with while its fingerprint is the same, whatever bytes its path is made of."""
 
 import os
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.state.database import Database
-from modelwarden.state.ledger import Dealt, Figures, Ledger
+from modelwarden.state.ledger import Dealt, Ledger
 
-FIGURES: Figures = (66306, 1234, 5678, 1_735_054_200_123_456_789, 1_735_054_201_987_654_321)
+FIGURES = Fingerprint(66306, 1234, 5678, 1_735_054_200_123_456_789, 1_735_054_201_987_654_321)
 PATHS = [
     "/out/summary.json",
     "/out/with blank\nand break.json",
@@ -28,14 +29,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def archived(path: str, figures: Figures = FIGURES) -> Dealt:
+def archived(path: str, fingerprint: Fingerprint = FIGURES) -> Dealt:
     """A file that became a run."""
-    return Dealt(path, figures, "ab" * 32, "20241224_153000", None)
+    return Dealt(path, fingerprint, "ab" * 32, "20241224_153000", None)
 
 
-def rejected(path: str, figures: Figures = FIGURES) -> Dealt:
+def rejected(path: str, fingerprint: Fingerprint = FIGURES) -> Dealt:
     """A file that was no summary."""
-    return Dealt(path, figures, "cd" * 32, None, "no models")
+    return Dealt(path, fingerprint, "cd" * 32, None, "no models")
 
 
 def record(database: Database, ledger: Ledger, *files: Dealt) -> None:
@@ -74,12 +75,12 @@ def test_file_with_any_other_figure_is_not_dealt_with(database: Database, figure
     changed[figure] += 1
     device, inode, size, mtime, ctime = changed
 
-    assert not ledger.is_dealt_with(PATHS[0], (device, inode, size, mtime, ctime))
-    assert not Ledger(database).is_dealt_with(PATHS[0], (device, inode, size, mtime, ctime))
+    assert not ledger.is_dealt_with(PATHS[0], Fingerprint(device, inode, size, mtime, ctime))
+    assert not Ledger(database).is_dealt_with(PATHS[0], Fingerprint(device, inode, size, mtime, ctime))
 
 
 @pytest.mark.parametrize(
-    "figures",
+    "fingerprint",
     [
         (0, 0, 0, 0, 0),
         (66306, 1234, 0, -86_400_000_000_000, 1),
@@ -89,19 +90,19 @@ def test_file_with_any_other_figure_is_not_dealt_with(database: Database, figure
     ],
     ids=["zeros", "before 1970", "device of 64 bits", "inode of 64 bits", "mtime in the year 2400"],
 )
-def test_figures_of_any_file_system_are_kept_exactly(database: Database, figures: Figures) -> None:
+def test_figures_of_any_file_system_are_kept_exactly(database: Database, fingerprint: Fingerprint) -> None:
     """Some file systems number inodes with all 64 bits, and a file's time may be any."""
     ledger = Ledger(database)
 
-    record(database, ledger, archived(PATHS[0], figures))
+    record(database, ledger, archived(PATHS[0], fingerprint))
 
-    assert Ledger(database).is_dealt_with(PATHS[0], figures)
+    assert Ledger(database).is_dealt_with(PATHS[0], fingerprint)
 
 
 def test_file_recorded_again_has_its_new_figures(database: Database) -> None:
     """The last state counts, and there is one row a path."""
     ledger = Ledger(database)
-    newer: Figures = (*FIGURES[:2], 9, *FIGURES[3:])
+    newer = FIGURES._replace(size=9)
     record(database, ledger, archived(PATHS[0]))
 
     record(database, ledger, rejected(PATHS[0], newer))

@@ -11,8 +11,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from modelwarden.errors import RejectSummary
-from modelwarden.intake.scan import figures_of
-from modelwarden.intake.settling import Figures
+from modelwarden.fingerprint import Fingerprint
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CHUNK: Final = 1 << 20
@@ -22,7 +21,7 @@ class Whole(NamedTuple):
     """All bytes of a file that stood still."""
 
     data: bytes
-    figures: Figures
+    fingerprint: Fingerprint
 
 
 class Gone(NamedTuple):
@@ -43,12 +42,12 @@ class TooLarge(NamedTuple):
     """More bytes than the cap. `head` holds the first of them."""
 
     head: bytes
-    figures: Figures
+    fingerprint: Fingerprint
 
     def error(self, max_bytes: int) -> RejectSummary:
         """Why that is no summary."""
         return RejectSummary(
-            f"{self.figures[2]} bytes, more than max_bytes = {max_bytes}",
+            f"{self.fingerprint.size} bytes, more than max_bytes = {max_bytes}",
             hint="split the run, or raise max_bytes in [intake]; only the beginning of such a file is kept",
         )
 
@@ -63,7 +62,7 @@ Reading = Whole | Gone | NotAFile | Moving | TooLarge | Refused
 
 
 def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one return an outcome
-    """The bytes of a regular file and its figures, or why there are none. Raises nothing."""
+    """The bytes of a regular file and its fingerprint, or why there are none. Raises nothing."""
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError as error:
@@ -88,8 +87,8 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
     if before.st_ctime_ns != after.st_ctime_ns and after.st_nlink > 0:
         return Moving()
     if len(data) > max_bytes:
-        return TooLarge(data[:_CHUNK], figures_of(after))
-    return Whole(data, figures_of(after))
+        return TooLarge(data[:_CHUNK], Fingerprint.of(after))
+    return Whole(data, Fingerprint.of(after))
 
 
 def _what_else(path: str) -> Gone | NotAFile:

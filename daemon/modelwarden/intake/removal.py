@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from modelwarden import durable
 from modelwarden.errors import RetryLater
-from modelwarden.intake.scan import figures_of, is_aside
-from modelwarden.intake.settling import Figures
+from modelwarden.fingerprint import Fingerprint
+from modelwarden.intake.scan import is_aside
 
 _LONGEST_NAME: Final = 255
 """Bytes in a name, on every file system that matters."""
@@ -44,15 +44,15 @@ class NotRemoved(NamedTuple):
 Removal = Removed | Kept | NotRemoved
 
 
-def remove_source(path: str, figures: Figures) -> Removal:
-    """Remove the file if it is still the one with these figures, and nobody has it open for writing. Raises nothing."""
+def remove_source(path: str, fingerprint: Fingerprint) -> Removal:
+    """Remove the file if it is still the one of this fingerprint and nobody has it open to write. Raises nothing."""
     folder, name = os.path.split(path)
     aside = path if is_aside(name) else os.path.join(folder, _aside_name(name))
     try:
-        if not _is_still(path, figures, ctime=True) or _has_writer(path):
+        if not _is_still(path, fingerprint, ctime=True) or _has_writer(path):
             return Kept(path)
         os.rename(path, aside)
-        if _is_still(aside, figures, ctime=False) and not _has_writer(aside):
+        if _is_still(aside, fingerprint, ctime=False) and not _has_writer(aside):
             os.unlink(aside)
             return Removed()
     except FileNotFoundError:
@@ -62,11 +62,11 @@ def remove_source(path: str, figures: Figures) -> Removal:
     return Kept(path if _put_back(aside, path) else aside)
 
 
-def _is_still(path: str, figures: Figures, *, ctime: bool) -> bool:
-    """Whether the file is the one with these figures. To rename it changes its change time."""
+def _is_still(path: str, fingerprint: Fingerprint, *, ctime: bool) -> bool:
+    """Whether the file is the one with this fingerprint. To rename it changes its change time."""
     status = os.lstat(path)
-    now = figures_of(status)
-    return stat.S_ISREG(status.st_mode) and (now == figures if ctime else now[:4] == figures[:4])
+    now = Fingerprint.of(status)
+    return stat.S_ISREG(status.st_mode) and (now == fingerprint if ctime else now[:4] == fingerprint[:4])
 
 
 def _has_writer(path: str) -> bool:

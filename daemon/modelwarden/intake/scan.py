@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from modelwarden.intake.settling import Figures
+from modelwarden.fingerprint import Fingerprint
 
 TEMPORARY_ENDINGS: Final = (".tmp", ".part", "~")
 """Names that a writer uses before the final one; names that begin with a dot likewise."""
@@ -77,11 +77,6 @@ def is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def figures_of(status: os.stat_result) -> Figures:
-    """The stat figures that tell one state of a file from another."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
 def may_be_missed(name: str, root: Root) -> bool:
     """Whether somebody may take a link of this name for a summary, or for a folder of summaries."""
     return root.takes(name) or (root.recursive and not is_temporary(name))
@@ -107,8 +102,8 @@ class Scan:
     problems: list[tuple[str, str]] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[tuple[str, Figures]]:
-        """Every regular file that the root takes, or that a removal left aside, with its figures, in no order."""
+    def __iter__(self) -> Iterator[tuple[str, Fingerprint]]:
+        """Every regular file that the root takes, or that a removal left aside, with its fingerprint, in no order."""
         start = os.path.realpath(self.root.path) if self.folder is None else self.folder
         folders = [start]
         takes = self.root.takes
@@ -124,7 +119,7 @@ class Scan:
                             if takes(entry.name) or is_aside(entry.name):
                                 status = entry.stat(follow_symlinks=False)
                                 if stat.S_ISREG(status.st_mode):
-                                    yield entry.path, figures_of(status)
+                                    yield entry.path, Fingerprint.of(status)
                                     continue
                             if self._enters(entry):
                                 folders.append(entry.path)

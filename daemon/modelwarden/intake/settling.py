@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
-Figures = tuple[int, int, int, int, int]
-"""Device, inode, size, mtime in ns, ctime in ns."""
+from modelwarden.fingerprint import Fingerprint
 
 
 @dataclass(slots=True)
 class _Waiting:
-    figures: Figures
-    since: float  # when it was first seen with these figures
+    fingerprint: Fingerprint
+    since: float  # when it was first seen with this fingerprint
     look_at: float
 
 
@@ -49,11 +48,11 @@ class Settling:
         waiting = self._waiting.get(path)
         return now if waiting is None else waiting.since
 
-    def seen(self, path: str, figures: Figures, *, hinted: bool, now: float) -> None:
+    def seen(self, path: str, fingerprint: Fingerprint, *, hinted: bool, now: float) -> None:
         """A file is there. With an event it is looked at now, without one once it has stood still."""
         known = self._waiting.get(path)
-        if known is None or known.figures != figures:
-            known = self._waiting[path] = _Waiting(figures, now, 0.0)
+        if known is None or known.fingerprint != fingerprint:
+            known = self._waiting[path] = _Waiting(fingerprint, now, 0.0)
             self._schedule(path, known, now if hinted else now + self._settle)
         elif hinted and known.look_at > now:
             self._schedule(path, known, now)
@@ -77,11 +76,11 @@ class Settling:
             paths.append(path)
         return paths
 
-    def unfinished(self, path: str, figures: Figures, now: float) -> bool:
-        """What was read with these figures does not parse. True: it stood still long enough to be given up."""
+    def unfinished(self, path: str, fingerprint: Fingerprint, now: float) -> bool:
+        """What was read with this fingerprint does not parse. True: it stood still long enough to be given up."""
         waiting = self._waiting.get(path)
-        if waiting is None or waiting.figures != figures:
-            waiting = self._waiting[path] = _Waiting(figures, now, 0.0)
+        if waiting is None or waiting.fingerprint != fingerprint:
+            waiting = self._waiting[path] = _Waiting(fingerprint, now, 0.0)
         given_up_at = waiting.since + self._reject_after
         if now >= given_up_at:
             return True

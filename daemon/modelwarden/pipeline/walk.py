@@ -29,6 +29,7 @@ from modelwarden.archive.record import RunRecord, Source
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import doubt_of_locks, path_text, show_path
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.pipeline.policies import Policies
@@ -39,7 +40,7 @@ from modelwarden.pipeline.workers import STOP_SECONDS, Orders, WorkerLost, Worke
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.expectations import Expectations
-from modelwarden.state.ledger import Dealt, Figures, Ledger
+from modelwarden.state.ledger import Dealt, Ledger
 from modelwarden.state.outbox import Event, Outbox, Route
 
 GROUP: Final = 64
@@ -55,12 +56,12 @@ class Found(NamedTuple):
     Attributes:
         path: the file, or "" for a summary handed over in memory.
         data: its bytes.
-        figures: its stat figures before and after the read; None for one in memory.
+        fingerprint: its fingerprint before and after the read; None for one in memory.
     """
 
     path: str
     data: bytes
-    figures: Figures | None
+    fingerprint: Fingerprint | None
 
 
 class Archived(NamedTuple):
@@ -294,16 +295,16 @@ class Pipeline:
             self._clear_away(items)
         return [_certain(item.outcome) for item in items]
 
-    def reject(self, path: str, data: bytes, figures: Figures | None, error: RejectSummary) -> Rejected:
+    def reject(self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary) -> Rejected:
         """Keep a file that is not a summary, with its reason, once. `data` may be the beginning of a file too large.
 
         Raises:
             RetryLater: the disk or the state file refused.
         """
         digest = hashlib.sha256(data)
-        if figures is not None and figures[2] > len(data):  # two that begin alike are two
-            digest.update(b" and so on up to %d bytes" % figures[2])
-        return self._reject(_Item(Found(path, data, figures), digest.hexdigest()), error)
+        if fingerprint is not None and fingerprint.size > len(data):  # two that begin alike are two
+            digest.update(b" and so on up to %d bytes" % fingerprint.size)
+        return self._reject(_Item(Found(path, data, fingerprint), digest.hexdigest()), error)
 
     def _is_archived(self, item: _Item) -> bool:
         """Whether the item's way ends here."""
@@ -395,8 +396,8 @@ class Pipeline:
         named = timestamp_in_name(os.path.basename(found.path))
         if named is not None:
             return named
-        if found.figures is not None:
-            return timestamp_of_mtime(found.figures[3] / 1e9)
+        if found.fingerprint is not None:
+            return timestamp_of_mtime(found.fingerprint.modified / 1e9)
         return format_timestamp(datetime.fromtimestamp(self._clock(), UTC))
 
     def _publish(self, group: Sequence[_Item], *, final: bool) -> None:
@@ -502,32 +503,32 @@ _TICK_SECONDS: Final = 2.0
 """The coarsest clock of a file system (FAT); others without fractions have one second."""
 
 
-def _is_too_young(figures: Figures, now: float) -> bool:
+def _is_too_young(fingerprint: Fingerprint, now: float) -> bool:
     """Whether the file may change once more and look the same: its times have no fractions, and it just changed."""
-    return figures[4] % 1_000_000_000 == 0 and now - figures[4] / 1e9 < _TICK_SECONDS
+    return fingerprint.changed % 1_000_000_000 == 0 and now - fingerprint.changed / 1e9 < _TICK_SECONDS
 
 
 def _dealt(item: _Item, now: float) -> Sequence[Dealt]:
     """The ledger's row of an item that needs no more work; none for a summary handed over in memory."""
-    path, _, figures = item.found
-    if figures is None:
+    path, _, fingerprint = item.found
+    if fingerprint is None:
         return ()
-    if _is_too_young(figures, now):
-        figures = (*figures[:4], 0)  # known, and looked at once more by the next scan
+    if _is_too_young(fingerprint, now):
+        fingerprint = fingerprint._replace(changed=0)  # known, and looked at once more by the next scan
     match item.outcome:
         case Archived(run):
-            return (Dealt(path, figures, item.sha256, run.timestamp, None),)
+            return (Dealt(path, fingerprint, item.sha256, run.timestamp, None),)
         case AlreadyArchived(name):
-            return (Dealt(path, figures, item.sha256, name, None),)
+            return (Dealt(path, fingerprint, item.sha256, name, None),)
         case Rejected() as rejected:
-            return (Dealt(path, figures, item.sha256, None, rejected.reason),)
+            return (Dealt(path, fingerprint, item.sha256, None, rejected.reason),)
         case Unfinished() | Postponed() | None:
             return ()
 
 
 def _source(found: Found) -> Source:
-    mtime = None if found.figures is None else _iso(found.figures[3] / 1e9)
-    size = len(found.data) if found.figures is None else found.figures[2]
+    mtime = None if found.fingerprint is None else _iso(found.fingerprint.modified / 1e9)
+    size = len(found.data) if found.fingerprint is None else found.fingerprint.size
     return Source(path_text(found.path), size, mtime)
 
 

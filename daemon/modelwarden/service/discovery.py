@@ -12,8 +12,9 @@ from typing import Final
 
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
-from modelwarden.intake.scan import Root, Scan, figures_of, is_inside, may_be_missed
-from modelwarden.intake.settling import Figures, Settling
+from modelwarden.fingerprint import Fingerprint
+from modelwarden.intake.scan import Root, Scan, is_inside, may_be_missed
+from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
 from modelwarden.service.processing import Processing
 
@@ -103,19 +104,19 @@ class Discovery:
         seen: set[str] = set()
         devices: set[int] = set()
         problems: list[tuple[str, str]] = []
-        fresh: list[tuple[str, Figures]] = []
+        fresh: list[tuple[str, Fingerprint]] = []
         links: list[tuple[str, Root]] = []
         for root in self._roots:
             scan = Scan(root, self._excluded)
-            for path, figures in scan:
+            for path, fingerprint in scan:
                 seen.add(path)
-                devices.add(figures[0])
-                if not self._processing.is_dealt_with(path, figures):
-                    fresh.append((path, figures))
+                devices.add(fingerprint.device)
+                if not self._processing.is_dealt_with(path, fingerprint):
+                    fresh.append((path, fingerprint))
             problems += scan.problems
             links += ((path, root) for path in scan.links)
-        for path, figures in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
-            self._settling.seen(path, figures, hinted=False, now=time.monotonic())
+        for path, fingerprint in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
+            self._settling.seen(path, fingerprint, hinted=False, now=time.monotonic())
         self.has_scanned, self.scanned_at = True, began
         if len(problems) < self.unseen:
             self._watch.folders_changed = True  # what could not be read can be watched now
@@ -174,19 +175,19 @@ class Discovery:
                 continue
             if stat.S_ISDIR(status.st_mode) and root.recursive:
                 scan = Scan(root, self._excluded, path)
-                for found, figures in scan:
-                    self._see(found, figures, hinted=False)
+                for found, fingerprint in scan:
+                    self._see(found, fingerprint, hinted=False)
                 self._say_links([(link, root) for link in scan.links])
             elif stat.S_ISLNK(status.st_mode) and may_be_missed(os.path.basename(path), root):
                 self._say_links([(path, root)])
             elif stat.S_ISREG(status.st_mode) and root.takes(os.path.basename(path)):
-                self._see(path, figures_of(status), hinted=True)
+                self._see(path, Fingerprint.of(status), hinted=True)
 
-    def _see(self, path: str, figures: Figures, *, hinted: bool) -> None:
-        if not self._processing.is_dealt_with(path, figures):
-            self._settling.seen(path, figures, hinted=hinted, now=time.monotonic())
+    def _see(self, path: str, fingerprint: Fingerprint, *, hinted: bool) -> None:
+        if not self._processing.is_dealt_with(path, fingerprint):
+            self._settling.seen(path, fingerprint, hinted=hinted, now=time.monotonic())
 
 
-def _modified(file: tuple[str, Figures]) -> int:
+def _modified(file: tuple[str, Fingerprint]) -> int:
     """When a found file was last modified, in ns."""
-    return file[1][3]
+    return file[1].modified

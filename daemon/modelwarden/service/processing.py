@@ -14,10 +14,10 @@ from typing import Final
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
-from modelwarden.intake.scan import figures_of
-from modelwarden.intake.settling import Figures, Settling
+from modelwarden.intake.settling import Settling
 from modelwarden.pipeline.walk import (
     AlreadyArchived,
     Archived,
@@ -87,13 +87,13 @@ class Processing:
         self._in_haste = True
         self._pipeline.hurry()
 
-    def is_dealt_with(self, path: str, figures: Figures) -> bool:
+    def is_dealt_with(self, path: str, fingerprint: Fingerprint) -> bool:
         """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now."""
-        if not self._pipeline.ledger.is_dealt_with(path, figures):
+        if not self._pipeline.ledger.is_dealt_with(path, fingerprint):
             return False
         run = self._pipeline.ledger.run(path)
         if self._delete_archived and run is not None and self._pipeline.archive.tree.holds(run):
-            self._remove_source(path, figures)
+            self._remove_source(path, fingerprint)
         return True
 
     def forget_gone(self, seen: set[str], devices: set[int]) -> None:
@@ -146,7 +146,7 @@ class Processing:
             f"modelwarden died {deaths} times while it judged this summary",
             hint="a fault of modelwarden's: report it with the file; touched, the file is tried again",
         )
-        self._reject(found.path, found.data, found.figures, error)
+        self._reject(found.path, found.data, found.fingerprint, error)
         self._attempts.forgive(hashlib.sha256(found.data).hexdigest())
 
     def _walk(self, batch: Sequence[Found], *, final: bool = False) -> None:
@@ -183,18 +183,20 @@ class Processing:
 
     def _conclude(self, found: Found, outcome: Outcome, given_up: list[Found]) -> None:
         """Deal with one outcome; what stood still unfinished for long enough is added to `given_up`."""
-        path, figures = found.path, found.figures
+        path, fingerprint = found.path, found.fingerprint
         match outcome:
             case Archived() | AlreadyArchived():
                 if isinstance(outcome, Archived):
                     self._problems.came(path, self._settling.since(path, time.monotonic()))
                 self._settling.forget(path)
-                if self._delete_archived and figures is not None:
-                    self._remove_source(path, figures)
+                if self._delete_archived and fingerprint is not None:
+                    self._remove_source(path, fingerprint)
             case Rejected():
                 self.rejected += 1
                 self._settling.forget(path)
-            case Unfinished() if figures is not None and self._settling.unfinished(path, figures, time.monotonic()):
+            case Unfinished() if fingerprint is not None and self._settling.unfinished(
+                path, fingerprint, time.monotonic()
+            ):
                 given_up.append(found)
             case Unfinished():
                 log.debug("not_ready", path=show_path(path), reason=outcome.reason)
@@ -215,10 +217,10 @@ class Processing:
     def _read(self, path: str) -> Found | None:
         """The file's bytes where it has some; every other end of the read is dealt with here."""
         match read_whole(path, self._max_bytes):
-            case Whole(data, figures):
+            case Whole(data, fingerprint):
                 self._unreadable.pop(path, None)
-                if not self._pipeline.ledger.is_dealt_with(path, figures):
-                    return Found(path, data, figures)
+                if not self._pipeline.ledger.is_dealt_with(path, fingerprint):
+                    return Found(path, data, fingerprint)
                 self._settling.forget(path)
             case Gone():
                 log.debug("gone_before_ready", path=show_path(path))
@@ -228,16 +230,16 @@ class Processing:
             case NotAFile(kind):
                 log.debug("not_a_file", path=show_path(path), kind=kind)
                 self._settling.forget(path)
-            case TooLarge(head, figures) as large:
-                self._reject(path, head, figures, large.error(self._max_bytes))
+            case TooLarge(head, fingerprint) as large:
+                self._reject(path, head, fingerprint, large.error(self._max_bytes))
             case Refused(reason):
                 self.say_unreadable(path, reason)
                 self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)
         return None
 
-    def _reject(self, path: str, data: bytes, figures: Figures | None, error: RejectSummary) -> None:
+    def _reject(self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary) -> None:
         try:
-            self._pipeline.reject(path, data, figures, error)
+            self._pipeline.reject(path, data, fingerprint, error)
         except RetryLater as trouble:
             self._settling.again(path, time.monotonic() + LONGEST_TROUBLE_PAUSE)
             log.warning("postponed", path=show_path(path), reason=str(trouble))
@@ -245,14 +247,14 @@ class Processing:
             self.rejected += 1
             self._settling.forget(path)
 
-    def _remove_source(self, path: str, figures: Figures) -> None:
+    def _remove_source(self, path: str, fingerprint: Fingerprint) -> None:
         """Delete a source whose run is safe, if it is still the file that was archived."""
-        match remove_source(path, figures):
+        match remove_source(path, fingerprint):
             case Removed():
                 return
             case Kept(where) if where != path:  # a next summary came between: it is under no name that events tell of
                 with suppress(OSError):
-                    self._settling.seen(where, figures_of(os.lstat(where)), hinted=True, now=time.monotonic())
+                    self._settling.seen(where, Fingerprint.of(os.lstat(where)), hinted=True, now=time.monotonic())
             case Kept():
                 log.debug("source_kept", path=show_path(path), reason="changed since, or still open for writing")
             case NotRemoved(reason):

@@ -1,6 +1,6 @@
 """The ledger: which files were dealt with, and how.
 
-The rule: a file is known by its bytes (sha256). The stat figures kept here only spare reading it again, and they count
+The rule: a file is known by its bytes (sha256). The fingerprint kept here only spares reading it again, and counts
 only while all of them are the same.
 """
 
@@ -8,25 +8,23 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.state.database import Database
-
-Figures = tuple[int, int, int, int, int]
-"""Device, inode, size, mtime in ns, ctime in ns. The ctime catches a rewrite that restores size and mtime."""
 
 
 class Dealt(NamedTuple):
-    """A file that needs no more work while its figures stay.
+    """A file that needs no more work while its fingerprint stays.
 
     Attributes:
         path: as the scan gives it.
-        figures: of the bytes that were read.
+        fingerprint: of the bytes that were read.
         sha256: of those bytes.
         run: the run they became, or None for a rejected file.
         reason: why it was rejected, or None.
     """
 
     path: str
-    figures: Figures
+    fingerprint: Fingerprint
     sha256: str
     run: str | None
     reason: str | None
@@ -43,17 +41,17 @@ class Ledger:
     def reload(self) -> None:
         """Take over into memory what the table has, for others may have dropped files meanwhile."""
         self._known = {
-            os.fsdecode(path): (figures, run)
-            for path, figures, run in self._connection.execute("SELECT path, figures, run FROM files")
+            os.fsdecode(path): (fingerprint, run)
+            for path, fingerprint, run in self._connection.execute("SELECT path, figures, run FROM files")
         }
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def is_dealt_with(self, path: str, figures: Figures) -> bool:
+    def is_dealt_with(self, path: str, fingerprint: Fingerprint) -> bool:
         """Whether the file at the path was archived or rejected, and is still that file."""
         known = self._known.get(path)
-        return known is not None and known[0] == _text(figures)
+        return known is not None and known[0] == _text(fingerprint)
 
     def was_archived(self, path: str) -> bool:
         """Whether what is known at the path became a run (and not a rejected file)."""
@@ -73,13 +71,13 @@ class Ledger:
         """Note files, inside the caller's transaction; call `remember` after it."""
         self._connection.executemany(
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-            [(os.fsencode(file.path), _text(file.figures), file.sha256, file.run, file.reason) for file in files],
+            [(os.fsencode(file.path), _text(file.fingerprint), file.sha256, file.run, file.reason) for file in files],
         )
 
     def remember(self, files: Iterable[Dealt]) -> None:
         """Take over into memory what the committed transaction recorded."""
         for file in files:
-            self._known[file.path] = (_text(file.figures), file.run)
+            self._known[file.path] = (_text(file.fingerprint), file.run)
 
     def paths(self) -> Iterator[str]:
         """Every path that is known."""
@@ -107,5 +105,5 @@ class Ledger:
         return cursor.rowcount == 1
 
 
-def _text(figures: Figures) -> str:
-    return "%d:%d:%d:%d:%d" % figures  # noqa: UP031 - three times as fast as a join, and a scan asks once a file
+def _text(fingerprint: Fingerprint) -> str:
+    return "%d:%d:%d:%d:%d" % fingerprint  # noqa: UP031 - three times as fast as a join, and a scan asks once a file
