@@ -131,7 +131,7 @@ def make_of_an_earlier_version(root: Path, name: str) -> None:
 def test_run_of_an_earlier_rule_is_judged_by_that_rule(archive: Path) -> None:
     """Bounds and figures that are refused today make no old run wrong; the catalog and the index take it too."""
     make_of_an_earlier_version(archive, SECOND)
-    assert modelwarden("reindex", "--archive", archive).returncode == 0
+    assert modelwarden("reindex", "--forget-missing", "--archive", archive).returncode == 0
 
     assert verified(archive) == Report(3, [])
 
@@ -172,7 +172,7 @@ def test_run_from_before_figures_were_held_against_each_other_is_right(tmp_path:
     edit(tmp_path / name / "model_assessments.json", age)
     report = tmp_path / name / "recommendations.md"
     report.write_text(f"{name} {sha256}")
-    assert command("reindex", "--archive", tmp_path).code == 0
+    assert command("reindex", "--forget-missing", "--archive", tmp_path).code == 0
 
     assert verified(tmp_path).findings == []
     with TrainingArchiveManager(tmp_path) as manager:

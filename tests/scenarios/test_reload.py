@@ -16,6 +16,14 @@ from servers import http_server
 from summaries import GOOD, encoded, flat_summary
 
 
+@pytest.fixture(autouse=True)
+def _heeds_hang_ups() -> Iterator[None]:
+    """Tests that were started under nohup would hand the ignored signal on to what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return make_site(tmp_path)
