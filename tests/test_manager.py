@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import modelwarden
 from modelwarden import (
     Classification,
     Flag,
@@ -27,6 +28,8 @@ from modelwarden import (
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.errors import RetryLater
+from modelwarden.gate.gates import Better, Gate
+from modelwarden.gate.policy import Policy
 from processes import clean_environment, index_of
 from summaries import BAD, GOOD, MIDDLING, flat_summary, series_summary
 
@@ -510,3 +513,30 @@ def test_archive_may_be_named_by_text_or_path(tmp_path: Path, kind: Any) -> None
 
     assert (tmp_path / "state" / "modelwarden.sqlite").is_file()
     assert not (tmp_path / "archive" / ".state").exists()
+
+
+def test_policy_of_other_metrics_judges_and_is_read_back(tmp_path: Path) -> None:
+    """Any metric from Python, too: judged, archived, and asked of by its own name."""
+    policy = Policy((Gate("eval_loss", 0.35, 0.5, Better.LOWER),), history="eval_loss", name="language models")
+    with TrainingArchiveManager(tmp_path, policy=policy) as manager:
+        run = manager.archive_training_run({"models": {"base": {"metrics": {"eval_loss": [0.5, 0.3]}}}})
+        assert (run.approved_count, manager.get_approved_models()) == (1, ["base"])
+        (assessed,) = manager.get_symbol_history("base")
+    assert assessed.metrics == {"eval_loss": 0.3}
+    with TrainingArchiveManager(tmp_path) as other:
+        assert other.get_symbol_history("base")[0].metrics == {"eval_loss": 0.3}
+
+
+def test_config_and_policy_together_are_refused(tmp_path: Path) -> None:
+    """A config makes the default policy: which of the two is meant?"""
+    with pytest.raises(TypeError, match="not both"):
+        TrainingArchiveManager(tmp_path / "a", ModelGatingConfig(), policy=Policy.from_config())
+    assert not (tmp_path / "a").exists()
+
+
+def test_every_name_of_the_api_can_be_imported() -> None:
+    """Each is imported when it is asked for; another name is an error like any module's."""
+    for name in modelwarden.__all__:
+        assert getattr(modelwarden, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = modelwarden.nonsense
