@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from modelwarden.archive.publishing import MARKER_FILE
 from modelwarden.gate.timestamp import is_run_name
 from rigs.crash_scenes import SCENES, playing, publishes, replaces_the_index
 from rigs.crash_subject import Orders
@@ -125,10 +124,6 @@ def makes_the_report(call: Seen) -> bool:
 
 def reads_the_last_file(call: Seen) -> bool:
     return call.point.call == "openat" and call.path.endswith(f"/{LATE[0]}")
-
-
-def leaves_the_marker(call: Seen) -> bool:
-    return call.point.call == "openat" and call.path.endswith(MARKER_FILE)
 
 
 class Case(NamedTuple):

@@ -56,8 +56,11 @@ MUTANTS = (
         "acknowledged_before_it_is_synced",
         "durable.py",
         _SYNC,
-        '__import__("threading").Timer(0.02, lambda late: (os.fsync(late), os.close(late)), '
-        "[os.dup(descriptor)]).start()",
+        # Eight calls late rather than some time late: how fast the machine is decides nothing. Only in the process
+        # whose power is cut: descriptors kept by the one that tries the cuts would keep its disk mounted.
+        f'{_SYNC} if "rigs.power_subject" not in __import__("sys").orig_argv else '
+        '((late := globals().setdefault("_late", [])).append(os.dup(descriptor)), '
+        "[(os.fsync(oldest), os.close(oldest)) for oldest in [late.pop(0)]] if len(late) > 8 else None)",
     ),
     Mutant(
         "written_in_place",
