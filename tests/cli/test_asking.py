@@ -377,7 +377,7 @@ def test_run_under_the_name_of_another_is_not_taken_for_it(own: Path, tmp_path: 
 def test_diff_of_the_last_two_runs_shows_what_changed(archive: Path) -> None:
     """Classes first to last, figures of both, models that came and went."""
     lines = asked(archive, "diff").lines
-    assert lines[0] == "20240102_000000 -> 20240103_000000: 4 of another class"
+    assert lines[0] == "20240102_000000 -> 20240103_000000: 4 models of another class, new or gone"
     rows = {line.split("   ")[0].strip(): line for line in lines[3:]}
     assert "REVIEW -> APPROVED" in rows["A"]
     assert "fitness 0.6 -> 0.91" in rows["A"]

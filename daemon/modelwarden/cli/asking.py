@@ -165,7 +165,7 @@ def diff(
         )
         return
     changed = sum(each.is_of_class for each in found.models)
-    typer.echo(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} of another class")
+    typer.echo(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} models of another class, new or gone")
     if found.before.policy.id != found.after.policy.id:
         typer.echo(f"judged by different policies: {found.before.policy.id} and {found.after.policy.id}")
     print_table(
