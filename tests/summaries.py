@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from modelwarden.archive.record import RunRecord, Source, record_of
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord, Source, class_counts
 from modelwarden.gate.summary import parse_summary
 from modelwarden.gate.thresholds import ModelGatingConfig
 
@@ -92,8 +92,7 @@ def judged_run(
     policy = Policy.from_config(config)
     parsed = parse_summary(data, policy)
     assessments = assess_summary(parsed, policy)
-    run = record_of(
-        assessments,
+    run = RunRecord(
         timestamp=timestamp,
         run_name=parsed.run_name,
         archived_at="2024-12-24T15:30:05.000000Z",
@@ -103,6 +102,7 @@ def judged_run(
         sha256=hashlib.sha256(data).hexdigest(),
         reward_scale=parsed.reward_scale,
         policy=policy,
+        **class_counts(assessments),
     )
     return run, assessments
 

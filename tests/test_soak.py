@@ -18,14 +18,16 @@ import pytest
 from invariants import sha256
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
-from modelwarden.archive.publishing import Archive, Staged, run_files
+from modelwarden.archive.outcomes import AlreadyArchived, Outcome, Postponed, Unfinished
+from modelwarden.archive.publishing import Archive, Staged
 from modelwarden.config import load_settings
 from modelwarden.errors import RetryLater
 from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
 from modelwarden.intake import reading
 from modelwarden.intake.reading import Whole, read_whole
-from modelwarden.pipeline.walk import AlreadyArchived, Found, Outcome, Postponed, Unfinished
+from modelwarden.pipeline.staging import run_files
+from modelwarden.pipeline.walk import Found
 from modelwarden.pipeline.workers import Orders, Workers
 from modelwarden.service.lifecycle import Service
 from modelwarden.wiring import open_service
@@ -150,8 +152,8 @@ BROKEN = (
         Mutant(
             "refusal_of_the_disk_is_unforeseen",
             "pipeline/walk.py",
-            "        except RetryLater as error:\n            for item in items:",
-            "        except ZeroDivisionError as error:\n            for item in items:",
+            "        except RetryLater as error:\n            outcomes = {",
+            "        except ZeroDivisionError as error:\n            outcomes = {",
         ),
         "batch_failed",
         only=("disk full",),
@@ -267,7 +269,7 @@ def test_state_file_that_refuses_to_forget_a_file_ends_no_daemon(
             patch.setattr(service._pipeline, "forget", full)
             service._discovery.scan()
         service._discovery.scan()
-        assert str(paths[0]) not in set(service._pipeline.ledger.paths())
+        assert str(paths[0]) not in set(service._pipeline.recorder.ledger.paths())
         service._stop()
 
 

@@ -16,15 +16,16 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive
-from modelwarden.archive.record import RunRecord
 from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Remark, finite_or_none
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.wording import peak_note
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.questions import Questions
 from modelwarden.state.database import Database
 

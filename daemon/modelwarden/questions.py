@@ -20,10 +20,11 @@ from modelwarden.archive.folders import (
     run_names,
 )
 from modelwarden.archive.identity import difference, stranger
-from modelwarden.archive.record import REPORT_FILE, RunRecord
+from modelwarden.archive.record import REPORT_FILE
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
 from modelwarden.state.catalog import Catalog, Connected
 from modelwarden.state.reading import Unreadable, reading

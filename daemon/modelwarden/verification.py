@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 from modelwarden.archive.folders import REJECTED
 from modelwarden.archive.index import INDEX_FILE, Index
 from modelwarden.archive.publishing import MARKER_FILE, Archive
-from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, RunRecord, encode_entry
+from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, encode_entry
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
 from modelwarden.gate.gating import Verdict, assess_summary, judge
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.summary import parse_summary
 from modelwarden.gate.thresholds import RULE
-from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog, MissingRun
 from modelwarden.state.rows import ModelRow, model_rows
 
@@ -224,11 +224,11 @@ def _verify_derived(
             findings.append(Finding(name, f"its line in {INDEX_FILE} is not what its files say", _REINDEX))
         if name not in in_catalog:
             findings.append(Finding(name, "is not in the catalog", _REINDEX))
-        elif catalog.run(name) != catalog_run(run) or catalog.rows(name) != rows[name]:
+        elif catalog.run(name) != run or catalog.rows(name) != rows[name]:
             findings.append(Finding(name, "the catalog has other figures than its files", _REINDEX))
     findings += [Finding(name, f"is in {INDEX_FILE} and not there", _REINDEX) for name in in_index if name not in there]
     gone = [row for name in sorted(in_catalog - there) if (row := catalog.run(name)) is not None]
-    missing = [*catalog.missing(), *(MissingRun(row.timestamp, row.sha256, row.source) for row in gone)]
+    missing = [*catalog.missing(), *(MissingRun(row.timestamp, row.sha256, row.source.path) for row in gone)]
     here = {run.sha256 for name, run in runs.items() if name in there}
     findings += [
         Finding(each.timestamp, f"is missing: sha256 {each.sha256}, archived from {_source(each)}", _FIND)

@@ -183,7 +183,7 @@ def open_service(
         watch = Watch(roots, wake.ring)
         settling = Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds)
         problems = Problems(
-            pipeline,
+            pipeline.recorder,
             socket.gethostname(),
             [Expected(each.path, each.expect_every) for each in settings.watch if each.expect_every is not None],
         )

@@ -16,21 +16,15 @@ from typing import Any
 
 import pytest
 
-from modelwarden.archive.publishing import (
-    Archive,
-    Changes,
-    Duplicate,
-    NameTaken,
-    NotPublished,
-    Published,
-    Staged,
-    run_files,
-)
-from modelwarden.archive.record import RUN_FILES, Source, record_of
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
+from modelwarden.archive.publishing import Archive, Changes, NameTaken, Staged
+from modelwarden.archive.record import RUN_FILES
 from modelwarden.errors import RetryLater, StorageSuspect
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord, Source, class_counts
 from modelwarden.gate.summary import parse_summary
+from modelwarden.pipeline.staging import run_files
 from processes import DEADLINE, index_of
 from summaries import GOOD, encoded, flat_summary
 
@@ -138,8 +132,7 @@ def staged(archive: Archive, name: str = NAME, run_name: str = "run", **fields: 
     data = encoded(flat_summary(timestamp=name[:15], run_name=run_name, **fields))
     summary, policy = parse_summary(data), Policy.from_config()
     assessments = assess_summary(summary, policy)
-    run = record_of(
-        assessments,
+    run = RunRecord(
         timestamp=name,
         run_name=run_name,
         archived_at="2024-12-24T16:00:00.000000Z",
@@ -149,6 +142,7 @@ def staged(archive: Archive, name: str = NAME, run_name: str = "run", **fields: 
         sha256=hashlib.sha256(data).hexdigest(),
         reward_scale=summary.reward_scale,
         policy=policy,
+        **class_counts(assessments),
     )
     archive.tree.enter_staging()
     return Staged(archive.tree.stage(run_files(run, data, assessments)), run)
@@ -210,7 +204,7 @@ def test_commit_of_one_run_is_a_folder_and_a_line_in_the_index(root: Path, opene
     archive = opened()
     run = staged(archive)
 
-    assert commit(archive, run) == [Published(run.run)]
+    assert commit(archive, run) == [Archived(run.run)]
 
     assert sorted(os.listdir(root / NAME)) == sorted(RUN_FILES)
     assert index_of(root) == [
@@ -236,7 +230,7 @@ def test_commit_of_many_runs_indexes_each_oldest_first(root: Path, opened: Calla
     names = [f"202412{day:02d}_000000" for day in range(30, 0, -1)]
     batch = [staged(archive, name) for name in names]
 
-    assert commit(archive, *batch) == [Published(each.run) for each in batch]
+    assert commit(archive, *batch) == [Archived(each.run) for each in batch]
 
     assert names_in(root) == sorted(names)
     assert archive.names() == sorted(names)
@@ -259,7 +253,7 @@ def test_same_bytes_committed_again_are_a_duplicate_of_the_first(root: Path, ope
     archive = opened()
     commit(archive, staged(archive))
 
-    assert commit(archive, staged(archive, f"{NAME}_2")) == [Duplicate(NAME)]
+    assert commit(archive, staged(archive, f"{NAME}_2")) == [AlreadyArchived(NAME)]
 
     assert names_in(root) == [NAME]
     assert not (root / f"{NAME}_2").exists()
@@ -271,7 +265,7 @@ def test_same_bytes_twice_in_one_batch_are_archived_once(root: Path, opened: Cal
     archive = opened()
     first, twin = staged(archive), staged(archive, f"{NAME}_2")
 
-    assert commit(archive, first, twin) == [Published(first.run), Duplicate(NAME)]
+    assert commit(archive, first, twin) == [Archived(first.run), AlreadyArchived(NAME)]
 
     assert names_in(root) == [NAME]
     assert half_made(root) == []
@@ -284,7 +278,7 @@ def test_same_bytes_archived_by_another_process_are_a_duplicate(root: Path, open
 
     outcomes, changes = late.commit([staged(late)])
 
-    assert outcomes == [Duplicate(NAME)]
+    assert outcomes == [AlreadyArchived(NAME)]
     assert (changes.appeared, changes.vanished) == ([NAME], [])
     assert names_in(root) == [NAME]
 
@@ -304,7 +298,7 @@ def test_name_that_is_taken_is_left_to_its_owner(root: Path, opened: Callable[[]
             (root / NAME).symlink_to("nowhere")
     run, other = staged(archive), staged(archive, OTHER)
 
-    assert commit(archive, run, other) == [NameTaken(run.run), Published(other.run)]
+    assert commit(archive, run, other) == [NameTaken(run.run), Archived(other.run)]
 
     assert names_in(root) == ([NAME, OTHER] if by == "run" else [OTHER])
     assert half_made(root) == []
@@ -318,8 +312,8 @@ def test_run_whose_rename_is_refused_does_not_hold_up_the_others(root: Path, ope
 
     first, second = commit(archive, lost, other)
 
-    assert isinstance(first, NotPublished)
-    assert second == Published(other.run)
+    assert isinstance(first, Postponed)
+    assert second == Archived(other.run)
     assert names_in(root) == [OTHER]
 
 
@@ -417,7 +411,7 @@ def test_older_index_put_back_between_commits_hides_no_run_and_doubles_none(
         [staged(three_runs, "20241227_000000"), staged(three_runs, "20241226_000000_2", "the last bytes")]
     )
 
-    assert [type(outcome) for outcome in outcomes] == [Published, Duplicate]
+    assert [type(outcome) for outcome in outcomes] == [Archived, AlreadyArchived]
     assert (changes.appeared, changes.vanished) == ([], [])
     assert names_in(root) == [NAME, f"{NAME}_2", OTHER, "20241226_000000", "20241227_000000"]
     assert not (root / "index.json").is_symlink()
@@ -436,7 +430,7 @@ def test_older_index_put_back_between_the_commits_of_two_processes_hides_no_run(
     put_back(root / "index.json", backup)
     outcomes, changes = three_runs.commit([staged(three_runs, "20241226_000000_2", "the last bytes")])
 
-    assert [type(outcome) for outcome in outcomes] == [Duplicate]
+    assert [type(outcome) for outcome in outcomes] == [AlreadyArchived]
     assert changes.appeared == ["20241226_000000"]
     assert (root / "index.json").read_bytes() == rebuilt(root, opened)
 
@@ -468,7 +462,7 @@ def test_reconcile_of_an_archive_in_order_writes_nothing(root: Path, three_runs:
     """A second start changes nothing."""
     before = (root / "index.json").stat()
 
-    assert three_runs.reconcile() == Changes()
+    assert three_runs.reconcile() == Changes([], [])
 
     assert (root / "index.json").stat().st_ino == before.st_ino
 
@@ -496,7 +490,7 @@ def test_name_of_a_run_deleted_by_hand_can_be_taken_by_another(root: Path, three
     shutil.rmtree(root / NAME)
     again = staged(three_runs, NAME, "trained again")
 
-    assert commit(three_runs, again) == [Published(again.run)]
+    assert commit(three_runs, again) == [Archived(again.run)]
 
     assert [run["run_name"] for run in index_of(root)] == ["trained again", "other bytes", "run"]
 
@@ -506,7 +500,7 @@ def test_bytes_of_a_run_deleted_by_hand_are_archived_again(root: Path, three_run
     shutil.rmtree(root / NAME)
     again = staged(three_runs, NAME)
 
-    assert commit(three_runs, again) == [Published(again.run)]
+    assert commit(three_runs, again) == [Archived(again.run)]
 
     assert (root / NAME / "summary.json").is_file()
 
@@ -603,7 +597,7 @@ def test_process_killed_before_its_index_is_finished_by_the_next_commit_of_anoth
 
     outcomes, changes = archive.commit([run := staged(archive, OTHER)])
 
-    assert outcomes == [Published(run.run)]
+    assert outcomes == [Archived(run.run)]
     assert changes == Changes(appeared=[NAME], vanished=[], repaired=True)
     assert names_in(root) == [NAME, OTHER]
     assert (root / "index.json").read_bytes() == rebuilt(root, opened)
@@ -654,7 +648,7 @@ def test_older_index_put_back_is_made_anew_also_by_who_missed_that_a_name_became
 
     outcomes = commit(other, staged(other, f"{NAME}_7", run_name="in its place"), staged(other, OTHER, run_name="new"))
 
-    assert [type(outcome) for outcome in outcomes] == [Duplicate, Published]
+    assert [type(outcome) for outcome in outcomes] == [AlreadyArchived, Archived]
     assert (root / "index.json").read_bytes() == rebuilt(root, opened)
 
 
@@ -695,7 +689,7 @@ def test_commit_that_can_not_be_synced_acknowledges_nothing_and_is_found_by_the_
 
     outcomes, changes = archive.commit([staged(archive), staged(archive, OTHER)])
 
-    assert outcomes == [Duplicate(NAME), Duplicate(OTHER)]
+    assert outcomes == [AlreadyArchived(NAME), AlreadyArchived(OTHER)]
     assert changes.appeared == names_in(root) == [NAME, OTHER]
     assert half_made(root) == []
 
@@ -714,7 +708,7 @@ def test_commit_that_failed_and_that_another_finished_is_known_to_who_began_it(
 
     outcomes, changes = archive.commit([staged(archive, OTHER), staged(archive)])
 
-    assert outcomes == [Duplicate(OTHER), Duplicate(NAME)]
+    assert outcomes == [AlreadyArchived(OTHER), AlreadyArchived(NAME)]
     assert changes.appeared == names_in(root) == [NAME, OTHER]
 
 
@@ -730,7 +724,7 @@ def test_commit_whose_index_can_not_be_claimed_tells_its_runs_with_the_next_try(
 
     outcomes, changes = archive.commit([staged(archive)])
 
-    assert outcomes == [Duplicate(NAME)]
+    assert outcomes == [AlreadyArchived(NAME)]
     assert changes.appeared == names_in(root) == [NAME]
 
 

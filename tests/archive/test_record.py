@@ -11,17 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.archive.record import (
-    RunRecord,
-    Source,
     decode_assessments,
     encode_assessments,
     encode_entry,
-    record_of,
 )
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gating import assess_model, judge
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord, Source, class_counts
 from modelwarden.gate.summary import Model
 from modelwarden.gate.thresholds import ModelGatingConfig
 from summaries import BAD, GOOD, MIDDLING, as_schema_1, flat_summary, judged_run
@@ -72,8 +70,7 @@ def runs(draw: st.DrawFn) -> tuple[RunRecord, list[Assessment]]:
     policy = draw(policies)
     scale = draw(st.none() | st.just(0.001) | st.floats(allow_nan=False, allow_infinity=False))
     assessments = [assess_model(model, policy, scale) for model in draw(st.lists(models(), min_size=1, max_size=4))]
-    run = record_of(
-        assessments,
+    run = RunRecord(
         timestamp="20241224_153000",
         run_name=draw(st.none() | words),
         archived_at="2024-12-24T15:30:05.000000Z",
@@ -83,6 +80,7 @@ def runs(draw: st.DrawFn) -> tuple[RunRecord, list[Assessment]]:
         sha256=draw(st.binary(min_size=32, max_size=32)).hex(),
         reward_scale=scale,
         policy=policy,
+        **class_counts(assessments),
     )
     return run, assessments
 

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -363,7 +362,7 @@ def _report_about(text: str) -> str:
     """A report in which everything that a stranger names is this text."""
     model = {**GOOD, "fitness_history": [0.99, 0.91], "checkpoints": [text, "last"]}
     run, assessments = judged_run(flat_summary({text: model}, run_name=text), path=text)
-    return render_report(replace(run, sha256="0" * 64), assessments)
+    return render_report(run._replace(sha256="0" * 64), assessments)
 
 
 def _shown(text: str) -> str:

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from modelwarden.archive.index import Index
-from modelwarden.archive.publishing import run_files
-from modelwarden.archive.record import RunRecord, Source, encode_entry, record_of
+from modelwarden.archive.record import encode_entry
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord, Source, class_counts
 from modelwarden.gate.summary import parse_summary
-from modelwarden.pipeline.recording import catalog_run
+from modelwarden.pipeline.staging import run_files
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.rows import model_rows
@@ -56,7 +56,7 @@ def grow_archive(archive: Path, runs: int) -> None:
             folder.mkdir()
             for file in ("summary.json", "model_assessments.json", "recommendations.md"):
                 _link(links / f"{template}-{file}", folder / file)
-            catalog.add(catalog_run(record), policy, model_rows(assessments), announced=True)
+            catalog.add(record, model_rows(assessments), announced=True)
             index.add(record.timestamp, record.sha256, encode_entry(record))
     index.write()
     index.close()
@@ -69,9 +69,8 @@ def _runs(
     for number in range(runs):
         record, assessments = templates[number % TEMPLATES]
         moment = _FIRST + timedelta(seconds=number)
-        fields = {name: getattr(record, name) for name in record.__dataclass_fields__}
-        fields |= {"timestamp": f"{moment:%Y%m%d_%H%M%S}", "sha256": f"{number:064x}"}
-        yield RunRecord(**fields), assessments, number % TEMPLATES
+        record = record._replace(timestamp=f"{moment:%Y%m%d_%H%M%S}", sha256=f"{number:064x}")
+        yield record, assessments, number % TEMPLATES
 
 
 def _link(template: Path, target: Path) -> None:
@@ -85,8 +84,7 @@ def _link(template: Path, target: Path) -> None:
 def _judged(data: bytes, policy: Policy) -> tuple[RunRecord, list[Assessment]]:
     summary = parse_summary(data)
     assessments = assess_summary(summary, policy)
-    record = record_of(
-        assessments,
+    record = RunRecord(
         timestamp=summary.timestamp or "20000101_000000",
         run_name=summary.run_name,
         archived_at="2026-01-01T00:00:00.000000Z",
@@ -96,5 +94,6 @@ def _judged(data: bytes, policy: Policy) -> tuple[RunRecord, list[Assessment]]:
         sha256="0" * 64,
         reward_scale=summary.reward_scale,
         policy=policy,
+        **class_counts(assessments),
     )
     return record, assessments

@@ -286,7 +286,7 @@ CASES: Final = (
         Mutant(
             "archives_what_another_daemon_archived",
             "archive/publishing.py",
-            "            return Duplicate(name)",
+            "            return AlreadyArchived(name)",
             "            pass",
         ),
         "case_54",

@@ -8,12 +8,13 @@ from typing import Any
 import apprise
 import pytest
 
+from modelwarden.archive.outcomes import Archived, Rejected
 from modelwarden.archive.publishing import Archive
 from modelwarden.courier.delivery import Courier
 from modelwarden.courier.pacing import pause_after
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import Archived, Found, Pipeline, Rejected
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.state.database import Database

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from modelwarden.archive.outcomes import Archived
 from modelwarden.archive.publishing import Archive
 from modelwarden.config import load_settings
 from modelwarden.courier.delivery import Courier
 from modelwarden.courier.pacing import GATHER_QUIET
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import Archived, Found, Pipeline
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.sinks.protocol import PerhapsDelivered
@@ -675,7 +676,9 @@ def test_destination_hears_only_of_the_symbols_that_it_asked_for(
 def test_problem_arrives_with_its_text(tmp_path: Path, stack: ExitStack, server: HttpServer) -> None:
     """Where it was asked for, and nowhere else."""
     office = Office(tmp_path, stack, Route("team", frozenset(ALL)), Route("runs", frozenset({"APPROVED"})))
-    office.pipeline.announce(Event("problem:x:1", Kind.PROBLEM, (Kind.PROBLEM,), None, "the disk is full\nmake room"))
+    office.pipeline.recorder.announce(
+        Event("problem:x:1", Kind.PROBLEM, (Kind.PROBLEM,), None, "the disk is full\nmake room")
+    )
 
     office.courier(
         Destination("team", server.url(), ALL), Destination("runs", server.url(), ("APPROVED",))

@@ -139,12 +139,12 @@ CASES: Final = (
         Mutant(
             "acknowledges_before_the_rename",
             "pipeline/walk.py",
-            "            outcomes, changes = self.archive.commit(",
-            "            self._recorder.record([\n"
-            "                Dealt(item.found.path, item.found.fingerprint, item.sha256, run.run.timestamp, None)\n"
-            "                for item, run in staged\n"
+            "            committed, changes = self.archive.commit(",
+            "            self.recorder.record([\n"
+            "                Dealt(each.found.path, each.found.fingerprint, each.sha256, run.run.timestamp, None)\n"
+            "                for each, run in staged\n"
             "            ])\n"
-            "            outcomes, changes = self.archive.commit(",
+            "            committed, changes = self.archive.commit(",
         ),
         killing_at("a_file", publishes),
         "is acknowledged as",
@@ -306,7 +306,7 @@ CASES: Final = (
         Mutant(
             "forgets_what_a_failed_commit_published",
             "archive/publishing.py",
-            "                self._untold.appeared += published  # they are there, and nobody was told so\n",
+            "                self._note(appeared=published)  # they are there, and nobody was told so\n",
             "",
         ),
         refusing_at("a_file", syncs_the_archive, "EIO", which=1),  # behind the index, which therefore lists the run

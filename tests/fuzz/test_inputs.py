@@ -190,8 +190,8 @@ MUTANTS: Final[Sequence[tuple[Mutant, str]]] = (
         Mutant(
             "rejected-by-path",
             "pipeline/walk.py",
-            "identity = item.sha256[:16]",
-            "identity = hashlib.sha256(os.fsencode(item.found.path)).hexdigest()[:16]",
+            "identity = summary.sha256[:16]",
+            "identity = hashlib.sha256(os.fsencode(summary.found.path)).hexdigest()[:16]",
         ),
         "not kept",
     ),

@@ -23,12 +23,13 @@ from markdown_it.token import Token
 
 from fuzz.corpus import MEGABYTE, Fate, Input, a_few_of_each
 from invariants import OWN_FILES, assert_archive_whole, assert_nothing_half_made
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Rejected
 from modelwarden.archive.publishing import Archive
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.json_object import PROBLEMS_NAMED
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Outcome, Pipeline, Rejected
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from processes import outbox_of

@@ -3,16 +3,15 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modelwarden.archive.publishing import Changes
-from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.assessment import Assessment
+from modelwarden.gate.run import RunRecord
 from modelwarden.pipeline.recording import Judged, Recorder
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
@@ -44,7 +43,7 @@ class Records:
         """Archive a run of this state's owner, or of somebody else's."""
         run, assessments = judged_run(flat_summary(run_name=name), timestamp=name)
         owner = "f0f0f0f0" if foreign else self.database.daemon_id
-        self.archive[name] = replace(run, daemon_id=owner), assessments
+        self.archive[name] = run._replace(daemon_id=owner), assessments
         return self.archive[name][0], model_rows(assessments)
 
     def read(self, name: str) -> tuple[RunRecord, Sequence[Assessment]]:
@@ -76,7 +75,7 @@ def records(tmp_path: Path) -> Iterator[Records]:
 def test_run_published_just_now_is_cataloged_and_owed_with_its_file(records: Records) -> None:
     """One transaction: catalog, outbox and ledger."""
     recorder = records.recorder(SLACK, MAIL)
-    recorder.expect(Changes(), [records.run()])
+    recorder.note(Changes(), [records.run()])
 
     assert recorder.record([FILE]) == 2
 
@@ -93,7 +92,7 @@ def test_run_that_appeared_is_owed_where_this_state_s_owner_archived_it(
     records.run(foreign=foreign)
     recorder = records.recorder(SLACK)
 
-    recorder.expect(Changes(appeared=[NAME]))
+    recorder.note(Changes(appeared=[NAME]))
     recorder.record()
 
     assert recorder.catalog.names() == {NAME}
@@ -114,7 +113,7 @@ def test_run_that_the_disk_refuses_to_read_is_recorded_once_it_can_be_read(
         return records.read(name)
 
     recorder = Recorder(records.database, read, [SLACK], lambda: 1000.0, 3600.0)
-    recorder.expect(Changes(appeared=[NAME, OTHER]))
+    recorder.note(Changes(appeared=[NAME, OTHER]))
     for _ in range(2):
         recorder.catch_up()
         assert recorder.catalog.names() == {NAME}
@@ -133,12 +132,12 @@ def test_run_is_logged_as_archived_once_however_it_comes_to_be_recorded(
     """Published just now, or found after a failure between its rename and its record; another's never."""
     caplog.set_level("INFO")
     recorder = records.recorder(SLACK)
-    recorder.expect(Changes(), [records.run()])
+    recorder.note(Changes(), [records.run()])
     recorder.record()
     records.run(OTHER)
     records.run(f"{OTHER}_2", foreign=True)
     for _ in range(2):
-        recorder.expect(Changes(appeared=[OTHER, f"{OTHER}_2"]))
+        recorder.note(Changes(appeared=[OTHER, f"{OTHER}_2"]))
         recorder.record()
 
     archived = [vars(record)["run"] for record in caplog.records if record.message == "run_archived"]
@@ -148,9 +147,9 @@ def test_run_is_logged_as_archived_once_however_it_comes_to_be_recorded(
 def test_what_a_busy_state_file_refused_is_recorded_by_the_next_transaction(records: Records) -> None:
     """A pause, and nothing lost: runs of every kind, those that vanished, and their messages once."""
     recorder = records.recorder(SLACK)
-    recorder.expect(Changes(), [records.run(OTHER)])
+    recorder.note(Changes(), [records.run(OTHER)])
     recorder.record()
-    recorder.expect(Changes(appeared=[f"{NAME}_2"], vanished=[OTHER]), [records.run()])
+    recorder.note(Changes(appeared=[f"{NAME}_2"], vanished=[OTHER]), [records.run()])
     records.run(f"{NAME}_2")
     with closing(records.busy()), pytest.raises(RetryLater):
         recorder.record([FILE])
@@ -168,7 +167,7 @@ def test_run_expected_again_is_owed_once(records: Records) -> None:
     """However often it is noticed, also by a destination that came later."""
     for routes in ((SLACK,), (SLACK,), (SLACK, MAIL)):
         recorder = records.recorder(*routes)
-        recorder.expect(Changes(appeared=[NAME]), [records.run()])
+        recorder.note(Changes(appeared=[NAME]), [records.run()])
         recorder.record()
 
     assert records.owed() == ["slack"]
@@ -178,7 +177,7 @@ def test_run_that_a_question_came_upon_is_owed_by_the_daemon_s_next_transaction(
     """Who only asks records the run and decides nothing."""
     records.run()
     asking = records.recorder(asks=True)
-    asking.expect(Changes(appeared=[NAME]))
+    asking.note(Changes(appeared=[NAME]))
     assert asking.record() == 0
 
     assert records.recorder(SLACK).record() == 1
@@ -189,7 +188,7 @@ def test_run_that_a_question_came_upon_is_owed_by_the_daemon_s_next_transaction(
 def test_run_that_the_python_api_archived_itself_is_owed_to_nobody(records: Records) -> None:
     """It carries another owner than the daemon's: its caller knows of it."""
     asking = records.recorder(asks=True)
-    asking.expect(Changes(), [records.run(foreign=True)])
+    asking.note(Changes(), [records.run(foreign=True)])
     asking.record()
 
     assert records.recorder(SLACK).record() == 0
@@ -202,7 +201,7 @@ def test_run_that_can_not_be_read_does_not_hold_up_the_others(records: Records) 
     recorder = records.recorder(SLACK)
     records.run(OTHER)
 
-    recorder.expect(Changes(appeared=[NAME, OTHER]))
+    recorder.note(Changes(appeared=[NAME, OTHER]))
     recorder.record()
 
     assert recorder.catalog.names() == {OTHER}
@@ -211,11 +210,11 @@ def test_run_that_can_not_be_read_does_not_hold_up_the_others(records: Records) 
 def test_run_that_vanished_and_appeared_is_there(records: Records) -> None:
     """Moved away and back: the last state counts."""
     recorder = records.recorder()
-    recorder.expect(Changes(), [records.run()])
+    recorder.note(Changes(), [records.run()])
     recorder.record()
 
-    recorder.expect(Changes(vanished=[NAME]))
-    recorder.expect(Changes(appeared=[NAME]))
+    recorder.note(Changes(vanished=[NAME]))
+    recorder.note(Changes(appeared=[NAME]))
     recorder.record()
 
     assert recorder.catalog.names() == {NAME}
@@ -224,9 +223,9 @@ def test_run_that_vanished_and_appeared_is_there(records: Records) -> None:
 def test_run_that_was_published_and_vanished_before_it_was_recorded_is_not_there(records: Records) -> None:
     """The state file was busy, and a person deleted the run meanwhile."""
     recorder = records.recorder()
-    recorder.expect(Changes(), [records.run()])
+    recorder.note(Changes(), [records.run()])
 
-    recorder.expect(Changes(vanished=[NAME]))
+    recorder.note(Changes(vanished=[NAME]))
     recorder.record()
 
     assert recorder.catalog.names() == set()
@@ -276,8 +275,8 @@ def test_run_in_which_nothing_changed_is_not_owed_to_who_asked_for_changes(recor
         ("20241203_000000", {"AAPL": GOOD, "MSFT": BAD}),
     ):
         run, assessments = judged_run(flat_summary(models), timestamp=name)
-        records.archive[name] = replace(run, daemon_id=records.database.daemon_id, sha256=name * 4), assessments
-        recorder.expect(Changes([name], []))
+        records.archive[name] = run._replace(daemon_id=records.database.daemon_id, sha256=name * 4), assessments
+        recorder.note(Changes([name], []))
         recorder.record()
         if name != "20241203_000000":
             assert records.owed() == []
@@ -289,7 +288,7 @@ def test_nobody_who_asks_for_changes_costs_no_look_for_them(records: Records) ->
     statements: list[str] = []
     records.run()
     recorder = records.recorder(SLACK)
-    recorder.expect(Changes([NAME], []))
+    recorder.note(Changes([NAME], []))
     records.database.connection.set_trace_callback(statements.append)
     recorder.record()
     assert records.owed() == ["slack"]

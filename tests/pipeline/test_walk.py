@@ -16,12 +16,13 @@ import pytest
 
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive, Changes
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
 from processes import index_of, outbox_of
@@ -132,13 +133,13 @@ def test_summary_becomes_a_run_that_is_archived_cataloged_and_owed(site: Site) -
 
     assert isinstance(outcome, Archived)
     assert outcome.run.timestamp == NAME
-    assert [each.symbol for each in pipeline.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
+    assert [each.symbol for each in pipeline.recorder.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
     assert (site.root / NAME / "summary.json").read_bytes() == data
     assert site.runs() == [NAME]
-    assert pipeline.catalog.names() == {NAME}
+    assert pipeline.recorder.catalog.names() == {NAME}
     assert found.fingerprint is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
-    assert pipeline.ledger.was_archived(found.path)
+    assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert pipeline.recorder.ledger.was_archived(found.path)
     assert site.owed() == [(event_of(data), "slack")]
     assert Path(found.path).read_bytes() == data
 
@@ -202,8 +203,8 @@ def test_same_bytes_twice_are_one_run_and_both_files_are_dealt_with(site: Site, 
     assert site.owed() == [(event_of(data), "slack")]
     for found in (first, second):
         assert found.fingerprint is not None
-        assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
-        assert pipeline.ledger.was_archived(found.path)
+        assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
+        assert pipeline.recorder.ledger.was_archived(found.path)
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
@@ -221,7 +222,7 @@ def test_same_timestamp_gets_a_suffix_in_the_name_and_in_the_files(site: Site, a
         document = json.loads((site.root / name / "model_assessments.json").read_bytes())
         assert (document["timestamp"], document["run_name"]) == (name, f"run {number}")
         assert (site.root / name / "recommendations.md").read_text("utf-8").startswith(f"# Run {name}\n")
-    assert pipeline.catalog.names() == set(names)
+    assert pipeline.recorder.catalog.names() == set(names)
 
 
 def test_name_that_a_foreign_folder_has_is_passed_over(site: Site) -> None:
@@ -243,7 +244,7 @@ def test_name_that_another_process_takes_first_is_left_to_it(site: Site) -> None
     class Overtaken(Archive):
         """An archive in which another process commits just before this one does."""
 
-        def commit(self, batch: Sequence[publishing.Staged]) -> tuple[list[publishing.Outcome], Changes]:
+        def commit(self, batch: Sequence[publishing.Staged]) -> tuple[list[publishing.Committed], Changes]:
             other.process([memory(encoded(flat_summary(run_name="theirs")))])
             return super().commit(batch)
 
@@ -255,7 +256,7 @@ def test_name_that_another_process_takes_first_is_left_to_it(site: Site) -> None
     assert outcome.run.timestamp == f"{NAME}_2"
     assert [run["run_name"] for run in index_of(site.root)] == ["theirs", "mine"]
     assert (site.root / f"{NAME}_2" / "recommendations.md").read_text("utf-8").startswith(f"# Run {NAME}_2\n")
-    assert pipeline.catalog.names() == {NAME, f"{NAME}_2"}
+    assert pipeline.recorder.catalog.names() == {NAME, f"{NAME}_2"}
     assert site.half_made() == []
 
 
@@ -272,7 +273,7 @@ def test_bytes_that_are_no_json_object_yet_leave_no_trace(site: Site, data: byte
     assert isinstance(outcome, Unfinished)
     assert outcome.reason
     assert found.fingerprint is not None
-    assert not pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert not pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
     assert (site.runs(), site.rejected(), site.owed()) == ([], [], [])
 
 
@@ -308,8 +309,8 @@ def test_object_that_is_no_summary_is_kept_as_found_with_the_reason(site: Site) 
     assert (document["path"], document["sha256"], document["size"]) == (found.path, digest, len(data))
     assert document["rejected_at"] == "2024-12-24T00:26:40.000000Z"
     assert found.fingerprint is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
-    assert not pipeline.ledger.was_archived(found.path)
+    assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert not pipeline.recorder.ledger.was_archived(found.path)
     assert Path(found.path).read_bytes() == data
 
 
@@ -367,7 +368,7 @@ def test_part_of_a_file_too_large_is_kept_with_the_given_reason(site: Site) -> N
     assert (folder / "as_found").read_bytes() == found.data[:10]
     assert len(site.owed()) == 1
     assert found.fingerprint is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
 
 
 def test_two_files_too_large_that_begin_alike_are_rejected_as_two(site: Site) -> None:
@@ -432,7 +433,7 @@ def test_source_of_any_name_is_archived_and_known_again(site: Site, name: bytes)
     shown = os.fsencode(found.path).decode("utf-8", "backslashreplace")
     assert index_of(site.root)[0]["source"] == shown
     assert found.fingerprint is not None
-    assert site.pipeline().ledger.is_dealt_with(found.path, found.fingerprint)
+    assert site.pipeline().recorder.ledger.is_dealt_with(found.path, found.fingerprint)
 
 
 @pytest.mark.parametrize("figure", [1, 3], ids=["inode of 64 bits", "mtime in the year 2400"])
@@ -495,8 +496,8 @@ def test_run_archived_and_not_recorded_is_recorded_and_owed_at_the_next_start(si
     pipeline = site.pipeline()
     site.pipeline()
 
-    assert pipeline.catalog.names() == {NAME}
-    assert [each.symbol for each in pipeline.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
+    assert pipeline.recorder.catalog.names() == {NAME}
+    assert [each.symbol for each in pipeline.recorder.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
     assert site.owed() == [(event_of(encoded(summary)), "slack")]
 
 
@@ -517,7 +518,7 @@ def test_run_of_another_daemon_is_cataloged_and_not_announced(site: Site) -> Non
 
     pipeline = site.pipeline("ours")
 
-    assert pipeline.catalog.names() == {NAME}
+    assert pipeline.recorder.catalog.names() == {NAME}
     assert site.owed("ours") == []
     assert len(site.owed("theirs")) == 1
 
@@ -529,7 +530,7 @@ def test_run_of_another_daemon_seen_while_running_is_cataloged_and_not_announced
 
     ours.process([memory(encoded(mine := flat_summary(timestamp="20250101_000000")))])
 
-    assert ours.catalog.names() == {NAME, "20250101_000000"}
+    assert ours.recorder.catalog.names() == {NAME, "20250101_000000"}
     assert site.owed("ours") == [(event_of(encoded(mine)), "slack")]
 
 
@@ -540,7 +541,7 @@ def test_command_that_comes_upon_an_unrecorded_run_leaves_its_announcement_to_th
     asking = site.pipeline(routes=None)
     if ask == "rebuild":
         asking.rebuild()
-    assert asking.catalog.names() == {NAME}
+    assert asking.recorder.catalog.names() == {NAME}
     assert site.owed() == []
 
     site.pipeline()
@@ -553,13 +554,16 @@ def test_state_file_that_was_lost_is_made_again_without_old_messages(site: Site)
     """The catalog is back, row for row, and nobody hears of old runs again."""
     first = site.pipeline()
     first.process([memory(encoded(random_summary(seed, models=3))) for seed in range(5)])
-    before = [(first.catalog.run(name), first.catalog.assessments(name)) for name in first.archive.names()]
+    known = first.recorder.catalog
+    before = [(known.run(name), known.assessments(name)) for name in first.archive.names()]
     for file in (site.folder / "state").iterdir():
         file.unlink()
 
     pipeline = site.pipeline()
 
-    assert [(pipeline.catalog.run(name), pipeline.catalog.assessments(name)) for name in site.runs()] == before
+    assert [
+        (pipeline.recorder.catalog.run(name), pipeline.recorder.catalog.assessments(name)) for name in site.runs()
+    ] == before
     assert len(before) == 5
     assert site.owed() == []
 
@@ -611,7 +615,7 @@ def test_rebuild_makes_index_and_catalog_again_whatever_they_say(site: Site) -> 
     pipeline.rebuild()
 
     assert (site.root / "index.json").read_bytes() == before
-    assert [len(pipeline.catalog.assessments(name)) for name in site.runs()] == [3, 3, 3]
+    assert [len(pipeline.recorder.catalog.assessments(name)) for name in site.runs()] == [3, 3, 3]
 
 
 def test_run_deleted_by_hand_leaves_the_catalog_at_the_next_start(site: Site) -> None:
@@ -623,7 +627,7 @@ def test_run_deleted_by_hand_leaves_the_catalog_at_the_next_start(site: Site) ->
 
     pipeline = site.pipeline()
 
-    assert pipeline.catalog.names() == {"20250101_000000"}
+    assert pipeline.recorder.catalog.names() == {"20250101_000000"}
     assert site.runs() == ["20250101_000000"]
 
 
@@ -666,9 +670,9 @@ def test_name_that_another_daemon_gave_to_another_run_is_that_run_in_the_catalog
     else:
         getattr(first, looks)()
 
-    assert (run := first.catalog.run(NAME)) is not None
+    assert (run := first.recorder.catalog.run(NAME)) is not None
     assert (run.run_name, run.sha256) == ("second", index_of(site.root)[0]["sha256"])
-    assert [missing.sha256 for missing in first.catalog.missing()] == [hashlib.sha256(data).hexdigest()]
+    assert [missing.sha256 for missing in first.recorder.catalog.missing()] == [hashlib.sha256(data).hexdigest()]
     assert event_of(encoded(flat_summary(run_name="second"))) not in [event for event, _ in site.owed()]
 
 
@@ -703,7 +707,7 @@ def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(site: 
     command.recover() if ask == "recover" else command.rebuild()
 
     assert site.runs() == [NAME]
-    assert daemon.catalog.names() == {NAME}
+    assert daemon.recorder.catalog.names() == {NAME}
 
 
 def failing_fsync(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool], code: int) -> None:
@@ -730,7 +734,7 @@ def test_run_that_can_not_be_staged_is_postponed_and_succeeds_the_next_time(
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
     assert found.fingerprint is not None
-    assert not pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert not pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
     assert (site.runs(), site.half_made(), site.owed()) == ([], [], [])
 
     (outcome,) = pipeline.process([found])
@@ -781,7 +785,7 @@ def test_run_that_can_not_be_committed_is_postponed_and_found_the_next_time(
 
     assert outcomes == [AlreadyArchived(NAME)] * 2
     assert site.runs() == [NAME]
-    assert pipeline.catalog.names() == {NAME}
+    assert pipeline.recorder.catalog.names() == {NAME}
     assert site.owed() == [(event_of(data), "slack")]
 
 
@@ -802,7 +806,7 @@ def test_run_whose_index_can_not_be_claimed_is_recorded_by_the_next_try(
 
     assert pipeline.process([memory(data)]) == [AlreadyArchived(NAME)]
 
-    assert pipeline.catalog.names() == {NAME}
+    assert pipeline.recorder.catalog.names() == {NAME}
     assert site.owed() == [(event_of(data), "slack")]
 
 
@@ -847,8 +851,8 @@ def test_run_that_could_not_be_recorded_is_recorded_and_owed_by_the_next_try(sit
     pipeline.process([found])
 
     assert found.fingerprint is not None
-    assert pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
-    assert pipeline.catalog.names() == {NAME}
+    assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert pipeline.recorder.catalog.names() == {NAME}
     assert site.owed() == [(event_of(data), "slack")]
 
 
@@ -913,10 +917,10 @@ def test_file_forgotten_is_looked_at_again(site: Site) -> None:
     pipeline, found = site.pipeline(), site.found(encoded(flat_summary()))
     pipeline.process([found])
 
-    pipeline.forget([found.path])
+    pipeline.recorder.forget([found.path])
 
     assert found.fingerprint is not None
-    assert not pipeline.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert not pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
     assert pipeline.process([found]) == [AlreadyArchived(NAME)]
 
 

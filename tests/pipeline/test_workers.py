@@ -18,18 +18,19 @@ from pathlib import Path
 import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive
-from modelwarden.archive.record import Source
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.json_object import KeyTwice, NotJson
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
+from modelwarden.gate.run import Source
 from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.pipeline import walk as pipeline_module
 from modelwarden.pipeline import workers as workers_module
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.staging import Candidate, StagedRun, Stager
-from modelwarden.pipeline.walk import GROUP, AlreadyArchived, Archived, Found, Pipeline, Postponed, Rejected, Unfinished
+from modelwarden.pipeline.walk import GROUP, Found, Pipeline
 from modelwarden.pipeline.workers import Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.outbox import Route
@@ -339,7 +340,7 @@ def assert_all_archived(place: Place, batch: Sequence[Found]) -> None:
     assert_archive_whole(place.root, expected)
     owed = [row["event"] for row in outbox_of(place.state)]
     assert sorted(owed) == sorted(f"run:{sha256(data).hexdigest()[:16]}" for data in expected)
-    assert place.pipeline.catalog.names() == set(place.pipeline.archive.names())
+    assert place.pipeline.recorder.catalog.names() == set(place.pipeline.archive.names())
     assert [each for each in place.root.glob(".staging/*/*") if each.is_dir()] == []
 
 

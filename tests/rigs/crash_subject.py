@@ -177,7 +177,7 @@ class Life:
 
 
 def _is_dealt_with(service: Service, path: str) -> bool:
-    return service._pipeline.ledger.is_dealt_with(path, Fingerprint.of(os.lstat(path)))
+    return service._pipeline.recorder.ledger.is_dealt_with(path, Fingerprint.of(os.lstat(path)))
 
 
 def _fork(orders: Orders, settings: Settings, rig: Connection, kind: type[Life]) -> None:

@@ -288,7 +288,7 @@ class Verdict:
     def _start(self) -> None:
         with open_pipeline(self._settings, announces=True) as pipeline:
             pipeline.recover()
-            cataloged = pipeline.catalog.names()
+            cataloged = pipeline.recorder.catalog.names()
         runs = self._runs()
         assert self._there.items() <= runs.items(), "an acknowledged run is gone after the start"
         assert self._listed() == runs, "index.json is not what the archive holds after the start"
@@ -306,7 +306,7 @@ class Verdict:
             for step in self._begun:
                 sources = [found(path) for path in sorted(site.out.glob(f"{step:02d}-*"))]
                 expected += [each.data for each in sources]
-                known = pipeline.ledger.is_dealt_with
+                known = pipeline.recorder.ledger.is_dealt_with
                 pipeline.process(
                     [each for each in sources if each.fingerprint is None or not known(each.path, each.fingerprint)],
                     final=True,

@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from modelwarden.archive.publishing import Archive, Changes, Outcome, Published, Staged
+from modelwarden.archive.outcomes import Archived, Rejected
+from modelwarden.archive.publishing import Archive, Changes, Committed, Staged
 from modelwarden.config import load_settings
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.pipeline import walk
-from modelwarden.pipeline.walk import Archived, Found, Pipeline, Rejected
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.pipeline.workers import WORTHWHILE
 from modelwarden.wiring import open_pipeline
 from processes import until
@@ -142,11 +143,11 @@ def _note_commits(archive: Archive, notes: _Notes) -> None:
             there = {name: digest for name, digest in under_way.items() if os.path.isdir(archive.tree.path_of(name))}
             notes.add(there)
 
-    def noted_commit(batch: Sequence[Staged]) -> tuple[list[Outcome], Changes]:
+    def noted_commit(batch: Sequence[Staged]) -> tuple[list[Committed], Changes]:
         under_way.update((staged.run.timestamp, staged.run.sha256) for staged in batch)
         outcomes, changes = commit(batch)
         under_way.clear()
-        runs = {each.run.timestamp: each.run.sha256 for each in outcomes if isinstance(each, Published)}
+        runs = {each.run.timestamp: each.run.sha256 for each in outcomes if isinstance(each, Archived)}
         notes.add(runs, runs)
         return outcomes, changes
 

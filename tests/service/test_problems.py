@@ -56,7 +56,7 @@ class Host:
             deadline_seconds=48 * HOUR,
         )
         self._stack.callback(pipeline.close)
-        self.problems = Problems(pipeline, "trainer-7", self._expected, lambda: self.now, lambda: self.timer)
+        self.problems = Problems(pipeline.recorder, "trainer-7", self._expected, lambda: self.now, lambda: self.timer)
 
     @property
     def timer(self) -> float:

@@ -17,7 +17,6 @@ from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.timestamp import run_key
-from modelwarden.pipeline.recording import catalog_run
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.rows import model_rows
@@ -52,7 +51,7 @@ def add(
     """Add a run to the catalog, in a transaction; return its assessments."""
     run, assessments = judged_run(summary, timestamp=name, config=config)
     with database.transaction():
-        Catalog(database).add(catalog_run(run), run.policy, model_rows(assessments), announced=announced)
+        Catalog(database).add(run, model_rows(assessments), announced=announced)
     return assessments
 
 
@@ -74,7 +73,7 @@ def live_and_rebuilt(
     made = []
     for record, models in ((run, assessments), (again, decoded)):
         database.connection.execute("BEGIN")
-        Catalog(database).add(catalog_run(record), record.policy, model_rows(models), announced=True)
+        Catalog(database).add(record, model_rows(models), announced=True)
         made.append(rows(database.connection))
         database.connection.execute("ROLLBACK")
     return made[0], made[1]
@@ -260,8 +259,7 @@ def test_latest_run_is_the_one_archived_last(
         run, assessments = judged_run(flat_summary(), timestamp=name)
         moment = datetime.fromtimestamp(NOW + seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         with database.transaction():
-            row = catalog_run(run)._replace(archived_at=moment)
-            catalog.add(row, run.policy, model_rows(assessments), announced=True)
+            catalog.add(run._replace(archived_at=moment), model_rows(assessments), announced=True)
     assert catalog.latest(NOW) == latest
 
 
@@ -293,7 +291,7 @@ def test_row_of_a_run_says_what_the_run_says(database: Database, catalog: Catalo
     row = catalog.run(NAME)
 
     assert row is not None
-    assert row == catalog_run(run)
+    assert row == run
     assert row.counts == run.counts == {"APPROVED": 0, "REVIEW": 2, "DROP": 1}
 
 
@@ -399,8 +397,9 @@ def test_change_is_beside_the_last_run_before_that_has_the_symbol(database: Data
         (keys[2], 0, "A", drop, approved, False),
         (keys[2], 2, "C", approved, drop, False),
     ]
-    assert [model.symbol for model in catalog.at(keys[2], [2, 0])] == ["C", "A"]
-    assert catalog.at(1, [0]) == []
+    (tally,) = catalog.tallies(keys[2:], None)
+    assert [model.symbol for model in catalog.at(tally.run, [2, 0])] == ["C", "A"]
+    assert catalog.at(tally.run._replace(timestamp="20010101_000000"), [0]) == []
 
 
 def test_change_over_many_runs_is_the_last_beside_what_was_before_the_first(

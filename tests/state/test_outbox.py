@@ -13,7 +13,6 @@ from modelwarden.archive.publishing import Archive
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.recording import catalog_run
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
@@ -50,7 +49,7 @@ def catalogue(database: Database, *names: str | None) -> None:
     for name in filter(None, names):
         run, assessments = judged_run(flat_summary(), timestamp=name)
         with database.transaction():
-            Catalog(database).add(catalog_run(run), run.policy, model_rows(assessments), announced=True)
+            Catalog(database).add(run, model_rows(assessments), announced=True)
 
 
 @pytest.fixture
@@ -367,12 +366,12 @@ def test_run_that_was_announced_and_forgotten_stays_silent(tmp_path: Path, lost:
         first = host()
         data = encoded(flat_summary())
         first.process([Found("", data, None), Found("", b"[]", None)], final=True)
-        first.outbox.delivered(begun(first.outbox), NOW)
-        assert first.outbox.forget(NOW + 1) == 3
+        first.recorder.outbox.delivered(begun(first.recorder.outbox), NOW)
+        assert first.recorder.outbox.forget(NOW + 1) == 3
         folder = tmp_path / "archive" / "20241224_153000"
         match lost:
             case "catalog":
-                with first.catalog._connection as connection:
+                with first.recorder.catalog._connection as connection:
                     connection.execute("DELETE FROM runs")
                     connection.execute("DELETE FROM assessments")
             case "run":
@@ -387,8 +386,8 @@ def test_run_that_was_announced_and_forgotten_stays_silent(tmp_path: Path, lost:
         again.rebuild()
         again.process([Found("", data, None), Found("", b"[]", None)], final=True)
 
-        assert len(again.catalog) == 1
-        assert standing(again.outbox) == {}
+        assert len(again.recorder.catalog) == 1
+        assert standing(again.recorder.outbox) == {}
 
 
 @pytest.mark.parametrize(

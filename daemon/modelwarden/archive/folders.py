@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from modelwarden.archive.identity import identity_in
-from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES, RunRecord, decode_assessments, decode_head
+from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES, decode_assessments, decode_head
 from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import is_run_name
 
 INDEX_FILE: Final = "index.json"

@@ -6,28 +6,20 @@ between, and brings the index up to the archive.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from modelwarden import durable
 from modelwarden.archive.identity import DAMAGED, IDENTITY_FILE, identity_file, identity_in
 from modelwarden.archive.index import Index, IndexLock
-from modelwarden.archive.record import (
-    ASSESSMENTS_FILE,
-    REPORT_FILE,
-    SUMMARY_FILE,
-    RunRecord,
-    decode_assessments,
-    encode_assessments,
-    encode_entry,
-)
-from modelwarden.archive.report import render_report
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
+from modelwarden.archive.record import decode_assessments, encode_entry
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.events import log
 from modelwarden.gate.assessment import Assessment
+from modelwarden.gate.run import RunRecord
 
 MARKER_FILE: Final = ".index.dirty"
 """Present while an index may lack runs that are already in the archive. Its existence is the message: it needs no
@@ -44,35 +36,17 @@ class Staged(NamedTuple):
     run: RunRecord
 
 
-class Published(NamedTuple):
-    """The run has its name and is in the index."""
-
-    run: RunRecord
-
-
-class Duplicate(NamedTuple):
-    """The same bytes are archived already, as this run."""
-
-    name: str
-
-
 class NameTaken(NamedTuple):
     """Something else has the run's name: render it again with the next one."""
 
     run: RunRecord
 
 
-class NotPublished(NamedTuple):
-    """The disk refused this run's rename; its source is still owed."""
-
-    error: RetryLater
+Committed = Archived | AlreadyArchived | Postponed | NameTaken
+"""What becomes of a staged run."""
 
 
-Outcome = Published | Duplicate | NameTaken | NotPublished
-
-
-@dataclass(slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What others did to the archive since this process last held the lock.
 
     Attributes:
@@ -81,8 +55,8 @@ class Changes:
         repaired: whether index.json had to be written anew.
     """
 
-    appeared: list[str] = field(default_factory=list)
-    vanished: list[str] = field(default_factory=list)
+    appeared: Sequence[str] = ()
+    vanished: Sequence[str] = ()
     repaired: bool = False
 
 
@@ -196,28 +170,31 @@ class Archive:
             self._learn(lambda: self._compare_with_archive(rebuild=rebuild))
         return self._tell()
 
-    def commit(self, batch: Sequence[Staged]) -> tuple[list[Outcome], Changes]:
+    def commit(self, batch: Sequence[Staged]) -> tuple[list[Committed], Changes]:
         """Publish a batch: one outcome a staged run, in order, and what others did meanwhile.
 
         What is not published is discarded, so that the caller begins again from the source.
 
-        Once this returns, every `Published` run survives a power cut and is in index.json.
+        Once this returns, every `Archived` run survives a power cut and is in index.json.
 
         Raises:
             RetryLater: the lock, a sync or the index failed. Runs that were renamed stay, the marker with them:
                 trying again finds them by their bytes. Nothing was acknowledged, and the next call that succeeds
                 tells of them as of runs that appeared.
         """
-        outcomes: list[Outcome] = []
         try:
             with self._held():
                 self._catch_up()
-                self._publish(batch, outcomes)
-            return outcomes, self._tell()
-        finally:
-            for number, staged in enumerate(batch):
-                if number >= len(outcomes) or not isinstance(outcomes[number], Published):
-                    self.tree.discard(staged.folder)
+                outcomes = self._publish(batch)
+        except BaseException:
+            self._discard(batch)  # what has its name already is not there any more
+            raise
+        self._discard([each for each, it in zip(batch, outcomes, strict=True) if not isinstance(it, Archived)])
+        return outcomes, self._tell()
+
+    def _discard(self, batch: Sequence[Staged]) -> None:
+        for staged in batch:
+            self.tree.discard(staged.folder)
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -228,39 +205,41 @@ class Archive:
     def _new_index(self) -> Index:
         return Index(self.tree.root, self.tree.private("index.json"))
 
-    def _publish(self, batch: Sequence[Staged], outcomes: list[Outcome]) -> None:
-        """Under the lock: rename each, sync, index. `outcomes` grows as the batch does, also where it fails."""
+    def _publish(self, batch: Sequence[Staged]) -> list[Committed]:
+        """Under the lock: rename each, sync, index."""
         self.tree.enter_staging()
         durable.leave_marker(self._marker, self._folder)
+        outcomes: list[Committed] = []
         for staged in batch:
             outcome = self._rename(staged)
             outcomes.append(outcome)
-            if isinstance(outcome, Published):
+            if isinstance(outcome, Archived):
                 # In memory at once, so that a twin later in the batch is seen.
                 self._index.add(outcome.run.timestamp, outcome.run.sha256, encode_entry(outcome.run))
-        published = [outcome.run.timestamp for outcome in outcomes if isinstance(outcome, Published)]
+        published = [outcome.run.timestamp for outcome in outcomes if isinstance(outcome, Archived)]
         if published:
             try:
                 self.tree.sync()
                 self._index.write()
             except BaseException:
-                self._untold.appeared += published  # they are there, and nobody was told so
+                self._note(appeared=published)  # they are there, and nobody was told so
                 self._unsure = True
                 self._index.load()
                 raise
         self._remove_marker()
+        return outcomes
 
-    def _rename(self, staged: Staged) -> Outcome:
+    def _rename(self, staged: Staged) -> Committed:
         if (name := self.find(staged.run.sha256)) is not None:
-            return Duplicate(name)
+            return AlreadyArchived(name)
         self._forget_gone(staged.run)
         try:
             self.tree.publish(staged.folder, staged.run.timestamp)
         except (FileExistsError, RetryLater) as error:
             if self._arrived(staged):
-                return Published(staged.run)
-            return NotPublished(error) if isinstance(error, RetryLater) else NameTaken(staged.run)
-        return Published(staged.run)
+                return Archived(staged.run)
+            return Postponed(error) if isinstance(error, RetryLater) else NameTaken(staged.run)
+        return Archived(staged.run)
 
     def _arrived(self, staged: Staged) -> bool:
         """Whether the rename that was reported to have failed was done: a network's answer may be lost."""
@@ -277,7 +256,7 @@ class Archive:
         for name in (self._index.find(run.sha256), run.timestamp):
             if name is not None and name in self._index and not os.path.lexists(self.tree.path_of(name)):
                 self._index.discard(name)
-                self._untold.vanished.append(name)
+                self._note(vanished=[name])
 
     def _catch_up(self) -> None:
         """Under the lock: learn what others published, and finish what somebody left half done.
@@ -304,15 +283,23 @@ class Archive:
         A run is its bytes: a name that has others now is a run that vanished and one that appeared.
         """
         before = self._index.digests()
+        repaired = False
         try:
-            self._untold.repaired |= look()
+            repaired = look()
         finally:
             after = self._index.digests()
-            self._untold.appeared += [name for name in self._index.names() if before.get(name) != after[name]]
             vanished = sorted(name for name, sha256 in before.items() if after.get(name) != sha256)
-            self._untold.vanished += vanished
+            appeared = [name for name in self._index.names() if before.get(name) != after[name]]
+            self._note(appeared, vanished, repaired=repaired)
             for name in vanished:
                 self._gone.setdefault(name, before[name])
+
+    def _note(self, appeared: Sequence[str] = (), vanished: Sequence[str] = (), *, repaired: bool = False) -> None:
+        """What the next call that succeeds tells of, too."""
+        told = self._untold
+        self._untold = Changes(
+            [*told.appeared, *appeared], [*told.vanished, *vanished], repaired=told.repaired or repaired
+        )
 
     def _tell(self) -> Changes:
         """What was noted since the last call that succeeded; kept until then, so that a failure loses none of it."""
@@ -384,12 +371,3 @@ class Archive:
     def _remove_marker(self) -> None:
         with suppress(RetryLater):  # staying costs one comparison, no more
             durable.remove_if_there(self._marker, self._folder)
-
-
-def run_files(run: RunRecord, summary: bytes, assessments: Sequence[Assessment]) -> Mapping[str, bytes]:
-    """The three files of a run, by name."""
-    return {
-        SUMMARY_FILE: summary,
-        ASSESSMENTS_FILE: encode_assessments(run, assessments),
-        REPORT_FILE: render_report(run, assessments).encode(),
-    }

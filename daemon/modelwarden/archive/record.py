@@ -6,8 +6,7 @@ archive alone; what is written is strict JSON (figures that are not finite becom
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import jiter
 from pydantic_core import to_json
@@ -18,11 +17,10 @@ from modelwarden.gate.assessment import (
     Classification,
     Flag,
     PointAssessment,
-    count_by_classification,
     finite_or_none,
 )
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.timestamp import is_ahead
+from modelwarden.gate.run import RunRecord, Source
 
 SCHEMA_VERSION: Final = 2
 """Of model_assessments.json. 1: ten thresholds for a policy, nothing of the rule's second revision; read for ever."""
@@ -38,121 +36,13 @@ REPORT_FILE: Final = "recommendations.md"
 RUN_FILES: Final = (SUMMARY_FILE, ASSESSMENTS_FILE, REPORT_FILE)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a summary was found.
-
-    Attributes:
-        path: the file's path as text (bytes that are no UTF-8 are written as escapes), or "" for a summary
-            handed over in memory.
-        size: in bytes.
-        mtime: modification time, ISO 8601 in UTC, or None.
-    """
-
-    path: str
-    size: int
-    mtime: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One archived run, without its models.
-
-    Attributes:
-        timestamp: the run's name, `YYYYMMDD_HHMMSS` with `_2`, `_3`... where two collide.
-        run_name: the trainer's name for it, or None.
-        archived_at: ISO 8601 in UTC.
-        archived_by: the host.
-        daemon_id: the state file whose owner archived it; says who owes the notifications.
-        source: where the summary was found.
-        sha256: of the summary's bytes, hex.
-        reward_scale: as the summary names it, or None.
-        policy: the resolved thresholds.
-        approved_count: models in APPROVED.
-        review_count: models in REVIEW.
-        dropped_count: models in DROP.
-    """
-
-    timestamp: str
-    run_name: str | None
-    archived_at: str
-    archived_by: str
-    daemon_id: str
-    source: Source
-    sha256: str
-    reward_scale: float | None
-    policy: Policy
-    approved_count: int
-    review_count: int
-    dropped_count: int
-
-    @property
-    def models(self) -> int:
-        """How many models the run judged."""
-        return self.approved_count + self.review_count + self.dropped_count
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether it is dated more than a day after it was archived."""
-        return is_ahead(self.timestamp, self.archived_at)
-
-    @property
-    def counts(self) -> Mapping[Classification, int]:
-        """Models per class, best first."""
-        return {
-            Classification.APPROVED: self.approved_count,
-            Classification.REVIEW: self.review_count,
-            Classification.DROP: self.dropped_count,
-        }
-
-
-def record_of(
-    assessments: Sequence[Assessment],
-    *,
-    timestamp: str,
-    run_name: str | None,
-    archived_at: str,
-    archived_by: str,
-    daemon_id: str,
-    source: Source,
-    sha256: str,
-    reward_scale: float | None,
-    policy: Policy,
-) -> RunRecord:
-    """The record of a run with these assessments."""
-    counts = count_by_classification(assessments)
-    return RunRecord(
-        timestamp=timestamp,
-        run_name=run_name,
-        archived_at=archived_at,
-        archived_by=archived_by,
-        daemon_id=daemon_id,
-        source=source,
-        sha256=sha256,
-        reward_scale=reward_scale,
-        policy=policy,
-        approved_count=counts[Classification.APPROVED],
-        review_count=counts[Classification.REVIEW],
-        dropped_count=counts[Classification.DROP],
-    )
-
-
 def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> bytes:
     """model_assessments.json: the run's fields, then one line a model, so that grep and diff are of use."""
     head: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "timestamp": run.timestamp,
-        "run_name": run.run_name,
-        "archived_at": run.archived_at,
-        "archived_by": run.archived_by,
-        "daemon_id": run.daemon_id,
-        "source": {"path": run.source.path, "size": run.source.size, "mtime": run.source.mtime},
-        "sha256": run.sha256,
-        "reward_scale": run.reward_scale,
+        **run._asdict(),
+        "source": run.source._asdict(),
         "policy": run.policy.as_json(),
-        "approved_count": run.approved_count,
-        "review_count": run.review_count,
-        "dropped_count": run.dropped_count,
     }
     if run.is_ahead:
         head["remarks"] = [TIMESTAMP_AHEAD]
@@ -227,7 +117,7 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
     try:
         document = jiter.from_json(data)
         run = _decode_run(document)
-        _expect(document["models"], list, "models")
+        _insist_on_type(document["models"], list, "models")
         return run, [_decode_assessment(model, run.policy) for model in document["models"]]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not a modelwarden assessment: {error!r}") from error
@@ -247,25 +137,12 @@ _BEFORE_MODELS: Final = b',\n  "models": [\n'
 
 def _decode_run(document: Mapping[str, Any]) -> RunRecord:
     for name, kinds in _HEAD_TYPES.items():
-        _expect(document[name], kinds, name)
-    run = RunRecord(
-        timestamp=document["timestamp"],
-        run_name=document["run_name"],
-        archived_at=document["archived_at"],
-        archived_by=document["archived_by"],
-        daemon_id=document["daemon_id"],
-        source=Source(**document["source"]),
-        sha256=document["sha256"],
-        reward_scale=document["reward_scale"],
-        policy=_policy_of(document),
-        approved_count=document["approved_count"],
-        review_count=document["review_count"],
-        dropped_count=document["dropped_count"],
-    )
-    _expect(run.source.path, str, "source.path")
-    _expect(run.source.size, int, "source.size")
-    _expect(run.source.mtime, str | None, "source.mtime")
-    return run
+        _insist_on_type(document[name], kinds, name)
+    source = {name: document["source"][name] for name in Source._fields}
+    for name, kinds in _SOURCE_TYPES.items():
+        _insist_on_type(source[name], kinds, f"source.{name}")
+    written = {name: document[name] for name in RunRecord._fields}
+    return RunRecord(**{**written, "source": Source(**source), "policy": _policy_of(document)})
 
 
 def _policy_of(document: Mapping[str, Any]) -> Policy:
@@ -278,20 +155,14 @@ def _policy_of(document: Mapping[str, Any]) -> Policy:
     raise ValueError(f"not a modelwarden assessment of a known schema: schema_version is {schema!r}")
 
 
-_HEAD_TYPES: Final[Mapping[str, Any]] = {
-    "timestamp": str,
-    "run_name": str | None,
-    "archived_at": str,
-    "archived_by": str,
-    "daemon_id": str,
-    "source": dict,
-    "sha256": str,
-    "reward_scale": float | int | None,
-    "policy": dict,
-    "approved_count": int,
-    "review_count": int,
-    "dropped_count": int,
-}
+def _json_types(kind: type[Any]) -> Mapping[str, Any]:
+    """By field of a NamedTuple, what JSON has of it: an object for what has fields itself, and 1 for 1.0."""
+    objects, numbers = {Source: dict, Policy: dict}, {float | None: float | int | None}
+    return {name: objects.get(hint) or numbers.get(hint, hint) for name, hint in get_type_hints(kind).items()}
+
+
+_HEAD_TYPES: Final = _json_types(RunRecord)
+_SOURCE_TYPES: Final = _json_types(Source)
 _MODEL_TYPES: Final[Mapping[str, Any]] = {
     "symbol": str,
     "flags": list,
@@ -318,7 +189,7 @@ _LARGEST_INTEGER: Final = 2**62
 """Whole numbers that a table of 64 bits holds."""
 
 
-def _expect(value: object, kinds: Any, name: str) -> None:
+def _insist_on_type(value: object, kinds: Any, name: str) -> None:
     """Somebody may have edited the file; what is wrong must not come out later, in the index or the catalog."""
     if (
         not isinstance(value, kinds)
@@ -330,19 +201,19 @@ def _expect(value: object, kinds: Any, name: str) -> None:
 
 def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
     for name, kinds in _MODEL_TYPES.items():
-        _expect(model[name], kinds, name)
+        _insist_on_type(model[name], kinds, name)
     added = {name: model.get(name) for name in _ADDED_TYPES}
     for name, kinds in _ADDED_TYPES.items():
-        _expect(added[name], kinds, name)
+        _insist_on_type(added[name], kinds, name)
     policy = policy.for_symbol(model["symbol"])
     known = {**_FLAGS} | {str(gate.flag): gate.flag for gate in policy.gates}
     flags = tuple(known[flag] if flag in known else _infinity_flag(flag, policy) for flag in model["flags"])
     others = added["others"] or {}
     for name, value in others.items():
-        _expect(value, float | int | None, name)
+        _insist_on_type(value, float | int | None, name)
     values, bands = _decode_metrics(model["metrics"], policy)
     for text in (*model["reasons"], *(added["contradictions"] or ())):
-        _expect(text, str, "reasons")
+        _insist_on_type(text, str, "reasons")
     there = added["at_checkpoint"]
     return Assessment(
         symbol=model["symbol"],
@@ -380,7 +251,7 @@ def _decode_metrics(metrics: Mapping[str, Any], policy: Policy) -> tuple[tuple[f
     bands: list[Band] = []
     for gate in policy.gates:
         metric = metrics[gate.metric]
-        _expect(metric["value"], float | int | None, gate.metric)
+        _insist_on_type(metric["value"], float | int | None, gate.metric)
         values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
         bands.append(Band(metric["band"]))
     return tuple(values), tuple(bands)

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Final
 
-from modelwarden.archive.record import RunRecord
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.gates import Better, Override
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
 SPARK_LEVELS: Final = "▁▂▃▄▅▆▇█"

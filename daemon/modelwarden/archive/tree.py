@@ -183,6 +183,13 @@ class Tree:
                     raise durable.refusal("lock", self._staging, error) from error
             self._staging_lock = lock
 
+    def clear_staging(self) -> None:
+        """Remove what this process staged and nobody published. Best effort, as `discard`."""
+        with suppress(OSError), os.scandir(self._staging) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self.discard(entry.path)
+
     def draft(self) -> "Draft":
         """A new folder under a name of no meaning, to be filled and synced; after one call of `enter_staging`.
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from modelwarden.archive.record import TIMESTAMP_AHEAD, RunRecord
+from modelwarden.archive.record import TIMESTAMP_AHEAD
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import (
     figure_text,
@@ -27,6 +27,7 @@ from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.wording import peak_note
 from modelwarden.questions import Comparison, Difference, Questions, asking
 

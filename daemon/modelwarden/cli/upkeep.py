@@ -38,9 +38,9 @@ def reindex(
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.rebuild()
         typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
-        if forget_missing and (count := pipeline.forget_missing()):
+        if forget_missing and (count := pipeline.recorder.forget_missing()):
             typer.echo(f"forgot {count} that {'is' if count == 1 else 'are'} missing")
-        elif missing := pipeline.catalog.missing():
+        elif missing := pipeline.recorder.catalog.missing():
             typer.echo(f"{len(missing)} that were in the archive are missing: see `modelwarden verify`")
 
 
@@ -57,7 +57,7 @@ def adopt(config: Config = None, archive: Archive = None) -> None:
         identity = pipeline.adopt()
         there = set(pipeline.archive.tree.run_names())
         typer.echo(f"{show_path(settings.archive_dir)} is the archive from now on: {identity}, {len(there)} runs")
-        if gone := len(pipeline.catalog.names() - there):
+        if gone := len(pipeline.recorder.catalog.names() - there):
             typer.echo(f"{gone} runs that this state knows are not in it: `modelwarden verify` names them")
 
 
@@ -70,7 +70,7 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recognise(mends=False)
-        runs, findings = verify_archive(pipeline.archive, pipeline.catalog)
+        runs, findings = verify_archive(pipeline.archive, pipeline.recorder.catalog)
         if as_json:
             print_json({"runs": runs, "findings": [finding._asdict() for finding in findings]})
         elif findings:

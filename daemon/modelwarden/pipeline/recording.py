@@ -7,12 +7,12 @@ an announcement and loses none.
 from collections.abc import Callable, Iterable, Sequence
 
 from modelwarden.archive.publishing import Changes
-from modelwarden.archive.record import RunRecord
 from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.gate.assessment import CHANGED, Assessment
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import run_key
-from modelwarden.state.catalog import Catalog, CatalogRun
+from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.expectations import Expectations
 from modelwarden.state.ledger import Dealt, Ledger
@@ -62,26 +62,26 @@ class Recorder:
         self._vanished: dict[str, None] = {}
         self._refused: dict[str, None] = {}  # of what appeared, what the disk refused to read
 
-    def expect(self, changes: Changes, live: Iterable[Judged] = ()) -> None:
-        """Note what the next transaction must record: what appeared and vanished, and runs just published."""
+    def note(self, changes: Changes, published: Iterable[Judged] = ()) -> None:
+        """What the next transaction must record: what appeared and vanished, and runs just published."""
         self._vanished |= dict.fromkeys(changes.vanished)
         for name in changes.vanished:
             self._appeared.pop(name, None)
         self._appeared |= dict.fromkeys(changes.appeared)
-        self._appeared |= {run.timestamp: (run, models) for run, models in live}
+        self._appeared |= {run.timestamp: (run, models) for run, models in published}
 
     def record(self, dealt: Sequence[Dealt] = ()) -> int:
-        """One transaction: all that is expected, and these files; return how many messages it owes.
+        """One transaction: all that was noted, and these files; return how many messages it owes.
 
         A run of this state's owner is owed its messages once, however it comes to be recorded: published just now,
         or found after a crash between the index and this transaction. What others archived, or what was there
         before this state file was made, carries another daemon_id and is never announced here.
 
         Raises:
-            RetryLater: the state file refused; all of it is still expected.
+            RetryLater: the state file refused; all of it is still noted.
         """
         owed = 0
-        archived: list[CatalogRun] = []
+        archived: list[RunRecord] = []
         refused: dict[str, None] = {}
         if dealt or self._appeared or self._vanished or (self._routes is not None and self.catalog.unannounced()):
             with self._database.transaction():
@@ -105,7 +105,7 @@ class Recorder:
         return owed
 
     def catch_up(self) -> None:
-        """Record what is still expected, if anything is: what the disk or the state file refused before.
+        """Record what is still noted, if anything is: what the disk or the state file refused before.
 
         Raises:
             RetryLater: the state file refused again.
@@ -149,7 +149,12 @@ class Recorder:
         with self._database.transaction():
             self.ledger.forget(paths)
 
-    def _catalog(self, name: str, live: Judged | None) -> Sequence[CatalogRun]:
+    def forget_missing(self) -> int:
+        """Let go of the runs that the archive no longer has; return how many. Raises RetryLater if refused."""
+        with self._database.transaction():
+            return self.catalog.forget_missing()
+
+    def _catalog(self, name: str, live: Judged | None) -> Sequence[RunRecord]:
         """Put a run into the catalog; return it where it is new and was archived in this state's name.
 
         Raises:
@@ -161,10 +166,9 @@ class Recorder:
             log.warning("run_unreadable", run=name, reason=str(error))
             return ()
         announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name, run.sha256)
-        row = catalog_run(run)
-        self.catalog.add(row, run.policy, models, announced=announced)
-        self.outbox.revive(_event_id(row), row.timestamp, self._clock())
-        return () if announced and live is None else (row,)
+        self.catalog.add(run, models, announced=announced)
+        self.outbox.revive(_event_id(run), run.timestamp, self._clock())
+        return () if announced and live is None else (run,)
 
     def _rows_of(self, name: str) -> Judged:
         run, assessments = self._read(name)
@@ -179,7 +183,7 @@ class Recorder:
         self.catalog.mark_announced()
         return owed
 
-    def _run_event(self, run: CatalogRun) -> Event:
+    def _run_event(self, run: RunRecord) -> Event:
         """What the run has to say; its models, and what changed, are looked for if a route asks for it."""
         routes = self._routes or ()
         topics: list[str] = [classification for classification, count in run.counts.items() if count]
@@ -197,40 +201,20 @@ class Recorder:
         return self.outbox.owe(events, self._routes or (), now, now + self._deadline_seconds)
 
 
-def catalog_run(run: RunRecord) -> CatalogRun:
-    """The catalog's row of a run."""
-    return CatalogRun(
-        timestamp=run.timestamp,
-        run_name=run.run_name,
-        archived_at=run.archived_at,
-        archived_by=run.archived_by,
-        daemon_id=run.daemon_id,
-        source=run.source.path,
-        source_size=run.source.size,
-        source_mtime=run.source.mtime,
-        sha256=run.sha256,
-        reward_scale=run.reward_scale,
-        policy=run.policy.id,
-        approved_count=run.approved_count,
-        review_count=run.review_count,
-        dropped_count=run.dropped_count,
-    )
-
-
-def _log_archived(run: CatalogRun) -> None:
+def _log_archived(run: RunRecord) -> None:
     log.info(
         "run_archived",
         run=run.timestamp,
         approved=run.approved_count,
         review=run.review_count,
         dropped=run.dropped_count,
-        source=run.source,
+        source=run.source.path,
     )
     if run.is_ahead:
         log.warning("run_dated_ahead", run=run.timestamp, archived_at=run.archived_at, hint="is a clock wrong?")
 
 
-def _ahead_event(run: CatalogRun) -> Event:
+def _ahead_event(run: RunRecord) -> Event:
     """Of a run that is dated ahead: once, for its name and its host."""
     text = (
         f"run {run.timestamp} is dated more than a day ahead\n"
@@ -241,5 +225,5 @@ def _ahead_event(run: CatalogRun) -> Event:
     return Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), None, text)
 
 
-def _event_id(run: CatalogRun) -> str:
+def _event_id(run: RunRecord) -> str:
     return f"run:{run.sha256[:16]}"

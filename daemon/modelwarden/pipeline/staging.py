@@ -9,20 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
-from modelwarden.archive.record import (
-    ASSESSMENTS_FILE,
-    REPORT_FILE,
-    SUMMARY_FILE,
-    RunRecord,
-    Source,
-    encode_assessments,
-    record_of,
-)
+from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, SUMMARY_FILE, encode_assessments
 from modelwarden.archive.report import render_report
 from modelwarden.archive.tree import Draft, Tree
 from modelwarden.errors import RejectSummary, RetryLater
+from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord, Source, class_counts
 from modelwarden.gate.summary import parse_summary
 from modelwarden.state.rows import ModelRow, model_rows
 
@@ -134,8 +128,7 @@ class Stager:
                 assessments = assess_summary(summary, policy)
             name = self._name(candidate, summary.timestamp)
             with self._judging(candidate.sha256):
-                run = record_of(
-                    assessments,
+                run = RunRecord(
                     timestamp=name,
                     run_name=summary.run_name,
                     archived_at=candidate.archived_at,
@@ -145,12 +138,9 @@ class Stager:
                     sha256=candidate.sha256,
                     reward_scale=summary.reward_scale,
                     policy=policy,
+                    **class_counts(assessments),
                 )
-                files = {
-                    SUMMARY_FILE: candidate.data,
-                    ASSESSMENTS_FILE: encode_assessments(run, assessments),
-                    REPORT_FILE: render_report(run, assessments).encode(),
-                }
+                files = run_files(run, candidate.data, assessments)
                 rows = model_rows(assessments)
             draft = self._tree.draft()
         except (RejectSummary, RetryLater) as error:
@@ -181,3 +171,12 @@ def _sync(draft: Draft) -> RetryLater | None:
     except RetryLater as error:
         return error
     return None
+
+
+def run_files(run: RunRecord, summary: bytes, assessments: Sequence[Assessment]) -> Mapping[str, bytes]:
+    """The three files of a run, by name."""
+    return {
+        SUMMARY_FILE: summary,
+        ASSESSMENTS_FILE: encode_assessments(run, assessments),
+        REPORT_FILE: render_report(run, assessments).encode(),
+    }

@@ -6,42 +6,32 @@ has committed; a crash anywhere before leads, started again, to the same archive
 
 import hashlib
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import jiter
 from pydantic_core import to_json
 
-from modelwarden.archive.publishing import (
-    Archive,
-    Changes,
-    Duplicate,
-    NameTaken,
-    NotPublished,
-    Published,
-    Staged,
-)
-from modelwarden.archive.record import RunRecord, Source
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
+from modelwarden.archive.publishing import Archive, Changes, NameTaken, Staged
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import doubt_of_locks, path_text, show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.json_object import NotJson
+from modelwarden.gate.run import Source
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
-from modelwarden.pipeline.recording import Recorder
+from modelwarden.pipeline.recording import Judged, Recorder
 from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging
 from modelwarden.pipeline.workers import STOP_SECONDS, Orders, WorkerLost, Workers
-from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from modelwarden.state.expectations import Expectations
-from modelwarden.state.ledger import Dealt, Ledger
-from modelwarden.state.outbox import Event, Outbox, Route
+from modelwarden.state.ledger import Dealt
+from modelwarden.state.outbox import Route
 
 GROUP: Final = 64
 """Most runs that are published, indexed and recorded together: what that costs is paid once a group."""
@@ -64,58 +54,18 @@ class Found(NamedTuple):
     fingerprint: Fingerprint | None
 
 
-class Archived(NamedTuple):
-    """The bytes became this run."""
+class _Summary(NamedTuple):
+    """One summary of a batch.
 
-    run: RunRecord
+    Attributes:
+        number: its place in the batch.
+        found: its bytes, and where they were.
+        sha256: of the bytes, hex.
+    """
 
-
-class AlreadyArchived(NamedTuple):
-    """The same bytes are this run since earlier."""
-
-    name: str
-
-
-class Rejected(NamedTuple):
-    """The bytes are kept under `rejected/` with what is wrong with them."""
-
-    error: RejectSummary
-
-    @property
-    def reason(self) -> str:
-        """The same as text, a line for each problem."""
-        return str(self.error)
-
-
-class Unfinished(NamedTuple):
-    """The bytes are no JSON object (yet): whoever read them decides how long to wait."""
-
-    error: RejectSummary
-
-    @property
-    def reason(self) -> str:
-        """Why not, as text."""
-        return str(self.error)
-
-
-class Postponed(NamedTuple):
-    """The disk, the lock or a right was in the way; the source is still owed."""
-
-    error: RetryLater
-
-
-Outcome = Archived | AlreadyArchived | Rejected | Unfinished | Postponed
-
-
-@dataclass(slots=True)
-class _Item:
-    """One summary on its way through the batch; the fields fill from top to bottom."""
-
+    number: int
     found: Found
     sha256: str
-    staging: Staging | None = None
-    outcome: Outcome | None = None
-    is_recorded: bool = False
 
 
 class Pipeline:
@@ -133,6 +83,10 @@ class Pipeline:
         workers: how many processes may stage a backlog; fewer than two: none.
         judging: see Stager.
         may_make: whether a first start may make the archive.
+
+    Attributes:
+        archive: as given.
+        recorder: what the state remembers.
     """
 
     def __init__(
@@ -153,7 +107,7 @@ class Pipeline:
         self.archive = archive
         self._database = database
         self._may_make = may_make
-        self._recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
+        self.recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
         self._policies = policies
         self._clock = clock
         self._owner = owner
@@ -161,26 +115,6 @@ class Pipeline:
         self._stager = Stager(archive.tree, policies.by_name, owner, host, judging)
         self._workers = Workers(Orders(archive.root, archive.tree.staging, owner, host, policies.by_name), workers)
         self._in_haste = False
-
-    @property
-    def ledger(self) -> Ledger:
-        """Which files were dealt with."""
-        return self._recorder.ledger
-
-    @property
-    def catalog(self) -> Catalog:
-        """The archive's runs, to ask of."""
-        return self._recorder.catalog
-
-    @property
-    def outbox(self) -> Outbox:
-        """What is owed."""
-        return self._recorder.outbox
-
-    @property
-    def expectations(self) -> Expectations:
-        """The folders that may not fall silent."""
-        return self._recorder.expectations
 
     def close(self) -> None:
         """End the threads and the workers."""
@@ -229,42 +163,24 @@ class Pipeline:
 
     def recognise(self, *, mends: bool = True) -> None:
         """See to it that the folder holds the archive that the state knows (see pipeline.recognition)."""
-        recognise(self.archive, self.catalog, self._database, may_make=self._may_make, mends=mends)
+        recognise(self.archive, self.recorder.catalog, self._database, may_make=self._may_make, mends=mends)
 
     def adopt(self) -> str:
         """Make what is in the folder the archive that the state knows; return its id."""
-        return adopt(self.archive, self.catalog, self._database)
-
-    def forget_missing(self) -> int:
-        """Let go of the runs that the archive no longer has; return how many. Raises RetryLater where refused."""
-        with self._database.transaction():
-            return self.catalog.forget_missing()
+        return adopt(self.archive, self.recorder.catalog, self._database)
 
     def _reconcile(self, *, rebuild: bool) -> tuple[Changes, int]:
         """Archive -> index -> state; what that changed, and how many messages it owes."""
-        known = dict(self.catalog.digests())  # before the archive's: who publishes meanwhile did not vanish
-        changes = self.archive.reconcile(rebuild=rebuild)
+        known = dict(self.recorder.catalog.digests())  # before the archive's: who publishes meanwhile did not vanish
+        repaired = self.archive.reconcile(rebuild=rebuild).repaired
         there = self.archive.digests()
-        changes.appeared = [name for name in self.archive.names() if rebuild or known.get(name) != there[name]]
-        changes.vanished = sorted(name for name, sha256 in known.items() if there.get(name) != sha256)
-        self._recorder.expect(changes)
-        return changes, self._recorder.record()
-
-    def catch_up(self) -> None:
-        """Record what was refused before. Raises RetryLater where it still is."""
-        self._recorder.catch_up()
-
-    def announce(self, event: Event) -> None:
-        """Owe a problem's message. Raises RetryLater where the state file refuses."""
-        self._recorder.announce(event)
-
-    def owe(self, event: Event) -> None:
-        """The same inside the caller's transaction."""
-        self._recorder.owe(event)
-
-    def forget(self, paths: Sequence[str]) -> None:
-        """Let the ledger drop files that are gone."""
-        self._recorder.forget(paths)
+        changes = Changes(
+            appeared=[name for name in self.archive.names() if rebuild or known.get(name) != there[name]],
+            vanished=sorted(name for name, sha256 in known.items() if there.get(name) != sha256),
+            repaired=repaired,
+        )
+        self.recorder.note(changes)
+        return changes, self.recorder.record()
 
     def process(self, batch: Sequence[Found], *, final: bool = False) -> list[Outcome]:
         """Walk a batch; one outcome a summary, in order.
@@ -273,27 +189,30 @@ class Pipeline:
             batch: the summaries, any number of them.
             final: bytes that are no JSON object will not change any more: reject them too.
         """
-        items = [_Item(found, hashlib.sha256(found.data).hexdigest()) for found in batch]
-        first: dict[str, _Item] = {}
-        for item in items:
-            first.setdefault(item.sha256, item)
+        summaries = [
+            _Summary(number, found, hashlib.sha256(found.data).hexdigest()) for number, found in enumerate(batch)
+        ]
+        first: dict[str, _Summary] = {}
+        for each in summaries:
+            first.setdefault(each.sha256, each)
+        outcomes: dict[int, Outcome] = {}
         try:
             self.archive.tree.enter_staging()
-            with closing(self._stage([item for item in first.values() if not self._is_archived(item)])) as groups:
-                for group in groups:
-                    self._publish(group, final=final)
-                    self._record(group)
-            for item in items:
-                if item is not first[item.sha256]:
-                    item.outcome = _of_twin(first[item.sha256].outcome)
-            self._record([item for item in items if not item.is_recorded])
+            for each, outcome in self._walk(list(first.values()), final=final):
+                outcomes[each.number] = outcome
+            twins = [
+                (each, _of_twin(outcomes[first[each.sha256].number]))
+                for each in summaries
+                if each.number not in outcomes
+            ]
+            self._record(twins)
+            outcomes |= {each.number: outcome for each, outcome in twins}
         except RetryLater as error:
-            for item in items:
-                if not (item.is_recorded or isinstance(item.outcome, Rejected | Unfinished)):  # settled by themselves
-                    item.outcome = Postponed(error)
+            outcomes = {each.number: Postponed(error) for each in summaries} | outcomes
         finally:
-            self._clear_away(items)
-        return [_certain(item.outcome) for item in items]
+            self.archive.tree.clear_staging()  # however the batch ended: what is still there was not published
+            self.archive.tree.release_names()
+        return [outcomes[each.number] for each in summaries]
 
     def reject(self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary) -> Rejected:
         """Keep a file that is not a summary, with its reason, once. `data` may be the beginning of a file too large.
@@ -304,58 +223,97 @@ class Pipeline:
         digest = hashlib.sha256(data)
         if fingerprint is not None and fingerprint.size > len(data):  # two that begin alike are two
             digest.update(b" and so on up to %d bytes" % fingerprint.size)
-        return self._reject(_Item(Found(path, data, fingerprint), digest.hexdigest()), error)
+        return self._reject(_Summary(0, Found(path, data, fingerprint), digest.hexdigest()), error)
 
-    def _is_archived(self, item: _Item) -> bool:
-        """Whether the item's way ends here."""
-        if (name := self.archive.find(item.sha256)) is not None:
-            item.outcome = AlreadyArchived(name)
-        return item.outcome is not None
+    def _walk(self, summaries: Sequence[_Summary], *, final: bool) -> Iterator[tuple[_Summary, Outcome]]:
+        """Walk summaries of different bytes; each outcome once it is recorded, or needs no record."""
+        names = [self.archive.find(each.sha256) for each in summaries]
+        fresh = [each for each, name in zip(summaries, names, strict=True) if name is None]
+        with closing(self._stage(fresh)) as groups:
+            for group in groups:
+                yield from self._conclude(group, final=final)
+        known = [(each, AlreadyArchived(name)) for each, name in zip(summaries, names, strict=True) if name is not None]
+        self._record(known)
+        yield from known
 
-    def _stage(self, items: Sequence[_Item]) -> Generator[Sequence[_Item]]:
+    def _conclude(
+        self, group: Sequence[tuple[_Summary, Staging]], *, final: bool
+    ) -> Iterator[tuple[_Summary, Outcome]]:
+        """Publish and record what is staged; what finds its name taken is rendered under the next and comes again."""
+        done: list[tuple[_Summary, Outcome]] = []
+        while group:
+            staged: list[tuple[_Summary, StagedRun]] = []
+            for each, staging in group:
+                if isinstance(staging, StagedRun):
+                    staged.append((each, staging))
+                else:
+                    yield each, self._without_run(each, staging, final=final)
+            if not staged:  # nothing to commit is no reason to wait for the lock
+                break
+            committed, changes = self.archive.commit([Staged(run.folder, run.run) for _, run in staged])
+            taken: list[_Summary] = []
+            published: list[Judged] = []
+            for (each, run), outcome in zip(staged, committed, strict=True):
+                if isinstance(outcome, NameTaken):
+                    taken.append(each)
+                    continue
+                done.append((each, outcome))
+                if isinstance(outcome, Archived):
+                    published.append((outcome.run, run.models))
+            self.recorder.note(changes, published)
+            group = self._stage_here(taken)
+        self._record(done)
+        yield from done
+
+    def _without_run(self, summary: _Summary, error: RejectSummary | RetryLater, *, final: bool) -> Outcome:
+        """What becomes of a summary that could not be staged."""
+        match error:
+            case RetryLater():
+                return Postponed(error)
+            case NotJson() if not final:
+                return Unfinished(error)
+            case RejectSummary():
+                return self._reject(summary, error)
+
+    def _stage(self, summaries: Sequence[_Summary]) -> Generator[Sequence[tuple[_Summary, Staging]]]:
         """Stage all; hand them on in groups as they are ready, in order."""
-        if len(items) >= BACKLOG:
+        if len(summaries) >= BACKLOG:
             self._workers.call()
         done = 0
-        while done < len(items):
-            if len(items) - done > GROUP and self._workers.is_ready():
-                yield from self._stage_by_workers(items[done:])
+        while done < len(summaries):
+            if len(summaries) - done > GROUP and self._workers.is_ready():
+                yield from self._stage_by_workers(summaries[done:])
                 return
-            group = items[done : done + GROUP]
-            self._stage_here(group)
+            group = summaries[done : done + GROUP]
             done += GROUP
-            yield group
+            yield self._stage_here(group)
 
-    def _stage_here(self, items: Sequence[_Item]) -> None:
-        outcomes = self._stager.stage([self._candidate(item) for item in items])
-        for item, outcome in zip(items, outcomes, strict=True):
-            item.staging = outcome
+    def _stage_here(self, summaries: Sequence[_Summary]) -> Sequence[tuple[_Summary, Staging]]:
+        staged = self._stager.stage([self._candidate(each) for each in summaries])
+        return list(zip(summaries, staged, strict=True))
 
-    def _stage_by_workers(self, items: Sequence[_Item]) -> Generator[Sequence[_Item]]:
+    def _stage_by_workers(self, summaries: Sequence[_Summary]) -> Generator[Sequence[tuple[_Summary, Staging]]]:
         """The same by the workers, who go on while a group is published and recorded."""
-        chunks = [items[start : start + DRAFTS] for start in range(0, len(items), DRAFTS)]
-        answers = [self._workers.stage([self._candidate(item, reserve=True) for item in chunk]) for chunk in chunks]
-        group: list[_Item] = []
+        chunks = [summaries[start : start + DRAFTS] for start in range(0, len(summaries), DRAFTS)]
+        answers = [self._workers.stage([self._candidate(each, reserve=True) for each in chunk]) for chunk in chunks]
+        group: list[tuple[_Summary, Staging]] = []
         asked = list(zip(chunks, answers, strict=True))
         try:
             while asked:
                 chunk, answer = asked.pop(0)
                 try:
-                    for item, outcome in zip(chunk, self._answer(answer), strict=True):
-                        item.staging = outcome
+                    group += zip(chunk, self._answer(answer), strict=True)
                 except WorkerLost:
-                    log.warning("worker_lost", files=[show_path(item.found.path) for item in chunk])
-                    self._stage_here(chunk)
-                group += chunk
+                    log.warning("worker_lost", files=[show_path(each.found.path) for each in chunk])
+                    group += self._stage_here(chunk)
                 if len(group) >= GROUP or not asked:
                     yield group
                     group = []
-        finally:  # the batch ended early: what is staged already must be known, to be cleared away
-            for chunk, answer in asked:
+        finally:  # the batch ended early: nobody may still be staging when its staging folder is cleared
+            for _, answer in asked:
                 if not answer.cancel():
                     with suppress(WorkerLost):
-                        for item, outcome in zip(chunk, self._answer(answer), strict=True):
-                            item.staging = outcome
+                        self._answer(answer)
 
     def _answer(self, answer: Future[list[Staging]]) -> list[Staging]:
         """Wait for a worker's answer; one in haste does not wait long for a worker that stands still.
@@ -378,16 +336,17 @@ class Pipeline:
             return True
         return not isinstance(kept, dict) or kept.get("daemon_id", self._owner) == self._owner
 
-    def _candidate(self, item: _Item, *, reserve: bool = False) -> Candidate:
+    def _candidate(self, summary: _Summary, *, reserve: bool = False) -> Candidate:
         """What staging must know. A worker can't see what others reserve: its name is reserved here."""
-        timestamp = self._timestamp(item.found)
+        found = summary.found
+        timestamp = self._timestamp(found)
         return Candidate(
-            item.found.data,
-            item.sha256,
-            _source(item.found),
+            found.data,
+            summary.sha256,
+            _source(found),
             _iso(self._clock()),
             timestamp,
-            self._policies.of_path(item.found.path).name,
+            self._policies.of_path(found.path).name,
             self.archive.tree.reserve_name(timestamp) if reserve else None,
         )
 
@@ -400,67 +359,19 @@ class Pipeline:
             return timestamp_of_mtime(found.fingerprint.modified / 1e9)
         return format_timestamp(datetime.fromtimestamp(self._clock(), UTC))
 
-    def _publish(self, group: Sequence[_Item], *, final: bool) -> None:
-        """Commit what is staged; what finds its name taken is rendered under the next and comes again."""
-        while group:
-            staged = [(item, run) for item in group if (run := self._staged(item, final=final)) is not None]
-            if not staged:  # nothing to commit is no reason to wait for the lock
-                return
-            outcomes, changes = self.archive.commit([Staged(run.folder, run.run) for _, run in staged])
-            again: list[_Item] = []
-            live = []
-            for (item, run), outcome in zip(staged, outcomes, strict=True):
-                match outcome:
-                    case Published(record):
-                        item.outcome = Archived(record)
-                        live.append((record, run.models))
-                    case Duplicate(name):
-                        item.outcome = AlreadyArchived(name)
-                    case NotPublished(error):
-                        item.outcome = Postponed(error)
-                    case NameTaken():
-                        again.append(item)
-            self._recorder.expect(changes, live)
-            if again:
-                self._stage_here(again)
-            group = again
-
-    def _staged(self, item: _Item, *, final: bool) -> StagedRun | None:
-        """The staged run; None where there is none, and the item's way ends here."""
-        match item.staging:
-            case StagedRun():
-                return item.staging
-            case NotJson() as error if not final:
-                item.outcome = Unfinished(error)
-            case RejectSummary() as error:
-                item.outcome = self._reject(item, error)
-            case RetryLater() as error:
-                item.outcome = Postponed(error)
-            case None:
-                raise AssertionError(f"{item.found.path}: waited for before it was staged")
-        return None
-
-    def _record(self, items: Sequence[_Item]) -> None:
-        """One transaction for what became of them."""
-        if not items:
+    def _record(self, done: Sequence[tuple[_Summary, Outcome]]) -> None:
+        """One transaction for what became of these."""
+        if not done:
             return
-        if any(isinstance(item.outcome, Archived | AlreadyArchived) for item in items):
+        if any(isinstance(outcome, Archived | AlreadyArchived) for _, outcome in done):
             self.archive.insist()  # what was looked for in another folder, or synced there, is not archived
-        self._recorder.record([dealt for item in items for dealt in _dealt(item, self._clock())])
-        for item in items:
-            item.is_recorded = True
+        now = self._clock()
+        self.recorder.record([dealt for each, outcome in done for dealt in _dealt(each, outcome, now)])
 
-    def _clear_away(self, items: Sequence[_Item]) -> None:
-        """Leave nothing half-made, however the batch ended: what is still staged was not published."""
-        for item in items:
-            if isinstance(item.staging, StagedRun) and not isinstance(item.outcome, Archived):
-                self.archive.tree.discard(item.staging.folder)
-        self.archive.tree.release_names()
-
-    def _reject(self, item: _Item, error: RejectSummary) -> Rejected:
-        identity = item.sha256[:16]
+    def _reject(self, summary: _Summary, error: RejectSummary) -> Rejected:
+        identity = summary.sha256[:16]
         rejected = Rejected(error)
-        source = _source(item.found)
+        source = _source(summary.found)
         at = _iso(self._clock())
         document = {
             "path": source.path,
@@ -472,29 +383,23 @@ class Pipeline:
             "more": error.more,
             "rejected_at": at,
             "daemon_id": self._owner,
-            "sha256": hashlib.sha256(item.found.data).hexdigest(),
+            "sha256": hashlib.sha256(summary.found.data).hexdigest(),
             "size": source.size,
         }
         folder = self.archive.tree.keep_rejected(
-            identity, {"as_found": item.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
+            identity, {"as_found": summary.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
         )
         self.archive.insist()
-        text = f"{show_path(item.found.path)}\n{rejected.reason}\nkept in {folder}\nhost: {self._host}"
-        dealt = list(_dealt(_Item(item.found, item.sha256, outcome=rejected), self._clock()))
-        new = self._recorder.reject(
+        text = f"{show_path(summary.found.path)}\n{rejected.reason}\nkept in {folder}\nhost: {self._host}"
+        dealt = _dealt(summary, rejected, self._clock())
+        new = self.recorder.reject(
             identity, at, source.path, rejected.reason, text, dealt, ours=self._is_ours(identity)
         )
         log.warning("summary_rejected", path=source.path, reason=rejected.reason, kept=folder, again=not new)
         return rejected
 
 
-def _certain(outcome: Outcome | None) -> Outcome:
-    if outcome is None:
-        raise AssertionError("the walk ended without an outcome")
-    return outcome
-
-
-def _of_twin(first: Outcome | None) -> Outcome | None:
+def _of_twin(first: Outcome) -> Outcome:
     """What becomes of the same bytes a second time in a batch."""
     return AlreadyArchived(first.run.timestamp) if isinstance(first, Archived) else first
 
@@ -508,21 +413,21 @@ def _is_too_young(fingerprint: Fingerprint, now: float) -> bool:
     return fingerprint.changed % 1_000_000_000 == 0 and now - fingerprint.changed / 1e9 < _TICK_SECONDS
 
 
-def _dealt(item: _Item, now: float) -> Sequence[Dealt]:
-    """The ledger's row of an item that needs no more work; none for a summary handed over in memory."""
-    path, _, fingerprint = item.found
+def _dealt(summary: _Summary, outcome: Outcome, now: float) -> Sequence[Dealt]:
+    """The ledger's row of a summary that needs no more work; none for one handed over in memory."""
+    path, _, fingerprint = summary.found
     if fingerprint is None:
         return ()
     if _is_too_young(fingerprint, now):
         fingerprint = fingerprint._replace(changed=0)  # known, and looked at once more by the next scan
-    match item.outcome:
+    match outcome:
         case Archived(run):
-            return (Dealt(path, fingerprint, item.sha256, run.timestamp, None),)
+            return (Dealt(path, fingerprint, summary.sha256, run.timestamp, None),)
         case AlreadyArchived(name):
-            return (Dealt(path, fingerprint, item.sha256, name, None),)
-        case Rejected() as rejected:
-            return (Dealt(path, fingerprint, item.sha256, None, rejected.reason),)
-        case Unfinished() | Postponed() | None:
+            return (Dealt(path, fingerprint, summary.sha256, name, None),)
+        case Rejected():
+            return (Dealt(path, fingerprint, summary.sha256, None, outcome.reason),)
+        case Unfinished() | Postponed():
             return ()
 
 

@@ -159,7 +159,7 @@ class Service:
         self._found()
         if self._away:
             self._away = ""
-            self._pipeline.ledger.reload()
+            self._pipeline.recorder.ledger.reload()
             log.info("archive_back", runs=len(self._pipeline.archive))
             self._problems.end("archive")
         return True
@@ -252,7 +252,7 @@ class Service:
     def _catch_up(self) -> None:
         """Record what the disk refused before; where it still does, whatever comes next tells so."""
         with suppress(RetryLater):
-            self._pipeline.catch_up()
+            self._pipeline.recorder.catch_up()
 
     def _look_for_problems(self, now: float) -> bool:
         """What lasts is announced: a watch that was lost, a folder that fell silent. False: look again after a scan."""

@@ -14,7 +14,7 @@ from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
 from modelwarden.intake.scan import is_inside
-from modelwarden.pipeline.walk import Pipeline
+from modelwarden.pipeline.recording import Recorder
 from modelwarden.state.expectations import Expectation
 from modelwarden.state.outbox import Event, Kind
 
@@ -35,7 +35,7 @@ class Problems:
     """Announces episodes of trouble.
 
     Args:
-        pipeline: owes the messages.
+        recorder: owes the messages.
         host: named in each.
         expected: the folders that may not fall silent.
         clock: seconds since the epoch.
@@ -44,13 +44,13 @@ class Problems:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        recorder: Recorder,
         host: str,
         expected: Sequence[Expected],
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pipeline = pipeline
+        self._recorder = recorder
         self._host = host
         self._expected = expected
         self._clock = clock
@@ -77,7 +77,7 @@ class Problems:
         """Owe what the state file did not take so far."""
         while self._unannounced:
             try:
-                self._pipeline.announce(self._unannounced[0])
+                self._recorder.announce(self._unannounced[0])
             except RetryLater:
                 return
             del self._unannounced[0]
@@ -103,7 +103,7 @@ class Problems:
         for folder, within in self._expected:
             inside = os.path.realpath(folder)
             try:
-                known = self._pipeline.expectations.of(folder, self._clock())
+                known = self._recorder.expectations.of(folder, self._clock())
                 heard = max([self._heard_from(folder, known), *(at for path, at in files if is_inside(path, inside))])
                 silent = self._timer() - heard
                 if known.is_overdue or silent <= within:
@@ -122,7 +122,7 @@ class Problems:
     def _heard_from(self, folder: str, known: Expectation) -> float:
         """When the last summary came from a folder, on the timer; what came before this process, by the state file."""
         if folder not in self._heard:
-            archived_at = self._pipeline.catalog.last_archived_below(path_text(os.path.realpath(folder)))
+            archived_at = self._recorder.catalog.last_archived_below(path_text(os.path.realpath(folder)))
             seen_at = known.seen_at if archived_at is None else max(known.seen_at, archived_at)
             self._heard[folder] = self._timer() - max(0.0, self._clock() - seen_at)
         return self._heard[folder]
@@ -130,21 +130,21 @@ class Problems:
     def _spoke(self, folder: str, at: float) -> None:
         now = self._clock()
         try:
-            known = self._pipeline.expectations.of(folder, now)
+            known = self._recorder.expectations.of(folder, now)
             self._heard[folder] = max(at, self._heard_from(folder, known))
             seen_at = now - (self._timer() - self._heard[folder])
             if known.is_overdue:
                 text = f"summaries come again in {show_path(folder)}\nthe last before was of {_moment(known.seen_at)}"
                 self._note(folder, Expectation(seen_at, is_overdue=False), text)
             elif abs(seen_at - known.seen_at) > KEPT_SECONDS:
-                self._pipeline.expectations.note(folder, Expectation(seen_at, is_overdue=False))
+                self._recorder.expectations.note(folder, Expectation(seen_at, is_overdue=False))
         except RetryLater:
             return  # the next summary, or the next look, tries again
 
     def _note(self, folder: str, expectation: Expectation, text: str) -> None:
         """Record and announce together."""
         event = self._event(f"silence:{path_text(folder)}:{expectation.is_overdue}", text)
-        self._pipeline.expectations.note(folder, expectation, lambda: self._pipeline.owe(event))
+        self._recorder.expectations.note(folder, expectation, lambda: self._recorder.owe(event))
         log.warning("summaries_missing" if expectation.is_overdue else "summaries_again", folder=show_path(folder))
 
     def _event(self, what: str, text: str) -> Event:

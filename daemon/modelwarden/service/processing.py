@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.events import log
 from modelwarden.filesystems import show_path
@@ -18,16 +19,7 @@ from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
 from modelwarden.intake.settling import Settling
-from modelwarden.pipeline.walk import (
-    AlreadyArchived,
-    Archived,
-    Found,
-    Outcome,
-    Pipeline,
-    Postponed,
-    Rejected,
-    Unfinished,
-)
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.attempts import DEATHS_ALLOWED, Attempts
 from modelwarden.service.problems import Problems
 
@@ -72,6 +64,7 @@ class Processing:
     ) -> None:
         self._settling = settling
         self._pipeline = pipeline
+        self._recorder = pipeline.recorder
         self._attempts = attempts
         self._problems = problems
         self._max_bytes = max_bytes
@@ -89,20 +82,20 @@ class Processing:
 
     def is_dealt_with(self, path: str, fingerprint: Fingerprint) -> bool:
         """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now."""
-        if not self._pipeline.ledger.is_dealt_with(path, fingerprint):
+        if not self._recorder.ledger.is_dealt_with(path, fingerprint):
             return False
-        run = self._pipeline.ledger.run(path)
+        run = self._recorder.ledger.run(path)
         if self._delete_archived and run is not None and self._pipeline.archive.tree.holds(run):
             self._remove_source(path, fingerprint)
         return True
 
     def forget_gone(self, seen: set[str], devices: set[int]) -> None:
         """Forget files that are gone; not those of a device that is not there (unmounted is not deleted)."""
-        ledger = self._pipeline.ledger
+        ledger = self._recorder.ledger
         gone = [path for path in ledger.paths() if path not in seen and ledger.device(path) in devices]
         if gone:
             try:
-                self._pipeline.forget(gone)
+                self._recorder.forget(gone)
             except RetryLater as error:  # the next scan tries again
                 log.warning("not_forgotten", files=len(gone), reason=str(error))
 
@@ -167,9 +160,7 @@ class Processing:
                 return
             outcomes = [Postponed(RetryLater("an error of modelwarden's own; see the log"))]
         self._measure_trouble(outcomes)
-        given_up: list[Found] = []
-        for found, outcome in zip(batch, outcomes, strict=True):
-            self._conclude(found, outcome, given_up)
+        given_up = [found for found, outcome in zip(batch, outcomes, strict=True) if self._conclude(found, outcome)]
         if given_up and not self._in_haste:
             self._walk(given_up, final=True)
 
@@ -181,8 +172,8 @@ class Processing:
             self.trouble_pause, self._trouble = 0.0, ""
             self._problems.end("storage")
 
-    def _conclude(self, found: Found, outcome: Outcome, given_up: list[Found]) -> None:
-        """Deal with one outcome; what stood still unfinished for long enough is added to `given_up`."""
+    def _conclude(self, found: Found, outcome: Outcome) -> bool:
+        """Deal with one outcome; True if the file stood still unfinished for long enough to be given up."""
         path, fingerprint = found.path, found.fingerprint
         match outcome:
             case Archived() | AlreadyArchived():
@@ -197,7 +188,7 @@ class Processing:
             case Unfinished() if fingerprint is not None and self._settling.unfinished(
                 path, fingerprint, time.monotonic()
             ):
-                given_up.append(found)
+                return True
             case Unfinished():
                 log.debug("not_ready", path=show_path(path), reason=outcome.reason)
             case Postponed(error):
@@ -207,6 +198,7 @@ class Processing:
                         "storage", f"a run can't be archived\n{error}\nnothing is lost: it is tried again"
                     )
                 self._settling.again(path, time.monotonic() + self.trouble_pause)
+        return False
 
     def _say_postponed(self, path: str, error: RetryLater) -> None:
         """Warn of one trouble once, not of every file and every try that it stops."""
@@ -219,7 +211,7 @@ class Processing:
         match read_whole(path, self._max_bytes):
             case Whole(data, fingerprint):
                 self._unreadable.pop(path, None)
-                if not self._pipeline.ledger.is_dealt_with(path, fingerprint):
+                if not self._recorder.ledger.is_dealt_with(path, fingerprint):
                     return Found(path, data, fingerprint)
                 self._settling.forget(path)
             case Gone():

@@ -15,9 +15,10 @@ from urllib.parse import quote
 from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification, finite_or_none
 from modelwarden.gate.deployment import advises_checkpoint
 from modelwarden.gate.policy import Policy
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import run_key
 from modelwarden.sinks.protocol import Bundling, Call, Delivery, Sink
-from modelwarden.state.catalog import Catalog, RunTally
+from modelwarden.state.catalog import Catalog
 from modelwarden.state.outbox import Bundle, Kind, Outbox, Owed, is_chosen
 
 MODELS_TOLD: Final = 1000
@@ -130,25 +131,24 @@ class Announcer:
 
     def _judged(self, owed: Owed, asked: Sink) -> CloudEvent | None:
         found = self._catalog.tallies([owed.run or 0], None)
-        run = self._catalog.run(found[0].timestamp) if found else None
-        if run is None:
+        if not found:
             return None
-        policy = self._catalog.policy(run.policy)
-        models, left_out = self._models(found[0], asked, policy)
+        run = found[0].run
+        models, left_out = self._models(run, asked)
         data = {
             "run": run.timestamp,
             "run_name": run.run_name,
             "host": run.archived_by,
             "archived_at": run.archived_at,
             "sha256": run.sha256,
-            "policy": run.policy,
+            "policy": run.policy.id,
             "counts": {str(each): count for each, count in run.counts.items()},
             "models": models,
             "models_left_out": left_out,
         }
         return {**self._event(owed, run.archived_at, data), "subject": run.timestamp}
 
-    def _models(self, run: RunTally, asked: Sink, policy: Policy) -> tuple[list[dict[str, Any]], int]:
+    def _models(self, run: RunRecord, asked: Sink) -> tuple[list[dict[str, Any]], int]:
         """The models that were asked for, best class first, MODELS_TOLD at most, and how many more there are."""
 
         def chosen(symbol: str) -> bool:
@@ -164,12 +164,12 @@ class Announcer:
         for each in CLASSIFICATIONS:
             if each in asked.on:
                 count += tally.counts[each]
-                found += self._catalog.first(run.timestamp, each, fits, MODELS_TOLD - len(found))
+                found += self._catalog.first(run, each, fits, MODELS_TOLD - len(found))
         # Those that only changed, into a class that was not asked for.
         others = [each for each in changed if each.symbol in before and each.now not in asked.on]
         count += len(others)
-        found += self._catalog.at(key, [each.position for each in others[: MODELS_TOLD - len(found)]])
-        return [_model(each, policy, before.get(each.symbol)) for each in found], count - len(found)
+        found += self._catalog.at(run, [each.position for each in others[: MODELS_TOLD - len(found)]])
+        return [_model(each, run.policy, before.get(each.symbol)) for each in found], count - len(found)
 
     def _event(self, owed: Owed, at: str, data: CloudEvent) -> CloudEvent:
         event = _envelope(owed.event, TYPES[owed.kind], self._host, at, data)

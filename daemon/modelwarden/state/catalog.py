@@ -8,68 +8,31 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.gating import Verdict, judge
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.timestamp import AHEAD, is_ahead, run_key
+from modelwarden.gate.run import RunRecord, Source
+from modelwarden.gate.timestamp import AHEAD, run_key
 from modelwarden.state.packing import unpacked_figures
 from modelwarden.state.rows import CODE_OF, CONTRADICTED, MODEL_COLUMNS, ModelRow, assessment_of
 
-_RUN_COLUMNS: Final = (
-    "timestamp, run_name, archived_at, archived_by, daemon_id, source, source_size, source_mtime, sha256, "
-    "reward_scale, policy, approved_count, review_count, dropped_count"
-)
+_AT_SOURCE: Final = RunRecord._fields.index("source")
+_AT_POLICY: Final = RunRecord._fields.index("policy")
+_BEFORE, _BEHIND = RunRecord._fields[:_AT_SOURCE], RunRecord._fields[_AT_SOURCE + 1 :]
+_RUN_FIELDS: Final = (*_BEFORE, "source", *(f"source_{each}" for each in Source._fields[1:]), *_BEHIND)
+_RUN_COLUMNS: Final = ", ".join(_RUN_FIELDS)
+"""A run's fields as columns; `source` is the source's path, and `policy` the policy's id."""
+
+_RUN_MARKS: Final = ", ".join("?" * len(_RUN_FIELDS))
 _MODEL_MARKS: Final = ", ".join("?" * (MODEL_COLUMNS.count(",") + 1))
 
 
-class CatalogRun(NamedTuple):
-    """A run's row. The fields are those of a run record; `policy` is the policy's id."""
-
-    timestamp: str
-    run_name: str | None
-    archived_at: str
-    archived_by: str
-    daemon_id: str
-    source: str
-    source_size: int
-    source_mtime: str | None
-    sha256: str
-    reward_scale: float | None
-    policy: str
-    approved_count: int
-    review_count: int
-    dropped_count: int
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether it is dated more than a day after it was archived."""
-        return is_ahead(self.timestamp, self.archived_at)
-
-    @property
-    def counts(self) -> Mapping[Classification, int]:
-        """Models per class, best first."""
-        return dict(zip(CLASSIFICATIONS, (self.approved_count, self.review_count, self.dropped_count), strict=True))
-
-
 class RunTally(NamedTuple):
-    """A run as a message that names few of its models knows it.
+    """A run, and how many of its models of each class, best first, are among those that were asked for."""
 
-    Attributes:
-        timestamp: the run's name.
-        run_name: the trainer's name for it, or None.
-        archived_by: the host.
-        source: the path of its summary.
-        policy: the id of the policy that judged.
-        counts: models per class, best first, of those that were asked for.
-    """
-
-    timestamp: str
-    run_name: str | None
-    archived_by: str
-    source: str
-    policy: str
+    run: RunRecord
     counts: Mapping[Classification, int]
 
 
@@ -135,16 +98,16 @@ class Catalog:
         """Name and sha256 of every run, in no order."""
         return iter(self._connection.execute("SELECT timestamp, sha256 FROM runs"))
 
-    def add(self, run: CatalogRun, policy: Policy, models: Sequence[ModelRow], *, announced: bool) -> None:
+    def add(self, run: RunRecord, models: Sequence[ModelRow], *, announced: bool) -> None:
         """Add a run, inside the caller's transaction. A run that is there already is replaced.
 
         Args:
-            run: its row.
-            policy: what judged it.
+            run: its record.
             models: a row a model, as `state.rows.model_rows` makes them.
             announced: whether its outbox rows are decided on in the same transaction.
         """
         key = run_key(run.timestamp)
+        policy = run.policy
         if policy.id not in self._policies:
             self._connection.execute(
                 "INSERT OR IGNORE INTO policies VALUES (?, ?)",
@@ -153,8 +116,16 @@ class Catalog:
         self._connection.execute("DELETE FROM missing WHERE sha256 = ?", (run.sha256,))
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
         self._connection.execute(
-            f"INSERT OR REPLACE INTO runs (run, {_RUN_COLUMNS}, announced) VALUES (?{', ?' * len(run)}, ?)",
-            (key, *run, announced),
+            f"INSERT OR REPLACE INTO runs (run, {_RUN_COLUMNS}, announced) VALUES (?, {_RUN_MARKS}, ?)",
+            (
+                key,
+                *run[:_AT_SOURCE],
+                *run.source,
+                *run[_AT_SOURCE + 1 : _AT_POLICY],
+                policy.id,
+                *run[_AT_POLICY + 1 :],
+                announced,
+            ),
         )
         self._connection.executemany(
             f"INSERT INTO assessments (run, position, {MODEL_COLUMNS}) VALUES (?, ?, {_MODEL_MARKS})",
@@ -191,19 +162,19 @@ class Catalog:
         )
         return rows.fetchone() is not None
 
-    def unannounced(self) -> list[CatalogRun]:
+    def unannounced(self) -> list[RunRecord]:
         """The runs whose outbox rows nobody decided on yet, oldest first."""
         rows = self._connection.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE NOT announced ORDER BY run")
-        return [CatalogRun(*row) for row in rows]
+        return [self._run(row) for row in rows]
 
     def mark_announced(self) -> None:
         """Note that all of them were decided on, inside the caller's transaction."""
         self._connection.execute("UPDATE runs SET announced = 1 WHERE NOT announced")
 
-    def run(self, name: str) -> CatalogRun | None:
+    def run(self, name: str) -> RunRecord | None:
         """The run of that name, or None."""
         row = self._connection.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run = ?", (run_key(name),)).fetchone()
-        return None if row is None else CatalogRun(*row)
+        return None if row is None else self._run(row)
 
     def latest(self, now: float) -> str | None:
         """The name of the run that was archived last, or None if there is none; of several, the last by name.
@@ -229,23 +200,22 @@ class Catalog:
         ).fetchone()
         return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
-    def runs(self, limit: int | None = None) -> list[CatalogRun]:
+    def runs(self, limit: int | None = None) -> list[RunRecord]:
         """All runs, oldest first; with a limit the youngest so many."""
         rows = self._connection.execute(
             f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY run DESC LIMIT ?", (-1 if limit is None else limit,)
         ).fetchall()
-        return [CatalogRun(*row) for row in reversed(rows)]
+        return [self._run(row) for row in reversed(rows)]
 
     def assessments(self, name: str) -> list[Assessment]:
         """The assessments of a run, in the summary's order, without the fitness histories."""
         run = self.run(name)
         if run is None:
             return []
-        policy = self.policy(run.policy)
         rows = self._connection.execute(
             f"SELECT {MODEL_COLUMNS} FROM assessments WHERE run = ? ORDER BY position", (run_key(name),)
         )
-        return [assessment_of(row, policy, run.reward_scale) for row in rows]
+        return [assessment_of(row, run.policy, run.reward_scale) for row in rows]
 
     def rows(self, name: str) -> list[ModelRow]:
         """The rows of a run's models, as `add` was given them."""
@@ -283,31 +253,25 @@ class Catalog:
             counts = ", ".join(f"ifnull(sum(classification = {code}), 0)" for code in CODE_OF.values())
             models = "LEFT JOIN assessments ON assessments.run = runs.run AND is_chosen(symbol) GROUP BY wanted.key"
         rows = self._connection.execute(
-            f"SELECT timestamp, run_name, archived_by, source, policy, {counts} FROM json_each(?) AS wanted "
+            f"SELECT {_RUN_COLUMNS}, {counts} FROM json_each(?) AS wanted "
             f"JOIN runs ON runs.run = wanted.value {models} ORDER BY wanted.key",
             (json.dumps(list(keys)),),
         )
-        return [
-            RunTally(name, run_name, host, source, policy, dict(zip(CLASSIFICATIONS, counted, strict=True)))
-            for name, run_name, host, source, policy, *counted in rows
-        ]
+        width = len(_RUN_FIELDS)
+        return [RunTally(self._run(row[:width]), dict(zip(CLASSIFICATIONS, row[width:], strict=True))) for row in rows]
 
     def first(
-        self, name: str, classification: Classification, is_chosen: Callable[[str], bool] | None, most: int
+        self, run: RunRecord, classification: Classification, is_chosen: Callable[[str], bool] | None, most: int
     ) -> list[Assessment]:
         """The first so many assessments of one class of a run, without the fitness histories; all if `most` is < 0."""
-        run = self.run(name)
-        if run is None:
-            return []
         if is_chosen is not None:
             self._connection.create_function("is_chosen", 1, is_chosen, deterministic=True)
         rows = self._connection.execute(
             f"SELECT {MODEL_COLUMNS} FROM assessments WHERE run = ? AND classification = ?"
             f"{' AND is_chosen(symbol)' if is_chosen is not None else ''} ORDER BY position LIMIT ?",
-            (run_key(name), CODE_OF[classification], most),
+            (run_key(run.timestamp), CODE_OF[classification], most),
         )
-        policy = self.policy(run.policy)
-        return [assessment_of(row, policy, run.reward_scale) for row in rows]
+        return [assessment_of(row, run.policy, run.reward_scale) for row in rows]
 
     def changes(self, keys: Iterable[int]) -> list[Change]:
         """What changed over these runs: of each symbol its last one, beside the last run before its first one.
@@ -333,18 +297,14 @@ class Catalog:
             for run, position, symbol, now, before, other_policy in rows
         ]
 
-    def at(self, key: int, positions: Iterable[int]) -> list[Assessment]:
-        """The assessments at these positions of the run of that key, in their order, without the fitness histories."""
-        found = self._connection.execute("SELECT policy, reward_scale FROM runs WHERE run = ?", (key,)).fetchone()
-        if found is None:
-            return []
-        policy = self.policy(found[0])
+    def at(self, run: RunRecord, positions: Iterable[int]) -> list[Assessment]:
+        """The assessments at these positions of a run, in their order, without the fitness histories."""
         rows = self._connection.execute(
             f"SELECT {MODEL_COLUMNS} FROM json_each(?) AS wanted JOIN assessments "
             "ON run = ? AND position = wanted.value ORDER BY wanted.key",
-            (json.dumps(list(positions)), key),
+            (json.dumps(list(positions)), run_key(run.timestamp)),
         )
-        return [assessment_of(row, policy, found[1]) for row in rows]
+        return [assessment_of(row, run.policy, run.reward_scale) for row in rows]
 
     def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
         """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""
@@ -384,6 +344,13 @@ class Catalog:
                 yield run, position, judge(values, decline, fall, scale, bounds, contradicted=is_contradicted)
             else:  # what is known of the course is of another metric's
                 yield run, position, judge(values, None, None, scale, bounds, contradicted=is_contradicted)
+
+    def _run(self, row: Sequence[Any]) -> RunRecord:
+        """The record in a row of _RUN_COLUMNS."""
+        behind = _AT_SOURCE + len(Source._fields)
+        at_policy = behind + _AT_POLICY - _AT_SOURCE - 1
+        source, policy = Source(*row[_AT_SOURCE:behind]), self.policy(row[at_policy])
+        return RunRecord._make((*row[:_AT_SOURCE], source, *row[behind:at_policy], policy, *row[at_policy + 1 :]))
 
     def policy(self, policy_id: str) -> Policy:
         """The thresholds behind an id that a run names."""

@@ -17,12 +17,13 @@ import pytest
 
 from modelwarden.archive import histories
 from modelwarden.archive.histories import read_histories
+from modelwarden.archive.outcomes import Archived
 from modelwarden.archive.publishing import Archive
 from modelwarden.courier.delivery import Courier
 from modelwarden.errors import RejectSummary, UnknownRun
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import Archived, Found, Pipeline
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.sinks.chat import picture
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.digest import RunNews

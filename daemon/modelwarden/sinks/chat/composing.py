@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification
+from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import run_key
 from modelwarden.sinks.chat.digest import (
     MODELS_NAMED,
@@ -23,7 +24,7 @@ from modelwarden.sinks.chat.digest import (
     run_message,
     series_of,
 )
-from modelwarden.state.catalog import Catalog, Change, RunTally
+from modelwarden.state.catalog import Catalog, Change
 from modelwarden.state.outbox import Bundle, Kind, Outbox, is_chosen
 
 ALL_MODELS = -1
@@ -117,21 +118,37 @@ class Composer:
         left = dict.fromkeys(asked.on, most)
         if asked.pictured:
             left[Classification.APPROVED] = ALL_MODELS
-        changes = self._changes(asked, fits, most)
+        tallies = self._catalog.tallies(asked.runs, fits)
+        changes = self._changes(asked, fits, most, {run_key(run.timestamp): run for run, _ in tallies})
         news = []
-        for tally in self._catalog.tallies(asked.runs, fits):
+        for run, counts in tallies:
             models: list[Assessment] = []
             for each in CLASSIFICATIONS:
-                if tally.counts[each] and left.get(each):
-                    found = self._catalog.first(tally.timestamp, each, fits, left[each])
+                if counts[each] and left.get(each):
+                    found = self._catalog.first(run, each, fits, left[each])
                     if left[each] != ALL_MODELS:
                         left[each] -= len(found)
                     models += found
-            changed = changes.get(run_key(tally.timestamp), _Changes((), Counter()))
-            news.append(self._news_of(tally, models)._replace(changes=changed.named, changed=changed.counts))
+            changed = changes.get(run_key(run.timestamp), _Changes((), Counter()))
+            news.append(
+                RunNews(
+                    timestamp=run.timestamp,
+                    run_name=run.run_name,
+                    host=run.archived_by,
+                    report=self._report_path(run.timestamp),
+                    counts=counts,
+                    policy=run.policy,
+                    assessments=models,
+                    series=series_of(run.run_name, run.source.path),
+                    changes=changed.named,
+                    changed=changed.counts,
+                )
+            )
         return news
 
-    def _changes(self, asked: _Asked, fits: Callable[[str], bool] | None, most: int) -> Mapping[int, _Changes]:
+    def _changes(
+        self, asked: _Asked, fits: Callable[[str], bool] | None, most: int, runs: Mapping[int, RunRecord]
+    ) -> Mapping[int, _Changes]:
         """What changed, by the key of the run in which it did; of the changes those named that a message may name."""
         found = [
             change
@@ -142,11 +159,11 @@ class Composer:
         for change in found:
             by_run.setdefault(change.run, []).append(change)
         changes = {}
-        for run, here in by_run.items():
+        for key, here in by_run.items():
             named = here[:most]
             most -= len(named)
-            models = self._catalog.at(run, [change.position for change in named])
-            changes[run] = _Changes(
+            models = self._catalog.at(runs[key], [change.position for change in named])
+            changes[key] = _Changes(
                 tuple(
                     ModelChange(model, change.before, change.other_policy)
                     for model, change in zip(models, named, strict=True)
@@ -154,18 +171,6 @@ class Composer:
                 Counter(change.now for change in here),
             )
         return changes
-
-    def _news_of(self, tally: RunTally, models: Sequence[Assessment]) -> RunNews:
-        return RunNews(
-            timestamp=tally.timestamp,
-            run_name=tally.run_name,
-            host=tally.archived_by,
-            report=self._report_path(tally.timestamp),
-            counts=tally.counts,
-            policy=self._catalog.policy(tally.policy),
-            assessments=models,
-            series=series_of(tally.run_name, tally.source),
-        )
 
 
 def _mark(bundle: Bundle) -> str:

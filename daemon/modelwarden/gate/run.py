@@ -1,0 +1,80 @@
+"""A run, beside its models: its name, where it came from, what judged it, and how many models are in each class. Pure.
+
+The rule: these fields are listed here and nowhere else. model_assessments.json, the catalog and the way back from both
+go over them by their names and types.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification, count_by_classification
+from modelwarden.gate.policy import Policy
+from modelwarden.gate.timestamp import is_ahead
+
+
+class Source(NamedTuple):
+    """Where a summary was found.
+
+    Attributes:
+        path: the file's path as text (bytes that are no UTF-8 are written as escapes), or "" for a summary
+            handed over in memory.
+        size: in bytes.
+        mtime: modification time, ISO 8601 in UTC, or None.
+    """
+
+    path: str
+    size: int
+    mtime: str | None
+
+
+class RunRecord(NamedTuple):
+    """One archived run, without its models.
+
+    Attributes:
+        timestamp: the run's name, `YYYYMMDD_HHMMSS` with `_2`, `_3`... where two collide.
+        run_name: the trainer's name for it, or None.
+        archived_at: ISO 8601 in UTC.
+        archived_by: the host.
+        daemon_id: the state file whose owner archived it; says who owes the notifications.
+        source: where the summary was found.
+        sha256: of the summary's bytes, hex.
+        reward_scale: as the summary names it, or None.
+        policy: what judged, whole.
+        approved_count: models in APPROVED.
+        review_count: models in REVIEW.
+        dropped_count: models in DROP.
+    """
+
+    timestamp: str
+    run_name: str | None
+    archived_at: str
+    archived_by: str
+    daemon_id: str
+    source: Source
+    sha256: str
+    reward_scale: float | None
+    policy: Policy
+    approved_count: int
+    review_count: int
+    dropped_count: int
+
+    @property
+    def models(self) -> int:
+        """How many models the run judged."""
+        return self.approved_count + self.review_count + self.dropped_count
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it is dated more than a day after it was archived."""
+        return is_ahead(self.timestamp, self.archived_at)
+
+    @property
+    def counts(self) -> Mapping[Classification, int]:
+        """Models per class, best first."""
+        return dict(zip(CLASSIFICATIONS, (self.approved_count, self.review_count, self.dropped_count), strict=True))
+
+
+def class_counts(assessments: Sequence[Assessment]) -> dict[str, int]:
+    """How many of these models are in each class, by the field of a run that says so."""
+    fields = RunRecord._fields[-len(CLASSIFICATIONS) :]
+    return dict(zip(fields, count_by_classification(assessments).values(), strict=True))
