@@ -242,7 +242,7 @@ def test_commit_of_nothing_changes_nothing(root: Path, opened: Callable[[], Arch
     archive = opened()
     before = (root / "index.json").stat()
 
-    assert archive.commit([]) == ([], Changes())
+    assert archive.commit([]) == ([], Changes([], []))
 
     assert (root / "index.json").stat().st_ino == before.st_ino
     assert half_made(root) == []
