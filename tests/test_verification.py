@@ -257,7 +257,7 @@ def test_catalog_with_another_figure_is_found(archive: Path) -> None:
 def test_catalog_that_lacks_a_run_is_found_and_reindex_mends_it(archive: Path) -> None:
     """What a finding says mends it does."""
     with closing(Database(str(archive / ".state"), "")) as database, database.transaction():
-        Catalog(database).remove([THIRD])
+        Catalog(database).remove(THIRD)
 
     finding = assert_found(archive, THIRD, "is not in the catalog")
 

@@ -40,7 +40,8 @@ from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import STATE_FILE, Database
-from modelwarden.state.outbox import Outbox, Route
+from modelwarden.state.messages import Route
+from modelwarden.state.outbox import Outbox
 
 if TYPE_CHECKING:
     from modelwarden.courier.delivery import Courier

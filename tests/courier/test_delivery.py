@@ -18,7 +18,8 @@ from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Outbox, Route
+from modelwarden.state.messages import Route
+from modelwarden.state.outbox import Outbox
 from processes import outbox_of
 from servers import Answer, HttpServer, Posted, http_server, smtp_server, unused_port
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
@@ -402,41 +403,53 @@ def torn(desk: Desk) -> tuple[Path, Path]:
 
 
 @pytest.mark.usefixtures("torn")
-def test_run_that_is_away_is_not_announced_and_its_message_dies_at_its_deadline(desk: Desk, server: HttpServer) -> None:
-    """It holds up nobody; a person who took the run out on purpose hears of it no more, and can see why."""
-    courier = desk.courier(team(server))
-    all_delivered(desk, courier)
-    assert server.titles() == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20250101_000000 (trainer-7)"]
-    assert [status for _, status, _ in desk.rows()] == ["pending", "delivered"]
-    assert courier.pending() == 1
+def test_run_that_was_removed_is_announced_all_the_same(desk: Desk, server: HttpServer) -> None:
+    """What was owed is said, and that the run is not there any more; then nothing is kept of it."""
+    all_delivered(desk, desk.courier(team(server)))
 
-    desk.now += 49 * HOUR
-    courier.deliver_due()
+    told, _ = [each.body.decode() for each in server.accepted]
+    assert "GONE" in told
+    assert "the run is not in the archive any more" in told
+    assert [status for _, status, _ in desk.rows()] == ["delivered", "delivered"]
+    desk.pipeline.recover()
+    assert desk.pipeline.recorder.catalog.removed() == []
 
-    assert [status for _, status, _ in desk.rows()] == ["dead", "delivered"]
-    assert outbox_of(desk.state)[0]["last_error"] == "its run is not in the archive"
-    assert courier.pending() == 0
+
+def test_run_that_was_removed_while_its_name_went_to_another_is_told_as_itself(
+    desk: Desk, server: HttpServer, torn: tuple[Path, Path]
+) -> None:
+    """Two messages, each with its own figures, under one name."""
+    (again,) = desk.archives(flat_summary({"OTHER": GOOD}))
+    assert again == torn[1].name
+
+    all_delivered(desk, desk.courier(team(server)))
+
+    first, _, last = [each.body.decode() for each in server.accepted]
+    assert "GONE" in first
+    assert "OTHER" not in first
+    assert "OTHER" in last
+    assert "GONE" not in last
 
 
 @pytest.mark.parametrize("hours", [1, 60])
 def test_run_that_comes_back_is_announced_once(
     desk: Desk, server: HttpServer, torn: tuple[Path, Path], hours: float
 ) -> None:
-    """A disk was away, before or beyond the message's deadline: with the run its message comes back."""
+    """Told before or after it came back, within the message's time or beyond it: once."""
     away, was = torn
     courier = desk.courier(team(server))
-    all_delivered(desk, courier)
+    if hours > 1:
+        all_delivered(desk, courier)
     desk.now += hours * HOUR
-    courier.deliver_due()
 
     away.rename(was)
     desk.pipeline.recover()
     desk.pipeline.recover()
     all_delivered(desk, courier)
 
-    assert [title.partition(": ")[2] for title in server.titles()] == [
-        "run 20250101_000000 (trainer-7)",
+    assert sorted(title.partition(": ")[2] for title in server.titles()) == [
         f"run {was.name} (trainer-7)",
+        "run 20250101_000000 (trainer-7)",
     ]
     assert [status for _, status, _ in desk.rows()] == ["delivered", "delivered"]
 

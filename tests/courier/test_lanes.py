@@ -22,7 +22,8 @@ from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.sinks.protocol import PerhapsDelivered
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Event, Kind, Outbox, Route
+from modelwarden.state.messages import Event, Kind, Noticed, Route
+from modelwarden.state.outbox import Outbox
 from processes import outbox_of, until
 from servers import Answer, HttpServer, http_server
 from summaries import BAD, GOOD, encoded, flat_summary
@@ -677,7 +678,7 @@ def test_problem_arrives_with_its_text(tmp_path: Path, stack: ExitStack, server:
     """Where it was asked for, and nowhere else."""
     office = Office(tmp_path, stack, Route("team", frozenset(ALL)), Route("runs", frozenset({"APPROVED"})))
     office.pipeline.recorder.announce(
-        Event("problem:x:1", Kind.PROBLEM, (Kind.PROBLEM,), None, "the disk is full\nmake room")
+        Event("problem:x:1", Kind.PROBLEM, (Kind.PROBLEM,), Noticed("the disk is full\nmake room"))
     )
 
     office.courier(

@@ -31,7 +31,7 @@ from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Route
+from modelwarden.state.messages import Route
 from processes import outbox_of
 
 BATCH_FILES: Final = 64

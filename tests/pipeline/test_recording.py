@@ -12,10 +12,10 @@ from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.run import RunRecord
-from modelwarden.pipeline.recording import Judged, Recorder
+from modelwarden.pipeline.recording import Recorder, RunWithRows
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
-from modelwarden.state.outbox import Route
+from modelwarden.state.messages import Route
 from modelwarden.state.rows import model_rows
 from processes import outbox_of
 from summaries import BAD, GOOD, flat_summary, judged_run
@@ -39,7 +39,7 @@ class Records:
         """A recorder, as each process has one; one that only asks has no say in what is announced."""
         return Recorder(self.database, self.read, None if asks else routes, lambda: 1000.0, 3600.0)
 
-    def run(self, name: str = NAME, *, foreign: bool = False) -> Judged:
+    def run(self, name: str = NAME, *, foreign: bool = False) -> RunWithRows:
         """Archive a run of this state's owner, or of somebody else's."""
         run, assessments = judged_run(flat_summary(run_name=name), timestamp=name)
         owner = "f0f0f0f0" if foreign else self.database.daemon_id

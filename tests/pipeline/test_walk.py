@@ -24,7 +24,7 @@ from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Route
+from modelwarden.state.messages import Route
 from processes import index_of, outbox_of
 from summaries import GOOD, encoded, flat_summary, random_summary
 

@@ -33,7 +33,7 @@ from modelwarden.pipeline.staging import Candidate, StagedRun, Stager
 from modelwarden.pipeline.walk import GROUP, Found, Pipeline
 from modelwarden.pipeline.workers import Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Route
+from modelwarden.state.messages import Route
 from processes import clean_environment, is_running, outbox_of, until
 from summaries import encoded, flat_summary, random_summary
 

@@ -19,7 +19,7 @@ from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service import discovery, lifecycle, processing
 from modelwarden.service.problems import KEPT_SECONDS, Expected, Problems, _duration
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Route
+from modelwarden.state.messages import Route
 from modelwarden.wiring import open_service
 from processes import Site, destination, drop, make_site, outbox_of, until
 from summaries import GOOD, encoded, flat_summary

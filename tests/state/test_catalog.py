@@ -271,7 +271,7 @@ def test_latest_run_is_found_by_an_index(database: Database, catalog: Catalog) -
     database.connection.set_trace_callback(None)
     for query in asked:
         plan = " ".join(str(row[3]) for row in database.connection.execute(f"EXPLAIN QUERY PLAN {query}"))
-        assert "SEARCH runs USING INDEX runs_by_archived_at" in plan
+        assert "USING INDEX runs_by_archived_at (archived_at" in plan
         assert "TEMP B-TREE" not in plan
 
 
@@ -348,11 +348,52 @@ def test_run_removed_leaves_no_trace_in_any_answer(database: Database, catalog: 
     add(database, flat_summary({"A": GOOD}), f"{NAME}_2")
 
     with database.transaction():
-        catalog.remove([NAME, "20000101_000000"])
+        for name in (NAME, "20000101_000000"):
+            assert catalog.remove(name) is None
 
     assert catalog.names() == {f"{NAME}_2"}
     assert [name for name, _, _ in catalog.history("A")] == [f"{NAME}_2"]
     assert catalog.assessments(NAME) == []
+
+
+def test_run_removed_stays_for_its_messages_and_is_in_no_answer(database: Database, catalog: Catalog) -> None:
+    """Its figures and its changes can still be told, also if another run has its name; nothing else sees it."""
+    first, second = days(database, {"A": BAD, "B": GOOD}, {"A": GOOD, "B": GOOD})
+    name, changed = "20241202_000000", catalog.changes([second])
+    with database.transaction():
+        kept = catalog.remove(name, keeps=True)
+        assert kept is not None
+    add(database, flat_summary({"C": GOOD}), name)
+    add(database, flat_summary({"A": BAD}), "20241203_000000")
+
+    (tally,) = catalog.tallies([kept], None)
+    assert (tally.run.timestamp, tally.is_there, tally.key) == (name, False, kept)
+    assert [model.symbol for model in catalog.first(tally, Classification.APPROVED, None, -1)] == ["A", "B"]
+    assert [each._replace(run=second) for each in catalog.changes([kept])] == changed
+    assert [model.symbol for model in catalog.at(tally, [0])] == ["A"]
+    assert [model.symbol for model in catalog.assessments(name)] == ["C"]
+    assert [run for run, _, _ in catalog.history("A")] == ["20241201_000000", "20241203_000000"]
+    assert catalog.changes([run_key("20241203_000000")]) == []  # beside the first: BAD it was, BAD it is
+    assert len(list(catalog.regate(Policy.from_config()))) == 4
+    assert [each.timestamp for each in catalog.runs()] == ["20241201_000000", name, "20241203_000000"]
+    assert [each.timestamp for each in catalog.missing()] == [name]
+    assert first < second < kept
+
+    with database.transaction():
+        catalog.let_go(kept)
+    assert catalog.removed() == []
+    assert catalog.tallies([kept], None) == []
+
+
+def test_runs_removed_under_one_name_are_kept_apart(database: Database, catalog: Catalog) -> None:
+    """Each with its own figures, in the order in which they went."""
+    keys = []
+    for symbol in ("A", "B"):
+        add(database, flat_summary({symbol: GOOD}), NAME)
+        with database.transaction():
+            keys.append(catalog.remove(NAME, keeps=True))
+    told = catalog.tallies([key for key in keys if key is not None], None)
+    assert [catalog.first(each, Classification.APPROVED, None, 1)[0].symbol for each in told] == ["A", "B"]
 
 
 def test_unannounced_runs_are_listed_until_they_are_decided_on(database: Database, catalog: Catalog) -> None:
@@ -398,8 +439,8 @@ def test_change_is_beside_the_last_run_before_that_has_the_symbol(database: Data
         (keys[2], 2, "C", approved, drop, False),
     ]
     (tally,) = catalog.tallies(keys[2:], None)
-    assert [model.symbol for model in catalog.at(tally.run, [2, 0])] == ["C", "A"]
-    assert catalog.at(tally.run._replace(timestamp="20010101_000000"), [0]) == []
+    assert [model.symbol for model in catalog.at(tally, [2, 0])] == ["C", "A"]
+    assert catalog.at(tally._replace(key=1), [0]) == []
 
 
 def test_change_over_many_runs_is_the_last_beside_what_was_before_the_first(
@@ -418,6 +459,10 @@ def test_change_under_another_policy_is_known(database: Database, catalog: Catal
     assert (change.now, change.before, change.other_policy) == (Classification.REVIEW, Classification.APPROVED, True)
 
 
+SHORT = {"SCAN spans", "SCAN json_each VIRTUAL TABLE INDEX 1:", "SCAN all_runs USING INDEX runs_removed"}
+"""What is asked for, and the runs that stay for their messages alone."""
+
+
 def test_changes_are_found_by_index_alone(database: Database, catalog: Catalog) -> None:
     """A look for a symbol's last run must cost the same at 100,000 runs as at two."""
     statements: list[str] = []
@@ -425,9 +470,5 @@ def test_changes_are_found_by_index_alone(database: Database, catalog: Catalog) 
     catalog.changes([run_key("20241202_000000")])
     database.connection.set_trace_callback(None)
     plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {statements[0]}")]
-    assert not [
-        step
-        for step in plan
-        if step.startswith("SCAN") and step not in {"SCAN spans", "SCAN json_each VIRTUAL TABLE INDEX 1:"}
-    ]
+    assert not [step for step in plan if step.startswith("SCAN") and step not in SHORT]
     assert sum("assessments_by_symbol (symbol=? AND run" in step for step in plan) == 3

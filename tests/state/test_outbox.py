@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,16 +14,39 @@ from modelwarden.gate.policy import Policy
 from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
+from modelwarden.state import outbox as outbox_module
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Event, Kind, Outbox, Owed, Route, Status
+from modelwarden.state.messages import (
+    BEGIN,
+    DELIVER,
+    DROP,
+    FIND,
+    GIVE_UP,
+    LOSE,
+    MOVES,
+    PUT_OFF,
+    RECOVER,
+    RETRY,
+    WITHDRAW,
+    Event,
+    Judged,
+    Kind,
+    Move,
+    Noticed,
+    Owed,
+    Route,
+    Status,
+)
+from modelwarden.state.outbox import NO_RUN, Outbox
 from modelwarden.state.rows import model_rows
 from summaries import encoded, flat_summary, judged_run
 
 SLACK = Route("slack", frozenset({"APPROVED", "DROP", "REJECTED"}))
 MAIL = Route("mail", frozenset({"APPROVED"}))
-RUN = Event("run:0123456789abcdef", Kind.RUN, ("APPROVED", "REVIEW"), "20241224_153000_2", None)
-REJECTED = Event("rejected:fedcba9876543210", Kind.REJECTED, (Kind.REJECTED,), None, "no models")
+RUN_NAME = "20241224_153000_2"
+RUN = Event("run:0123456789abcdef", Kind.RUN, ("APPROVED", "REVIEW"), Judged(run_key(RUN_NAME)))
+REJECTED = Event("rejected:fedcba9876543210", Kind.REJECTED, (Kind.REJECTED,), Noticed("no models"))
 NOW, DEADLINE = 1000.0, 2000.0
 
 DYING_COURIER = """
@@ -40,13 +63,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 def database(tmp_path: Path) -> Iterator[Database]:
     """A new state file."""
     with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as opened:
-        catalogue(opened, RUN.run)
+        catalogue(opened, RUN_NAME)
         yield opened
 
 
-def catalogue(database: Database, *names: str | None) -> None:
+def catalogue(database: Database, *names: str) -> None:
     """Put runs into the catalog."""
-    for name in filter(None, names):
+    for name in names:
         run, assessments = judged_run(flat_summary(), timestamp=name)
         with database.transaction():
             Catalog(database).add(run, model_rows(assessments), announced=True)
@@ -166,28 +189,78 @@ def test_owed_message_says_all_that_a_courier_needs(database: Database, outbox: 
 
     about_run, about_file = due(outbox)
 
-    assert (about_run.kind, about_run.run, about_run.payload) == (Kind.RUN, run_key(str(RUN.run)), None)
-    assert (about_file.kind, about_file.run, about_file.payload) == (Kind.REJECTED, None, "no models")
+    assert (about_run.kind, about_run.payload) == (Kind.RUN, Judged(run_key(RUN_NAME)))
+    assert (about_file.kind, about_file.payload) == (Kind.REJECTED, Noticed("no models"))
     assert {(row.attempts, row.repeated, row.created_at, row.deadline) for row in (about_run, about_file)} == {
         (0, False, NOW, DEADLINE)
     }
 
 
-def test_message_whose_run_is_away_waits_for_it_until_its_deadline(database: Database, outbox: Outbox) -> None:
-    """There is nothing to tell now; the run may come back."""
+def test_message_whose_run_nobody_knows_is_dead_until_the_run_is_there_again(
+    database: Database, outbox: Outbox
+) -> None:
+    """There is nothing left to say; with the run it can be said, for as long as at first."""
     with database.transaction():
-        Catalog(database).remove([str(RUN.run)])
+        Catalog(database).remove(RUN_NAME)
+    owe(database, RUN, REJECTED)
+    assert outbox.lose(ids(due(outbox))) == 1
+    assert standing(outbox) == {"dead": 1, "pending": 1}
+
+    catalogue(database, RUN_NAME)
+    with database.transaction():
+        outbox.revive(RUN.id, run_key(RUN_NAME), NOW + 5000)
+
+    assert standing(outbox) == {"pending": 2}
+    (found, _) = due(outbox, NOW + 5000)
+    assert found.deadline == NOW + 5000 + DEADLINE - NOW
+
+
+def make(move: Move, outbox: Outbox, database: Database, row: list[int]) -> None:
+    """Do what makes this move."""
+    doings: dict[Move, Callable[[], object]] = {
+        BEGIN: lambda: outbox.sending(row),
+        DELIVER: lambda: outbox.delivered(row, NOW),
+        PUT_OFF: lambda: outbox.failed(row, "HTTP 500", NOW + 1),
+        GIVE_UP: lambda: outbox.failed(row, "HTTP 404", NOW, is_final=True),
+        LOSE: lambda: outbox.lose(row),
+        FIND: lambda: outbox.revive(RUN.id, run_key(RUN_NAME), NOW),
+        RETRY: lambda: outbox.retry(row, NOW, 60.0),
+        DROP: lambda: outbox.drop(row, NOW),
+        WITHDRAW: lambda: outbox.withdraw(RUN.id, "over", NOW),
+    }
+    with database.transaction() if move in {FIND, WITHDRAW} else nullcontext():
+        (outbox.recover if move is RECOVER else doings[move])()
+
+
+@pytest.mark.parametrize("before", Status)
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.why)
+def test_message_makes_the_moves_of_the_table_and_no_other(
+    database: Database, outbox: Outbox, move: Move, before: Status
+) -> None:
+    """From each state each move: where the table has it the message gets there, else it stays."""
     owe(database, RUN)
-    assert due(outbox) == []
-    assert outbox.give_up_without_run("slack", DEADLINE) == 0
+    with database.transaction() as connection:
+        connection.execute("UPDATE outbox SET status = ?, last_error = ?", (before, NO_RUN))
+        if move is LOSE:
+            connection.execute("DELETE FROM all_runs")
 
-    catalogue(database, RUN.run)
-    assert len(due(outbox)) == 1
+    make(move, outbox, database, [1])
 
-    with database.transaction():
-        Catalog(database).remove([str(RUN.run)])
-    assert outbox.give_up_without_run("slack", DEADLINE + 1) == 1
-    assert standing(outbox) == {"dead": 1}
+    assert outbox.statuses([1]) == {1: move.after if before in move.before else before}
+
+
+def test_table_of_moves_is_all_that_changes_a_state() -> None:
+    """One statement in the whole product writes where a message stands, but for the one that adds it."""
+    product = Path(outbox_module.__file__).parents[1]
+    writers = [
+        (path.name, line.strip())
+        for path in product.rglob("*.py")
+        if path.name != "database.py"
+        for line in path.read_text("utf-8").splitlines()
+        if "SET status" in line
+    ]
+    assert [name for name, _ in writers] == ["outbox.py"]
+    assert {status for move in MOVES for status in (*move.before, move.after)} == set(Status)
 
 
 @pytest.mark.parametrize(("destination", "count"), [("slack", 2), ("mail", 1), ("other", 0)])
@@ -266,7 +339,7 @@ def test_suppressed_message_is_never_due(database: Database, outbox: Outbox) -> 
 def test_send_that_nobody_saw_end_is_due_again_as_a_possible_repeat(tmp_path: Path) -> None:
     """A courier killed after `sending`: the message may be out or not, so it is sent again and says so."""
     with closing(Database(str(tmp_path), "2024-12-24T15:30:00Z")) as database:
-        catalogue(database, RUN.run)
+        catalogue(database, RUN_NAME)
         owe(database, RUN, routes=(SLACK, MAIL))
     courier = subprocess.run([sys.executable, "-P", "-c", DYING_COURIER, tmp_path], check=False)
     assert courier.returncode == -signal.SIGKILL
@@ -297,8 +370,9 @@ def test_possible_repeat_stays_one_however_the_next_tries_end(database: Database
 
 def test_due_messages_come_oldest_first(database: Database, outbox: Outbox) -> None:
     """News in the order in which it happened."""
-    events = [RUN._replace(id=f"run:{number}", run=f"2024122{number}_000000") for number in (5, 3, 9, 1)]
-    catalogue(database, *(event.run for event in events))
+    names = {number: f"2024122{number}_000000" for number in (5, 3, 9, 1)}
+    events = [RUN._replace(id=f"run:{number}", payload=Judged(run_key(name))) for number, name in names.items()]
+    catalogue(database, *names.values())
     for event in events:
         owe(database, event)
 
@@ -372,7 +446,7 @@ def test_run_that_was_announced_and_forgotten_stays_silent(tmp_path: Path, lost:
         match lost:
             case "catalog":
                 with first.recorder.catalog._connection as connection:
-                    connection.execute("DELETE FROM runs")
+                    connection.execute("DELETE FROM all_runs")
                     connection.execute("DELETE FROM assessments")
             case "run":
                 folder.rename(tmp_path / "away")

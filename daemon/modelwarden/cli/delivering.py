@@ -18,7 +18,8 @@ from modelwarden.cli.tables import print_json_list, print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.errors import StopService
 from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, Refused, TryLater
-from modelwarden.state.outbox import OPEN, Outbox, Row, Status
+from modelwarden.state.messages import OPEN, Row, Status
+from modelwarden.state.outbox import Outbox
 from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_old_database
 
 NOT_TAKEN: Final = 1

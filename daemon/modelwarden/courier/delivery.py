@@ -19,13 +19,11 @@ from modelwarden.errors import RetryLater
 from modelwarden.events import log
 from modelwarden.sinks.protocol import Call, Delivered, Delivery, PerhapsDelivered, Refused, Sink, TryLater
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Bundle, Outbox, Owed, Status
+from modelwarden.state.messages import Bundle, Owed, Status
+from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Outbox
 
 DEADLINE_SECONDS: Final = 48 * 3600.0
 KEEP_SECONDS: Final = 90 * 86400.0
-
-GIVE_UP_EVERY: Final = 60.0
-"""Seconds between two looks for what waits for a run that is away."""
 
 FORGET_EVERY: Final = 3600.0
 """Seconds between two looks for what is old enough to be forgotten."""
@@ -81,7 +79,6 @@ class Courier:
         self._send_timeout = send_timeout
         self._deadline_seconds = deadline_seconds
         self._keep_seconds = keep_seconds
-        self._give_up_at = float("-inf")
         self._forget_at = float("-inf")
         self._gathers = gathers
         self._clock = clock
@@ -113,7 +110,6 @@ class Courier:
         self._give_up_overdue()
         for lane in self._lanes.values():
             lane.sink.start_over()
-        self._give_up_without_run(is_stopping)
         for lane in self._lanes.values():
             if is_stopping():
                 return delivered
@@ -175,18 +171,6 @@ class Courier:
                     lane, lane.bundle, PerhapsDelivered(f"no end after {self._send_timeout:g} s", is_hung=True)
                 )
 
-    def _give_up_without_run(self, is_stopping: Callable[[], bool]) -> None:
-        """Give up what waited for its run until its deadline; not at each step, for it looks at all that waits."""
-        now = self._pace_clock()
-        if now < self._give_up_at:
-            return
-        self._give_up_at = now + GIVE_UP_EVERY
-        for name in self._lanes:
-            if is_stopping():
-                return
-            if given_up := self._outbox.give_up_without_run(name, self._clock()):
-                log.error("message_dead", destination=name, count=given_up, error=NO_RUN, hint="`modelwarden verify`")
-
     def _sendable(self, lane: _Lane, limit: int) -> list[Owed]:
         """What the lane's destination is owed and may be tried now, oldest first, so many at most."""
         now, name = self._clock(), lane.sink.name
@@ -217,7 +201,11 @@ class Courier:
             bundle = Bundle.of(due[0])
         asked = self._lanes.get(bundle.first.stands_for, lane).sink
         call = lane.sink.prepare(bundle, asked)
-        if call is None or not self._outbox.sending(bundle.ids):
+        if call is None:
+            lost = self._outbox.lose(bundle.ids)
+            log.error("message_dead", destination=name, count=lost, error=NO_RUN, hint="`modelwarden verify`")
+            return
+        if not self._outbox.sending(bundle.ids):
             return
         lane.bundle, lane.overdue_at = bundle, time.monotonic() + self._send_timeout + OVERTIME
         # A thread of its own and no pool: one that hangs must not hold up another, nor the process's end.

@@ -11,7 +11,8 @@ from typing import Final
 from modelwarden.events import log
 from modelwarden.sinks.protocol import Sink
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Event, Kind, Outbox, Route
+from modelwarden.state.messages import Event, Kind, Noticed, Route
+from modelwarden.state.outbox import Outbox
 from modelwarden.state.troubles import Trouble, Troubles
 
 _KINDS: Final = frozenset({Kind.PROBLEM})
@@ -91,7 +92,7 @@ class Watchman:
 
     def _owe(self, identity: str, text: str, routes: list[Route]) -> None:
         now = self._clock()
-        event = Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), None, f"{text}\nhost: {self._host}")
+        event = Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), Noticed(f"{text}\nhost: {self._host}"))
         self._outbox.owe([event], routes, now, now + self._deadline_seconds)
 
 

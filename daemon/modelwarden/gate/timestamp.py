@@ -17,6 +17,7 @@ _NAME: Final = re.compile(
     r"([0-9]{4})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])_([01][0-9]|2[0-3])([0-5][0-9])([0-5][0-9])"
     r"(?:_([2-9]|[1-9][0-9]{1,6}))?"
 )
+_LARGEST_SUFFIX: Final = 9_999_999
 _SUFFIXES: Final = 2**24
 _COMPACT: Final = re.compile(r"(?<![0-9])([0-9]{8}_[0-9]{6})(?![0-9])")
 
@@ -101,3 +102,9 @@ def run_key(name: str) -> int:
     # Mixed radix, not seconds since an epoch: 31 February is no date, but a folder may be called so.
     moment = ((((year * 13 + month) * 32 + day) * 24 + hour) * 60 + minute) * 60 + second
     return moment * _SUFFIXES + int(match[7] or 1)
+
+
+def keys_of_removed(key: int) -> tuple[int, int]:
+    """The first and the last key for a run of this key whose name is given up: of its second, and no name's."""
+    second = key - key % _SUFFIXES
+    return second + _LARGEST_SUFFIX + 1, second + _SUFFIXES - 1

@@ -16,10 +16,11 @@ from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.expectations import Expectations
 from modelwarden.state.ledger import Dealt, Ledger
-from modelwarden.state.outbox import Event, Kind, Outbox, Route
+from modelwarden.state.messages import Event, Judged, Kind, Noticed, Route
+from modelwarden.state.outbox import Outbox
 from modelwarden.state.rows import ModelRow, model_rows
 
-Judged = tuple[RunRecord, Sequence[ModelRow]]
+RunWithRows = tuple[RunRecord, Sequence[ModelRow]]
 """A run and its models' rows."""
 
 
@@ -58,11 +59,11 @@ class Recorder:
         self._routes = routes
         self._clock = clock
         self._deadline_seconds = deadline_seconds
-        self._appeared: dict[str, Judged | None] = {}
+        self._appeared: dict[str, RunWithRows | None] = {}
         self._vanished: dict[str, None] = {}
         self._refused: dict[str, None] = {}  # of what appeared, what the disk refused to read
 
-    def note(self, changes: Changes, published: Iterable[Judged] = ()) -> None:
+    def note(self, changes: Changes, published: Iterable[RunWithRows] = ()) -> None:
         """What the next transaction must record: what appeared and vanished, and runs just published."""
         self._vanished |= dict.fromkeys(changes.vanished)
         for name in changes.vanished:
@@ -83,9 +84,12 @@ class Recorder:
         owed = 0
         archived: list[RunRecord] = []
         refused: dict[str, None] = {}
-        if dealt or self._appeared or self._vanished or (self._routes is not None and self.catalog.unannounced()):
+        gone = [key for key, sha256 in self.catalog.removed() if not self.outbox.is_owed(_event_id(sha256), key)]
+        has_news = self._routes is not None and self.catalog.unannounced()
+        if dealt or self._appeared or self._vanished or gone or has_news:
             with self._database.transaction():
-                self.catalog.remove(self._vanished)
+                for name in self._vanished:
+                    self._remove(name)
                 self.ledger.forget_runs(self._vanished)
                 for name, judged in self._appeared.items():
                     try:
@@ -96,6 +100,8 @@ class Recorder:
                         refused[name] = None
                 owed = self._announce()
                 self.ledger.record(dealt)
+                for key in gone:
+                    self.catalog.let_go(key)
             self.ledger.remember(dealt)
             self._appeared = dict.fromkeys(refused)
             self._vanished.clear()
@@ -126,7 +132,7 @@ class Recorder:
         with self._database.transaction():
             new = self.ledger.reject(identity, at, path, reason)
             if new and ours:
-                self._owe([Event(f"rejected:{identity}", Kind.REJECTED, (Kind.REJECTED,), None, text)])
+                self._owe([Event(f"rejected:{identity}", Kind.REJECTED, (Kind.REJECTED,), Noticed(text))])
             self.ledger.record(dealt)
         self.ledger.remember(dealt)
         return new
@@ -154,7 +160,7 @@ class Recorder:
         with self._database.transaction():
             return self.catalog.forget_missing()
 
-    def _catalog(self, name: str, live: Judged | None) -> Sequence[RunRecord]:
+    def _catalog(self, name: str, live: RunWithRows | None) -> Sequence[RunRecord]:
         """Put a run into the catalog; return it where it is new and was archived in this state's name.
 
         Raises:
@@ -167,10 +173,20 @@ class Recorder:
             return ()
         announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name, run.sha256)
         self.catalog.add(run, models, announced=announced)
-        self.outbox.revive(_event_id(run), run.timestamp, self._clock())
+        self.outbox.revive(_event_id(run.sha256), run_key(run.timestamp), self._clock())
         return () if announced and live is None else (run,)
 
-    def _rows_of(self, name: str) -> Judged:
+    def _remove(self, name: str) -> None:
+        """Take a run out; its rows stay as long as a message about it is owed."""
+        run = self.catalog.run(name)
+        if run is None:
+            return
+        event = _event_id(run.sha256)
+        kept = self.catalog.remove(name, keeps=self.outbox.is_owed(event))
+        if kept is not None:
+            self.outbox.is_about(event, kept)
+
+    def _rows_of(self, name: str) -> RunWithRows:
         run, assessments = self._read(name)
         return run, model_rows(assessments)
 
@@ -194,7 +210,7 @@ class Recorder:
             changed = [(change.symbol, CHANGED) for change in self.catalog.changes([run_key(run.timestamp)])]
             topics += [CHANGED] if changed else []
             models += changed if models else []
-        return Event(_event_id(run), Kind.RUN, topics, run.timestamp, None, models)
+        return Event(_event_id(run.sha256), Kind.RUN, topics, Judged(run_key(run.timestamp)), models)
 
     def _owe(self, events: Iterable[Event]) -> int:
         now = self._clock()
@@ -222,8 +238,8 @@ def _ahead_event(run: RunRecord) -> Event:
         f"host: {run.archived_by}"
     )
     identity = f"problem:ahead:{run.timestamp}:{run.archived_by}"
-    return Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), None, text)
+    return Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), Noticed(text))
 
 
-def _event_id(run: RunRecord) -> str:
-    return f"run:{run.sha256[:16]}"
+def _event_id(sha256: str) -> str:
+    return f"run:{sha256[:16]}"

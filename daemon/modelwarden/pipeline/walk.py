@@ -26,12 +26,12 @@ from modelwarden.gate.run import Source
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
-from modelwarden.pipeline.recording import Judged, Recorder
+from modelwarden.pipeline.recording import Recorder, RunWithRows
 from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging
 from modelwarden.pipeline.workers import STOP_SECONDS, Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
-from modelwarden.state.outbox import Route
+from modelwarden.state.messages import Route
 
 GROUP: Final = 64
 """Most runs that are published, indexed and recorded together: what that costs is paid once a group."""
@@ -252,7 +252,7 @@ class Pipeline:
                 break
             committed, changes = self.archive.commit([Staged(run.folder, run.run) for _, run in staged])
             taken: list[_Summary] = []
-            published: list[Judged] = []
+            published: list[RunWithRows] = []
             for (each, run), outcome in zip(staged, committed, strict=True):
                 if isinstance(outcome, NameTaken):
                     taken.append(each)

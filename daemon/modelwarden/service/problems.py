@@ -16,7 +16,7 @@ from modelwarden.filesystems import path_text, show_path
 from modelwarden.intake.scan import is_inside
 from modelwarden.pipeline.recording import Recorder
 from modelwarden.state.expectations import Expectation
-from modelwarden.state.outbox import Event, Kind
+from modelwarden.state.messages import Event, Kind, Noticed
 
 KEPT_SECONDS: Final = 60.0
 """How exactly the table has it when a folder last spoke: a transaction a summary would be too many. What counts is the
@@ -150,7 +150,7 @@ class Problems:
     def _event(self, what: str, text: str) -> Event:
         now = self._clock()  # told, since a message may arrive days later
         told = f"{text}\nnoticed: {_moment(now)}\nhost: {self._host}"
-        return Event(f"problem:{what}:{now:.3f}", Kind.PROBLEM, (Kind.PROBLEM,), None, told)
+        return Event(f"problem:{what}:{now:.3f}", Kind.PROBLEM, (Kind.PROBLEM,), Noticed(told))
 
 
 def _moment(seconds: float) -> str:

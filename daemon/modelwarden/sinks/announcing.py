@@ -15,11 +15,10 @@ from urllib.parse import quote
 from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification, finite_or_none
 from modelwarden.gate.deployment import advises_checkpoint
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.run import RunRecord
-from modelwarden.gate.timestamp import run_key
 from modelwarden.sinks.protocol import Bundling, Call, Delivery, Sink
-from modelwarden.state.catalog import Catalog
-from modelwarden.state.outbox import Bundle, Kind, Outbox, Owed, is_chosen
+from modelwarden.state.catalog import Catalog, RunTally
+from modelwarden.state.messages import Bundle, Judged, Kind, Noticed, Owed, is_chosen
+from modelwarden.state.outbox import Outbox
 
 MODELS_TOLD: Final = 1000
 """Most models of a run that an event holds; the counts are of all."""
@@ -120,21 +119,22 @@ class Announcer:
         """The events of these messages, oldest first, with the models that were asked for; None if a run is missing."""
         events = []
         for owed in self._outbox.owed(ids):
-            event = self._judged(owed, asked) if owed.kind is Kind.RUN else self._noticed(owed)
-            if event is None:
-                return None
-            events.append(event)
+            match owed.payload:
+                case Judged(run):
+                    event = self._judged(owed, run, asked)
+                    if event is None:
+                        return None
+                    events.append(event)
+                case Noticed(text):
+                    events.append(self._event(owed, _moment(owed.created_at), {"text": text}))
         return events if len(events) == len(ids) else None
 
-    def _noticed(self, owed: Owed) -> CloudEvent:
-        return self._event(owed, _moment(owed.created_at), {"text": owed.payload or ""})
-
-    def _judged(self, owed: Owed, asked: Sink) -> CloudEvent | None:
-        found = self._catalog.tallies([owed.run or 0], None)
+    def _judged(self, owed: Owed, key: int, asked: Sink) -> CloudEvent | None:
+        found = self._catalog.tallies([key], None)
         if not found:
             return None
         run = found[0].run
-        models, left_out = self._models(run, asked)
+        models, left_out = self._models(found[0], asked)
         data = {
             "run": run.timestamp,
             "run_name": run.run_name,
@@ -146,16 +146,18 @@ class Announcer:
             "models": models,
             "models_left_out": left_out,
         }
+        if not found[0].is_there:
+            data["removed"] = True
         return {**self._event(owed, run.archived_at, data), "subject": run.timestamp}
 
-    def _models(self, run: RunRecord, asked: Sink) -> tuple[list[dict[str, Any]], int]:
+    def _models(self, run: RunTally, asked: Sink) -> tuple[list[dict[str, Any]], int]:
         """The models that were asked for, best class first, MODELS_TOLD at most, and how many more there are."""
 
         def chosen(symbol: str) -> bool:
             return is_chosen(symbol, asked.symbols)
 
         fits = None if "*" in asked.symbols else chosen
-        key = run_key(run.timestamp)
+        key = run.key
         changed = [each for each in self._catalog.changes([key]) if fits is None or fits(each.symbol)]
         before = {each.symbol: each.before for each in changed if asked.on & {CHANGED, each.now, each.before}}
         found: list[Assessment] = []
@@ -169,7 +171,7 @@ class Announcer:
         others = [each for each in changed if each.symbol in before and each.now not in asked.on]
         count += len(others)
         found += self._catalog.at(run, [each.position for each in others[: MODELS_TOLD - len(found)]])
-        return [_model(each, run.policy, before.get(each.symbol)) for each in found], count - len(found)
+        return [_model(each, run.run.policy, before.get(each.symbol)) for each in found], count - len(found)
 
     def _event(self, owed: Owed, at: str, data: CloudEvent) -> CloudEvent:
         event = _envelope(owed.event, TYPES[owed.kind], self._host, at, data)

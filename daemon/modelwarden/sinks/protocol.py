@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from modelwarden.state.outbox import Bundle
+from modelwarden.state.messages import Bundle
 
 
 class Delivered(NamedTuple):
@@ -107,7 +107,7 @@ class Sink(ABC):
 
     @abstractmethod
     def prepare(self, bundle: Bundle, asked: "Sink") -> Call | None:
-        """The call that says these; None if there is nothing left to say. On the courier's thread: may read the state.
+        """The call that says these; None if nobody knows a run of theirs. On the courier's thread: may read the state.
 
         Args:
             bundle: what one call is to stand for, as `bundling` allows.

@@ -14,7 +14,7 @@ from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classificat
 from modelwarden.gate.gating import Verdict, judge
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source
-from modelwarden.gate.timestamp import AHEAD, run_key
+from modelwarden.gate.timestamp import AHEAD, keys_of_removed, run_key
 from modelwarden.state.packing import unpacked_figures
 from modelwarden.state.rows import CODE_OF, CONTRADICTED, MODEL_COLUMNS, ModelRow, assessment_of
 
@@ -26,13 +26,25 @@ _RUN_COLUMNS: Final = ", ".join(_RUN_FIELDS)
 """A run's fields as columns; `source` is the source's path, and `policy` the policy's id."""
 
 _RUN_MARKS: Final = ", ".join("?" * len(_RUN_FIELDS))
+_REMOVED: Final = "(SELECT run FROM all_runs WHERE removed)"
+"""The keys of the runs that the archive no longer has and of which somebody is still to be told: mostly none."""
+
 _MODEL_MARKS: Final = ", ".join("?" * (MODEL_COLUMNS.count(",") + 1))
 
 
 class RunTally(NamedTuple):
-    """A run, and how many of its models of each class, best first, are among those that were asked for."""
+    """A run as a message knows it.
 
+    Attributes:
+        key: by which its models are found; see gate.timestamp.run_key.
+        run: its record.
+        is_there: whether the archive still has it.
+        counts: models per class, best first, of those that were asked for.
+    """
+
+    key: int
     run: RunRecord
+    is_there: bool
     counts: Mapping[Classification, int]
 
 
@@ -80,7 +92,7 @@ class Connected(Protocol):
 
 
 class Catalog:
-    """The tables `runs`, `assessments` and `policies`."""
+    """The tables `all_runs`, `assessments`, `policies` and `missing`; the view `runs` has what the archive has."""
 
     def __init__(self, database: Connected) -> None:
         self._connection = database.connection
@@ -116,7 +128,7 @@ class Catalog:
         self._connection.execute("DELETE FROM missing WHERE sha256 = ?", (run.sha256,))
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
         self._connection.execute(
-            f"INSERT OR REPLACE INTO runs (run, {_RUN_COLUMNS}, announced) VALUES (?, {_RUN_MARKS}, ?)",
+            f"INSERT OR REPLACE INTO all_runs (run, {_RUN_COLUMNS}, announced) VALUES (?, {_RUN_MARKS}, ?)",
             (
                 key,
                 *run[:_AT_SOURCE],
@@ -132,17 +144,42 @@ class Catalog:
             [(key, *model) for model in models],
         )
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Take runs out that the archive no longer has, inside the caller's transaction: they are missing."""
-        for name in names:
-            key = run_key(name)
-            self._connection.execute(
-                "INSERT OR REPLACE INTO missing "
-                "SELECT run, timestamp, sha256, source, announced FROM runs WHERE run = ?",
-                (key,),
-            )
-            self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
-            self._connection.execute("DELETE FROM runs WHERE run = ?", (key,))
+    def remove(self, name: str, *, keeps: bool = False) -> int | None:
+        """Take a run out that the archive no longer has, inside the caller's transaction: it is missing.
+
+        Args:
+            name: the run's.
+            keeps: whether its rows are to stay, for a message about it is owed; until `let_go`.
+
+        Returns:
+            The key that the rows have now if they stay, else None. The run's name, and the key of it, may be another
+            run's by and by.
+        """
+        key = run_key(name)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO missing SELECT run, timestamp, sha256, source, announced FROM runs WHERE run = ?",
+            (key,),
+        )
+        if not keeps:
+            self.let_go(key)
+            return None
+        first, last = keys_of_removed(key)
+        (before,) = self._connection.execute(
+            "SELECT max(run) FROM all_runs WHERE run BETWEEN ? AND ?", (first, last)
+        ).fetchone()
+        kept = first if before is None else before + 1
+        self._connection.execute("UPDATE all_runs SET run = ?, removed = 1 WHERE run = ?", (kept, key))
+        self._connection.execute("UPDATE assessments SET run = ? WHERE run = ?", (kept, key))
+        return int(kept)
+
+    def removed(self) -> list[tuple[int, str]]:
+        """Key and sha256 of the runs that the archive no longer has and whose rows stayed."""
+        return self._connection.execute("SELECT run, sha256 FROM all_runs WHERE removed").fetchall()
+
+    def let_go(self, key: int) -> None:
+        """Drop the rows of a run, inside the caller's transaction."""
+        self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
+        self._connection.execute("DELETE FROM all_runs WHERE run = ?", (key,))
 
     def missing(self) -> list[MissingRun]:
         """The runs that were in the archive and are not, oldest first."""
@@ -169,7 +206,7 @@ class Catalog:
 
     def mark_announced(self) -> None:
         """Note that all of them were decided on, inside the caller's transaction."""
-        self._connection.execute("UPDATE runs SET announced = 1 WHERE NOT announced")
+        self._connection.execute("UPDATE all_runs SET announced = 1 WHERE NOT announced")
 
     def run(self, name: str) -> RunRecord | None:
         """The run of that name, or None."""
@@ -253,15 +290,19 @@ class Catalog:
             counts = ", ".join(f"ifnull(sum(classification = {code}), 0)" for code in CODE_OF.values())
             models = "LEFT JOIN assessments ON assessments.run = runs.run AND is_chosen(symbol) GROUP BY wanted.key"
         rows = self._connection.execute(
-            f"SELECT {_RUN_COLUMNS}, {counts} FROM json_each(?) AS wanted "
-            f"JOIN runs ON runs.run = wanted.value {models} ORDER BY wanted.key",
+            f"SELECT runs.run, removed, {_RUN_COLUMNS}, {counts} FROM json_each(?) AS wanted "
+            f"JOIN all_runs AS runs ON runs.run = wanted.value {models} ORDER BY wanted.key",
             (json.dumps(list(keys)),),
         )
         width = len(_RUN_FIELDS)
-        return [RunTally(self._run(row[:width]), dict(zip(CLASSIFICATIONS, row[width:], strict=True))) for row in rows]
+        tallies = []
+        for key, removed, *row in rows:
+            counted = dict(zip(CLASSIFICATIONS, row[width:], strict=True))
+            tallies.append(RunTally(key, self._run(row[:width]), not removed, counted))
+        return tallies
 
     def first(
-        self, run: RunRecord, classification: Classification, is_chosen: Callable[[str], bool] | None, most: int
+        self, run: RunTally, classification: Classification, is_chosen: Callable[[str], bool] | None, most: int
     ) -> list[Assessment]:
         """The first so many assessments of one class of a run, without the fitness histories; all if `most` is < 0."""
         if is_chosen is not None:
@@ -269,9 +310,9 @@ class Catalog:
         rows = self._connection.execute(
             f"SELECT {MODEL_COLUMNS} FROM assessments WHERE run = ? AND classification = ?"
             f"{' AND is_chosen(symbol)' if is_chosen is not None else ''} ORDER BY position LIMIT ?",
-            (run_key(run.timestamp), CODE_OF[classification], most),
+            (run.key, CODE_OF[classification], most),
         )
-        return [assessment_of(row, run.policy, run.reward_scale) for row in rows]
+        return [assessment_of(row, run.run.policy, run.run.reward_scale) for row in rows]
 
     def changes(self, keys: Iterable[int]) -> list[Change]:
         """What changed over these runs: of each symbol its last one, beside the last run before its first one.
@@ -287,8 +328,9 @@ class Catalog:
             "JOIN assessments AS now INDEXED BY assessments_by_symbol "
             "ON now.symbol = spans.symbol AND now.run = spans.last "
             "JOIN assessments AS before INDEXED BY assessments_by_symbol ON before.symbol = spans.symbol AND "
-            "before.run = (SELECT max(run) FROM assessments WHERE symbol = spans.symbol AND run < spans.first) "
-            "JOIN runs AS now_run ON now_run.run = now.run JOIN runs AS before_run ON before_run.run = before.run "
+            "before.run = (SELECT max(run) FROM assessments WHERE symbol = spans.symbol AND run < spans.first "
+            f"AND run NOT IN {_REMOVED}) "
+            "JOIN all_runs AS now_run ON now_run.run = now.run JOIN runs AS before_run ON before_run.run = before.run "
             "WHERE before.classification <> now.classification ORDER BY now.run, now.position",
             (json.dumps(list(keys)),),
         )
@@ -297,14 +339,14 @@ class Catalog:
             for run, position, symbol, now, before, other_policy in rows
         ]
 
-    def at(self, run: RunRecord, positions: Iterable[int]) -> list[Assessment]:
+    def at(self, run: RunTally, positions: Iterable[int]) -> list[Assessment]:
         """The assessments at these positions of a run, in their order, without the fitness histories."""
         rows = self._connection.execute(
             f"SELECT {MODEL_COLUMNS} FROM json_each(?) AS wanted JOIN assessments "
             "ON run = ? AND position = wanted.value ORDER BY wanted.key",
-            (json.dumps(list(positions)), run_key(run.timestamp)),
+            (json.dumps(list(positions)), run.key),
         )
-        return [assessment_of(row, run.policy, run.reward_scale) for row in rows]
+        return [assessment_of(row, run.run.policy, run.run.reward_scale) for row in rows]
 
     def history(self, symbol: str, limit: int | None = None) -> list[tuple[str, Assessment, Policy]]:
         """A symbol's assessments, oldest first, each with its run's name and policy; with a limit the youngest."""
@@ -329,7 +371,7 @@ class Catalog:
         runs = self._connection.execute("SELECT run, reward_scale, policy FROM runs ORDER BY run").fetchall()
         rows = self._connection.execute(
             "SELECT run, position, symbol, flags, decline, largest_fall, figures "
-            "FROM assessments ORDER BY run, position"
+            f"FROM assessments WHERE run NOT IN {_REMOVED} ORDER BY run, position"
         )
         of_run = {run: (scale, _Reading.of(self.policy(recorded), policy)) for run, scale, recorded in runs}
         overridden = bool(policy.overrides)

@@ -19,7 +19,7 @@ from modelwarden.errors import RetryLater, StopService, StorageSuspect
 from modelwarden.state.packing import packed_columns
 
 STATE_FILE: Final = "modelwarden.sqlite"
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
 
@@ -127,6 +127,13 @@ INSERT INTO new_assessments SELECT run, position, symbol, classification, flags,
 DROP TABLE assessments;
 ALTER TABLE new_assessments RENAME TO assessments;
 CREATE INDEX assessments_by_symbol ON assessments (symbol, run)
+""",
+    3: """
+-- A run that the archive no longer has stays for as long as a message about it is owed: in the table, not in the view.
+ALTER TABLE runs RENAME TO all_runs;
+ALTER TABLE all_runs ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX runs_removed ON all_runs (run) WHERE removed;
+CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed
 """,
 }
 

@@ -1,196 +1,55 @@
 """The outbox: messages owed, one row per (event, destination, whom it stands in for), from `pending` to `delivered`.
 
 The rule: a row is written in the transaction that records what it is about, and `sending` is committed before a send
-begins. So a crash can repeat a message, marked as a possible repeat, and can't lose one. Only `pending` becomes
-`sending`, and only `sending` becomes what came of the send. What is forgotten is never owed again.
-
-| from | to | by |
-|---|---|---|
-| (nothing) | pending | `owe`, `hand_over` |
-| pending | sending | `sending` |
-| pending | dead | `give_up_without_run`: its run was away until its deadline |
-| pending | suppressed | `withdraw`, `drop` |
-| sending | pending | `recover` (a courier died), `failed` (in time) |
-| sending | delivered | `delivered` |
-| sending | dead | `failed`: past its deadline, or refused for good |
-| dead | pending | `retry`, `revive` |
-| dead | suppressed | `drop` |
-| delivered, suppressed | (forgotten) | `forget` |
+begins. So a crash can repeat a message, marked as a possible repeat, and can't lose one. `messages.Move` has every way
+from one state to another, and `_move` is the one place that goes any. What is forgotten is never owed again.
 """
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from enum import StrEnum
-from fnmatch import fnmatchcase
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from modelwarden.gate.timestamp import run_key
 from modelwarden.state.database import Database
+from modelwarden.state.messages import (
+    BEGIN,
+    DELIVER,
+    DROP,
+    FIND,
+    GIVE_UP,
+    LOSE,
+    PUT_OFF,
+    RECOVER,
+    RETRY,
+    WITHDRAW,
+    Bundle,
+    Event,
+    Judged,
+    Kind,
+    Move,
+    Noticed,
+    Owed,
+    Payload,
+    Route,
+    Row,
+    Status,
+)
 
 NO_RUN: Final = "its run is not in the archive"
-"""Why a message is dead whose run was away until its deadline; the run's return revives it."""
+"""Why a message is dead whose run nobody knows any more; the run's return revives it."""
 
 FORGOTTEN_AT_ONCE: Final = 500
 """Most rows that one transaction forgets: a few milliseconds."""
-
-
-class Kind(StrEnum):
-    """What a message is about."""
-
-    RUN = "RUN"
-    REJECTED = "REJECTED"
-    PROBLEM = "PROBLEM"
-
-
-class Status(StrEnum):
-    """Where a message stands."""
-
-    PENDING = "pending"
-    SENDING = "sending"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-    SUPPRESSED = "suppressed"
-
-
-OPEN: Final = (Status.DEAD, Status.SENDING, Status.PENDING)
-"""Where a message stands that a person may want to see, what needs one first."""
-
-
-class Route(NamedTuple):
-    """A destination as far as the outbox needs it: its name, and what it asked for.
-
-    Attributes:
-        name: as configured; a message's identity together with its event.
-        on: classifications and kinds, such as APPROVED, DROP, REJECTED.
-        symbols: shell patterns of the models that it wants to hear of.
-    """
-
-    name: str
-    on: frozenset[str]
-    symbols: tuple[str, ...] = ("*",)
-
-    def wants(self, event: "Event") -> bool:
-        """Whether the event has something to say that was asked for."""
-        if self.on.isdisjoint(event.topics):
-            return False
-        if not event.models or "*" in self.symbols:
-            return True
-        return any(topic in self.on and is_chosen(symbol, self.symbols) for symbol, topic in event.models)
-
-
-def is_chosen(symbol: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the shell patterns fits the symbol; case counts."""
-    return any(fnmatchcase(symbol, pattern) for pattern in patterns)
-
-
-class Event(NamedTuple):
-    """Something to announce.
-
-    Attributes:
-        id: the same for the same event, however often it is noticed.
-        kind: what it is about.
-        topics: what it has to say; a route that asked for none of them is not owed it.
-        run: the run's name, for RUN.
-        payload: the message's text, for the other kinds.
-        models: symbol and class of each model of the run; () if no route chooses by symbol.
-
-
-        models: symbol and class of each model of the run, and symbol and CHANGED of each that changed; () if no route
-            chooses by symbol.
-    """
-
-    id: str
-    kind: Kind
-    topics: Collection[str]
-    run: str | None
-    payload: str | None
-    models: Sequence[tuple[str, str]] = ()
-
-
-class Owed(NamedTuple):
-    """A message to deliver.
-
-    Attributes:
-        id: the row.
-        event: the event's id.
-        destination: the destination's configured name.
-        kind: what it is about.
-        run: the run's key (see gate.timestamp.run_key), or None.
-        payload: the text, for kinds without a run.
-        attempts: sends begun before.
-        repeated: whether a send began whose end nobody saw.
-        created_at: seconds since the epoch.
-        deadline: seconds since the epoch; past it the message is dead.
-        stands_for: the destination that it was owed to first, if this one stands in for it; else "".
-    """
-
-    id: int
-    event: str
-    destination: str
-    kind: Kind
-    run: int | None
-    payload: str | None
-    attempts: int
-    repeated: bool
-    created_at: float
-    deadline: float
-    stands_for: str
-
-
-class Bundle(NamedTuple):
-    """The messages that one send stands for: one or many, of one destination and kind, owed to the same one first.
-
-    Attributes:
-        first: the oldest of them.
-        ids: the rows, oldest first.
-        runs: the runs' keys, likewise; () for kinds without.
-        repeated: whether a send of any of them began whose end nobody saw.
-        attempts: sends begun before, of the one that was tried most often.
-    """
-
-    first: Owed
-    ids: Sequence[int]
-    runs: Sequence[int]
-    repeated: bool
-    attempts: int
-
-    @staticmethod
-    def of(message: Owed) -> "Bundle":
-        """One message alone."""
-        runs = () if message.run is None else (message.run,)
-        return Bundle(message, (message.id,), runs, message.repeated, message.attempts)
-
-
-class Row(NamedTuple):
-    """A message as `modelwarden outbox` shows it; moments are seconds since the epoch."""
-
-    id: int
-    event: str
-    destination: str
-    kind: str
-    run: str | None
-    status: str
-    attempts: int
-    created_at: float
-    next_at: float
-    deadline: float
-    last_error: str | None
-    stands_for: str
-
 
 _OWED_COLUMNS: Final = (
     "id, event, destination, kind, run, payload, attempts, repeated, created_at, deadline, stands_for"
 )
 
-# A message about a run waits while the catalog has no such run. The statuses stand in the text where an index needs it.
-_DUE: Final = (
-    "status = 'pending' AND destination = ? AND (next_at <= ? OR next_at > ?) "
-    "AND (run IS NULL OR EXISTS (SELECT 1 FROM runs WHERE runs.run = outbox.run))"
-)
+# The statuses stand in the text where an index needs it.
+_DUE: Final = "status = 'pending' AND destination = ? AND (next_at <= ? OR next_at > ?)"
 _ALL_DUE: Final = f"FROM outbox WHERE {_DUE}"
 _HURRIED_DUE: Final = f"FROM outbox INDEXED BY outbox_hurried WHERE hurried AND {_DUE}"
-_THESE: Final = "id IN (SELECT value FROM json_each(?))"
+_THESE: Final = "id IN (SELECT value FROM json_each(:ids))"
 
 
 class Outbox:
@@ -213,8 +72,7 @@ class Outbox:
                 event.id,
                 route.name,
                 event.kind,
-                None if event.run is None else run_key(event.run),
-                event.payload,
+                *_columns(event.payload),
                 Status.PENDING,
                 now,
                 now,
@@ -234,11 +92,8 @@ class Outbox:
 
     def recover(self) -> int:
         """Put back what a courier that died was sending, marked as a possible repeat; return how many."""
-        with self._database.transaction() as connection:
-            return connection.execute(
-                "UPDATE outbox SET status = ?, repeated = 1 WHERE status = ?",
-                (Status.PENDING, Status.SENDING),
-            ).rowcount
+        with self._database.transaction():
+            return self._move(RECOVER, set_also="repeated = 1")
 
     def due(
         self,
@@ -267,7 +122,7 @@ class Outbox:
             f"ORDER BY id{' DESC' if newest else ''} LIMIT ?",
             (destination, now, now + longest_pause, limit),
         )
-        return [Owed._make(row)._replace(kind=Kind(row[3]), repeated=bool(row[7])) for row in rows]
+        return list(map(_owed, rows))
 
     def bundle(
         self, first: Owed, now: float, longest_pause: float = math.inf, most: int = -1, *, hurried: bool = False
@@ -277,43 +132,33 @@ class Outbox:
         The oldest `most` of them, all if that is negative; see `due` for the rest.
         """
         rows = self._connection.execute(
-            f"SELECT id, run, repeated, attempts {_HURRIED_DUE if hurried else _ALL_DUE} "
+            f"SELECT id, run, payload, repeated, attempts {_HURRIED_DUE if hurried else _ALL_DUE} "
             "AND kind = ? AND stands_for = ? ORDER BY id LIMIT ?",
             (first.destination, now, now + longest_pause, first.kind, first.stands_for, most),
         ).fetchall()
         return Bundle(
             first,
             [row[0] for row in rows],
-            [row[1] for row in rows if row[1] is not None],
-            any(row[2] for row in rows),
-            max((row[3] for row in rows), default=0),
+            [_payload(row[1], row[2]) for row in rows],
+            any(row[3] for row in rows),
+            max((row[4] for row in rows), default=0),
         )
 
     def owed(self, ids: Sequence[int]) -> list[Owed]:
         """These, oldest first."""
-        rows = self._connection.execute(f"SELECT {_OWED_COLUMNS} FROM outbox WHERE {_THESE} ORDER BY id", (_json(ids),))
-        return [Owed._make(row)._replace(kind=Kind(row[3]), repeated=bool(row[7])) for row in rows]
-
-    def payloads(self, ids: Sequence[int]) -> list[str]:
-        """The texts of these, oldest first, of kinds without a run."""
-        rows = self._connection.execute(f"SELECT payload FROM outbox WHERE {_THESE} ORDER BY id", (_json(ids),))
-        return [text or "" for (text,) in rows]
+        rows = self._connection.execute(f"SELECT {_OWED_COLUMNS} FROM outbox WHERE {_THESE} ORDER BY id", _these(ids))
+        return list(map(_owed, rows))
 
     def sending(self, ids: Sequence[int]) -> int:
         """Commit that the send of these begins; return how many still wait for it (a person may have dropped some)."""
-        with self._database.transaction() as connection:
-            return connection.execute(
-                f"UPDATE outbox SET status = ?, attempts = attempts + 1, hurried = 0 WHERE {_THESE} AND status = ?",
-                (Status.SENDING, _json(ids), Status.PENDING),
-            ).rowcount
+        with self._database.transaction():
+            return self._move(BEGIN, _THESE, _these(ids), set_also="attempts = attempts + 1, hurried = 0")
 
     def delivered(self, ids: Sequence[int], now: float, also: Callable[[], object] = lambda: None) -> None:
         """Commit that the service took these, and what `also` records."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                f"UPDATE outbox SET status = ?, last_error = NULL, ended_at = ? WHERE {_THESE} AND status = ?",
-                (Status.DELIVERED, now, _json(ids), Status.SENDING),
-            )
+        with self._database.transaction():
+            values = _these(ids) | {"now": now}
+            self._move(DELIVER, _THESE, values, set_also="last_error = NULL, ended_at = :now")
             also()
 
     def failed(
@@ -340,56 +185,56 @@ class Outbox:
             deadline_seconds: from there on it is tried for so long at least.
             also: recorded with it, told how many are dead.
         """
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE outbox SET last_error = ?, next_at = ?, repeated = max(repeated, ?), deadline = CASE "
-                "WHEN ? > created_at THEN max(deadline, ?) ELSE deadline END "
-                f"WHERE {_THESE} AND status = ?",
-                (
-                    error,
-                    next_at,
-                    perhaps_sent,
-                    muted_until,
-                    muted_until + deadline_seconds,
-                    _json(ids),
-                    Status.SENDING,
-                ),
-            )
-            dead = connection.execute(
-                f"UPDATE outbox SET status = ? WHERE {_THESE} AND status = ? AND (deadline < ? OR ?)",
-                (Status.DEAD, _json(ids), Status.SENDING, next_at, is_final),
-            ).rowcount
-            connection.execute(
-                f"UPDATE outbox SET status = ? WHERE {_THESE} AND status = ?",
-                (Status.PENDING, _json(ids), Status.SENDING),
-            )
+        values = _these(ids) | {
+            "error": error,
+            "next_at": next_at,
+            "perhaps_sent": perhaps_sent,
+            "is_final": is_final,
+            "muted_until": muted_until,
+            "at_least_until": muted_until + deadline_seconds,
+        }
+        until = "iif(:muted_until > created_at, max(deadline, :at_least_until), deadline)"
+        said = f"last_error = :error, next_at = :next_at, repeated = max(repeated, :perhaps_sent), deadline = {until}"
+        with self._database.transaction():
+            dead = self._move(GIVE_UP, f"{_THESE} AND ({until} < :next_at OR :is_final)", values, set_also=said)
+            self._move(PUT_OFF, _THESE, values, set_also=said)
             also(dead)
             return dead
 
-    def give_up_without_run(self, destination: str, now: float) -> int:
-        """Commit that what waited for its run until its deadline is dead; return how many are."""
-        having = (
-            "status = 'pending' AND destination = ? AND deadline < ? AND run IS NOT NULL "
-            "AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run = outbox.run)"
-        )
-        if not self._connection.execute(f"SELECT 1 FROM outbox WHERE {having} LIMIT 1", (destination, now)).fetchone():
-            return 0
-        with self._database.transaction() as connection:
-            return connection.execute(
-                f"UPDATE outbox SET status = ?, last_error = ? WHERE {having}",
-                (Status.DEAD, NO_RUN, destination, now),
-            ).rowcount
+    def lose(self, ids: Sequence[int]) -> int:
+        """Commit that those of these whose run nobody knows any more are dead; return how many are."""
+        with self._database.transaction():
+            unknown = "run IS NOT NULL AND NOT EXISTS (SELECT 1 FROM all_runs WHERE all_runs.run = outbox.run)"
+            values = _these(ids) | {"error": NO_RUN}
+            return self._move(LOSE, f"{_THESE} AND {unknown}", values, set_also="last_error = :error")
 
-    def revive(self, event: str, run: str, now: float) -> None:
+    def is_owed(self, event: str, run: int | None = None) -> bool:
+        """Whether a message about the event is not over: it waits, is on its way, or is dead and may be revived.
+
+        Args:
+            event: its id.
+            run: only those count that say the run of this key; None: all.
+        """
+        rows = self._connection.execute(
+            "SELECT 1 FROM outbox WHERE event = ? AND ended_at IS NULL AND run = ifnull(?, run) LIMIT 1", (event, run)
+        )
+        return rows.fetchone() is not None
+
+    def is_about(self, event: str, run: int) -> None:
+        """Inside the caller's transaction: the run that the event is about has this key now."""
+        self._connection.execute("UPDATE outbox SET run = ? WHERE event = ?", (run, event))
+
+    def revive(self, event: str, run: int, now: float) -> None:
         """An event's run is in the catalog (again): inside the caller's transaction, its messages are about that run.
 
         What died for want of the run is tried again, for as long as it was tried at first.
         """
-        self._connection.execute("UPDATE outbox SET run = ? WHERE event = ?", (run_key(run), event))
-        self._connection.execute(
-            "UPDATE outbox SET status = ?, next_at = ?, deadline = ? + deadline - created_at, last_error = NULL "
-            "WHERE event = ? AND status = ? AND last_error = ?",
-            (Status.PENDING, now, now, event, Status.DEAD, NO_RUN),
+        self.is_about(event, run)
+        self._move(
+            FIND,
+            "event = :event AND last_error = :error",
+            {"event": event, "error": NO_RUN, "now": now},
+            set_also="next_at = :now, deadline = :now + deadline - created_at, last_error = NULL",
         )
 
     def hand_over(
@@ -438,10 +283,11 @@ class Outbox:
 
     def withdraw(self, event: str, reason: str, now: float) -> list[str]:
         """Inside the caller's transaction: an event is no news any more. Return who has heard of it, or may have."""
-        self._connection.execute(
-            "UPDATE outbox SET status = ?, last_error = ?, ended_at = ? WHERE event = ? AND status = ? "
-            "AND NOT repeated",
-            (Status.SUPPRESSED, reason, now, event, Status.PENDING),
+        self._move(
+            WITHDRAW,
+            "event = :event AND NOT repeated",
+            {"event": event, "reason": reason, "now": now},
+            set_also="last_error = :reason, ended_at = :now",
         )
         rows = self._connection.execute(
             "SELECT DISTINCT destination FROM outbox WHERE event = ? AND status IN (?, ?, ?)",
@@ -469,7 +315,7 @@ class Outbox:
                 # A problem's identity has its moment in it: it is noticed once.
                 [(event,) for _, event, kind in rows if kind != Kind.PROBLEM],
             )
-            connection.execute(f"DELETE FROM outbox WHERE {_THESE}", (_json([row[0] for row in rows]),))
+            connection.execute(f"DELETE FROM outbox WHERE {_THESE}", _these([row[0] for row in rows]))
         return len(rows)
 
     def mute(self, destination: str, until: float) -> None:
@@ -486,7 +332,7 @@ class Outbox:
         """The messages that stand there, by destination and oldest first, for a person to look at; read as they go."""
         rows = self._connection.execute(
             "SELECT id, event, destination, kind, timestamp, status, attempts, created_at, next_at, deadline, "
-            "last_error, stands_for FROM outbox LEFT JOIN runs USING (run) WHERE status = ? "
+            "last_error, stands_for FROM outbox LEFT JOIN all_runs USING (run) WHERE status = ? "
             "ORDER BY destination, id LIMIT ?",
             (status, limit),
         )
@@ -494,7 +340,7 @@ class Outbox:
 
     def statuses(self, ids: Sequence[int]) -> dict[int, Status]:
         """Where these stand, of those that there are."""
-        rows = self._connection.execute(f"SELECT id, status FROM outbox WHERE {_THESE}", (_json(ids),))
+        rows = self._connection.execute(f"SELECT id, status FROM outbox WHERE {_THESE}", _these(ids))
         return {row: Status(status) for row, status in rows}
 
     def retry(self, ids: Sequence[int] | None, now: float, deadline_seconds: float) -> int:
@@ -507,22 +353,20 @@ class Outbox:
             now: seconds since the epoch.
             deadline_seconds: how long they are tried.
         """
-        which, values = (
-            ("status = 'dead'", ()) if ids is None else (f"{_THESE} AND status IN ('dead', 'pending')", (_json(ids),))
-        )
-        with self._database.transaction() as connection:
-            return connection.execute(
-                f"UPDATE outbox SET status = ?, next_at = ?, deadline = ?, hurried = 1 WHERE {which}",
-                (Status.PENDING, now, now + deadline_seconds, *values),
-            ).rowcount
+        which, values = ("status = 'dead'", {}) if ids is None else (_THESE, _these(ids))
+        with self._database.transaction():
+            return self._move(
+                RETRY,
+                which,
+                values | {"now": now, "deadline": now + deadline_seconds},
+                set_also="next_at = :now, deadline = :deadline, hurried = 1",
+            )
 
     def drop(self, ids: Sequence[int], now: float) -> int:
         """Give these up, unless they were delivered; return how many that were."""
-        with self._database.transaction() as connection:
-            return connection.execute(
-                f"UPDATE outbox SET status = ?, last_error = ?, ended_at = ? WHERE {_THESE} AND status IN (?, ?)",
-                (Status.SUPPRESSED, "dropped by hand", now, _json(ids), Status.DEAD, Status.PENDING),
-            ).rowcount
+        with self._database.transaction():
+            values = _these(ids) | {"reason": "dropped by hand", "now": now}
+            return self._move(DROP, _THESE, values, set_also="last_error = :reason, ended_at = :now")
 
     def counts(self, destinations: Collection[str] | None = None) -> dict[Status, int]:
         """How many rows stand where, of these destinations or of all; every status is present."""
@@ -536,6 +380,47 @@ class Outbox:
         """How many rows of each destination stand where, by destination."""
         rows = self._connection.execute("SELECT destination, status, count(*) FROM outbox GROUP BY status, destination")
         return sorted((destination, Status(status), count) for destination, status, count in rows)
+
+    def _move(
+        self, move: Move, which: str = "TRUE", values: Mapping[str, object] | None = None, *, set_also: str
+    ) -> int:
+        """Inside a transaction: make the move with the messages that it may be made with; return how many did.
+
+        Args:
+            move: which.
+            which: a condition on the rows.
+            values: what it and `set_also` name.
+            set_also: what else is written.
+        """
+        before = ", ".join(f"'{status}'" for status in move.before)  # in the text, for the index
+        return self._connection.execute(
+            f"UPDATE outbox SET status = '{move.after}', {set_also} WHERE status IN ({before}) AND {which}",
+            values or {},
+        ).rowcount
+
+
+def _owed(row: Sequence[Any]) -> Owed:
+    """The message in a row of _OWED_COLUMNS."""
+    identity, event, destination, kind, run, text, attempts, repeated, *rest = row
+    return Owed(identity, event, destination, Kind(kind), _payload(run, text), attempts, bool(repeated), *rest)
+
+
+def _payload(run: int | None, text: str | None) -> Payload:
+    return Noticed(text or "") if run is None else Judged(run)
+
+
+def _columns(payload: Payload) -> tuple[int | None, str | None]:
+    """The payload as the columns `run` and `payload`."""
+    match payload:
+        case Judged(run):
+            return run, None
+        case Noticed(text):
+            return None, text
+
+
+def _these(ids: Sequence[int]) -> dict[str, object]:
+    """What _THESE names."""
+    return {"ids": _json(ids)}
 
 
 def _json(ids: Sequence[int]) -> str:

@@ -30,7 +30,7 @@ from modelwarden.sinks.chat.digest import RunNews
 from modelwarden.sinks.chat.picture import Histories, Pictures
 from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Route
+from modelwarden.state.messages import Route
 from processes import outbox_of, until
 from servers import HttpServer, Posted, http_server, smtp_server
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, judged_run

@@ -7,11 +7,9 @@ says for whom, and what that one asked for.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.run import RunRecord
-from modelwarden.gate.timestamp import run_key
 from modelwarden.sinks.chat.digest import (
     MODELS_NAMED,
     RUNS_NAMED,
@@ -24,10 +22,13 @@ from modelwarden.sinks.chat.digest import (
     run_message,
     series_of,
 )
-from modelwarden.state.catalog import Catalog, Change
-from modelwarden.state.outbox import Bundle, Kind, Outbox, is_chosen
+from modelwarden.state.catalog import Catalog, Change, RunTally
+from modelwarden.state.messages import Bundle, Kind, is_chosen
 
 ALL_MODELS = -1
+
+GONE: Final = "gone: the run is not in the archive any more"
+"""What stands in the place of a report's path."""
 
 
 class _Asked(NamedTuple):
@@ -50,18 +51,15 @@ class Composer:
     """Composes messages.
 
     Args:
-        outbox: has the texts.
         catalog: has the runs.
         report_path: from a run's name to the path of its report.
     """
 
     def __init__(
         self,
-        outbox: Outbox,
         catalog: Catalog,
         report_path: Callable[[str], str],
     ) -> None:
-        self._outbox = outbox
         self._catalog = catalog
         self._report_path = report_path
         self._loaded: dict[_Asked, Sequence[RunNews]] = {}
@@ -73,7 +71,7 @@ class Composer:
     def compose(
         self, bundle: Bundle, on: Collection[str], symbols: Sequence[str], *, takes_pictures: bool
     ) -> tuple[Message, RunNews | None] | None:
-        """The message that stands for these, and the run of which it wants a picture; None if no run is left.
+        """The message that stands for these, and the run of which it wants a picture; None if a run is not known.
 
         Args:
             bundle: what it stands for.
@@ -84,14 +82,14 @@ class Composer:
         first, repeated, meant_for = bundle.first, bundle.repeated, bundle.first.stands_for
         if first.kind is not Kind.RUN:
             compose_texts = rejected_message if first.kind is Kind.REJECTED else problem_message
-            message = compose_texts(self._outbox.payloads(bundle.ids), repeated=repeated, stands_for=meant_for)
+            message = compose_texts(bundle.texts, repeated=repeated, stands_for=meant_for)
             return message._replace(mark=_mark(bundle)), None
         # Every other try goes without a picture: it may be what the service refuses.
         wants_picture = (
             len(bundle.runs) == 1 and Classification.APPROVED in on and takes_pictures and bundle.attempts % 2 == 0
         )
         news = self._news(bundle.runs, on, symbols, pictured=wants_picture)
-        if not news:
+        if len(news) < len(bundle.runs):
             return None
         if len(bundle.runs) > 1:
             message = many_runs_message(news, on, repeated=repeated, stands_for=meant_for)
@@ -119,23 +117,24 @@ class Composer:
         if asked.pictured:
             left[Classification.APPROVED] = ALL_MODELS
         tallies = self._catalog.tallies(asked.runs, fits)
-        changes = self._changes(asked, fits, most, {run_key(run.timestamp): run for run, _ in tallies})
+        changes = self._changes(asked, fits, most, {each.key: each for each in tallies})
         news = []
-        for run, counts in tallies:
+        for tally in tallies:
+            run, counts = tally.run, tally.counts
             models: list[Assessment] = []
             for each in CLASSIFICATIONS:
                 if counts[each] and left.get(each):
-                    found = self._catalog.first(run, each, fits, left[each])
+                    found = self._catalog.first(tally, each, fits, left[each])
                     if left[each] != ALL_MODELS:
                         left[each] -= len(found)
                     models += found
-            changed = changes.get(run_key(run.timestamp), _Changes((), Counter()))
+            changed = changes.get(tally.key, _Changes((), Counter()))
             news.append(
                 RunNews(
                     timestamp=run.timestamp,
                     run_name=run.run_name,
                     host=run.archived_by,
-                    report=self._report_path(run.timestamp),
+                    report=self._report_path(run.timestamp) if tally.is_there else GONE,
                     counts=counts,
                     policy=run.policy,
                     assessments=models,
@@ -147,7 +146,7 @@ class Composer:
         return news
 
     def _changes(
-        self, asked: _Asked, fits: Callable[[str], bool] | None, most: int, runs: Mapping[int, RunRecord]
+        self, asked: _Asked, fits: Callable[[str], bool] | None, most: int, runs: Mapping[int, RunTally]
     ) -> Mapping[int, _Changes]:
         """What changed, by the key of the run in which it did; of the changes those named that a message may name."""
         found = [

@@ -14,7 +14,7 @@ from modelwarden.sinks.chat.plot import caption_of
 from modelwarden.sinks.protocol import Bundling, Call, Delivery, Sink
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from modelwarden.state.outbox import Bundle, Outbox
+from modelwarden.state.messages import Bundle
 
 
 class ChatSink(Sink):
@@ -47,7 +47,7 @@ class ChatSink(Sink):
         self._composer.start_over()
 
     def prepare(self, bundle: Bundle, asked: Sink) -> Call | None:
-        """The message that stands for these, ready to be sent; None if no run is left."""
+        """The message that stands for these, ready to be sent; None if a run of theirs is not known."""
         takes_pictures = self._destination.takes_pictures
         composed = self._composer.compose(bundle, asked.on, asked.symbols, takes_pictures=takes_pictures)
         if composed is None:
@@ -94,6 +94,6 @@ def chat_sinks(
         digest_above: more messages than this owed to one at once become one.
         histories: from a run's name to what its picture shows; None for messages without pictures.
     """
-    composer = Composer(Outbox(database), Catalog(database), report_path)
+    composer = Composer(Catalog(database), report_path)
     pictures = None if histories is None else Pictures(histories)
     return [ChatSink(each, composer, pictures, digest_above) for each in destinations]
