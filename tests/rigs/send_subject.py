@@ -53,7 +53,7 @@ class CourierLife(Life):
 
 def _import_what_is_imported_late() -> None:
     """Send a message to nobody: what a library imports at its first use is no part of the way."""
-    Destination("nobody", "json://127.0.0.1:9/", ("APPROVED",)).send(Message("title", "text", "<p>text</p>"), 5.0)
+    Destination("nobody", "json://127.0.0.1:9/", ("APPROVED",)).send(Message("title", "text"), 5.0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from courier.test_delivery import Desk
 from modelwarden.gate.assessment import Classification
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.digest import ModelChange, RunNews, many_runs_message, run_message
+from pages import html_of
 from servers import HttpServer, http_server
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run
 
@@ -159,7 +160,7 @@ def test_changes_are_cut_with_a_count_in_text_and_html() -> None:
     """Of 25 the first ten, and how many more there are."""
     for message in (run_message(changed_news(25), CHANGED), many_runs_message([changed_news(25)], CHANGED)):
         assert "CHANGED 25: " in message.title
-        for text in (message.body, message.html):
+        for text in (message.body, html_of(message)):
             assert "… and 15 more" in text
             assert "CHANGED (25)" in text
         assert message.severity == "warning"

@@ -11,6 +11,7 @@ import pytest
 from modelwarden.errors import StopService
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.digest import Message, RunNews, Severity, problem_message, rejected_message, run_message
+from modelwarden.sinks.chat.page import Page
 from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, TryLater
 from servers import Answer, http_server, smtp_server, unused_port
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run
@@ -97,7 +98,7 @@ def test_mail_that_goes_unencrypted_is_known(url: str, unencrypted: bool) -> Non
 
 def test_event_s_mark_is_in_a_mail_s_subject_and_in_no_other_title() -> None:
     """In a mail box repeats are found by it; a chat's line is for people."""
-    message = Message("DROP 1: run X", "text", "<p>text</p>", mark="a1b2c3d4")
+    message = Message("DROP 1: run X", "text", Page(("DROP 1",), "run X"), mark="a1b2c3d4")
     with smtp_server() as mail, http_server() as chat:
         assert Destination("mail", mail.url("passw0rd"), ["DROP"]).send(message, 30) == Delivered()
         assert Destination("chat", chat.url(), ["DROP"]).send(message, 30) == Delivered()

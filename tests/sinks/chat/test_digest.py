@@ -20,6 +20,7 @@ from modelwarden.sinks.chat.digest import (
     run_message,
 )
 from modelwarden.sinks.chat.page import LONGEST_TEXT, LONGEST_TITLE, REPEAT_MARK, size
+from pages import html_of
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -188,7 +189,7 @@ def test_run_message_advises_a_peak_that_is_approved_in_bold() -> None:
     news = news_of(series_summary({"AAPL": [(0.99, 2.4, 0.9, 0.04), LAST]}, validation_interval=50))
     (line,) = lines_about(news)
     assert line.endswith(", use checkpoint 50 instead of the last; its figures there: APPROVED")
-    html = run_message(news, ALL).html
+    html = html_of(run_message(news, ALL))
     assert "<strong>use checkpoint 50 instead of the last</strong>; its figures there: APPROVED" in html
 
 
@@ -200,9 +201,9 @@ def test_message_tells_of_a_peak_that_is_not_approved_and_advises_nothing(many: 
     note = "peaked at 50; its figures there: DROP (profit factor 1.10 < 1.30)"
     assert note in message.body
     assert "use checkpoint" not in message.body
-    assert "profit factor 1.10 &lt; 1.30" in message.html
-    assert "<strong>peaked" not in message.html
-    assert "<strong>use" not in message.html
+    assert "profit factor 1.10 &lt; 1.30" in html_of(message)
+    assert "<strong>peaked" not in html_of(message)
+    assert "<strong>use" not in html_of(message)
 
 
 def test_run_message_of_a_dropped_model_advises_nothing() -> None:
@@ -380,7 +381,7 @@ def test_problem_message_says_what_its_title_does_not(text: str, title: str, bod
 def test_problem_s_html_says_each_thing_once() -> None:
     """The heading says what and where, and nothing below repeats it."""
     message = problem_message(["no space left\nnothing is lost\nhost: trainer-7"])
-    page = message.html.partition("<body")[2]
+    page = html_of(message).partition("<body")[2]
     assert [page.count(words) for words in ("no space left", "trainer-7", "nothing is lost")] == [1, 1, 1]
 
 
@@ -393,7 +394,7 @@ def test_problem_message_of_several_is_counted() -> None:
 
 def test_message_without_html_is_one() -> None:
     """What is made by hand, such as a test message, need have none."""
-    assert Message("title", "body").html == ""
+    assert Message("title", "body").page is None
 
 
 @pytest.mark.parametrize("symbol", ["<!channel>", "*bold*", "{x} %s", "日経 \N{ROCKET}", "[a](b)"])

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.digest import Message, RunNews, many_runs_message, problem_message, run_message, series_of
-from modelwarden.sinks.chat.page import shown
+from modelwarden.sinks.chat.page import Page, shown
 from modelwarden.sinks.protocol import Delivered
+from pages import html_of
 from servers import SmtpServer, smtp_server
 from summaries import BAD, GOOD, flat_summary, judged_run, random_summary
 
@@ -50,7 +51,7 @@ def test_mail_has_the_text_as_it_is_and_the_page_beside_it() -> None:
         (mail,) = received(server, message)
     assert [each.get_content_type() for each in mail.walk()] == ["multipart/alternative", "text/plain", "text/html"]
     assert part(mail, "plain") == message.body
-    assert part(mail, "html") == message.html.removesuffix("\n")
+    assert part(mail, "html") == html_of(message).removesuffix("\n")
     assert mail["Subject"] == f"{message.title} [a1b2c3d4]"
 
 
@@ -135,12 +136,13 @@ def test_whatever_a_summary_says_arrives_as_it_is(title: str, body: str) -> None
     """Any character of any script, long lines, dots and trailing spaces: in no header and in no part is one lost."""
     title = " ".join(shown(title).split()) or "x"
     body = "\n".join(shown(line) for line in body.split("\n"))
-    message = Message(f"T{title}", f".\n{body} .\nFrom here", "<!DOCTYPE html>\n<p>" + "é" * 3000 + "</p>\n")
+    page = Page(("PROBLEM",), title, texts=(f".\n{body} .\nFrom here", "\n".join(["é" * 500] * 6)), texts_total=2)
+    message = Message(f"T{title}", page.texts[0], page)
     with smtp_server() as server:
         (mail,) = received(server, message)
     assert mail["Subject"] == message.title
     assert part(mail, "plain") == message.body
-    assert part(mail, "html") == message.html.removesuffix("\n")
+    assert part(mail, "html") == html_of(message).removesuffix("\n")
 
 
 def test_page_of_a_large_run_is_whole_where_the_text_is_cut() -> None:

@@ -7,18 +7,17 @@ import math
 import re
 import string
 from collections.abc import Mapping, Sequence
-from html import escape
 from html.parser import HTMLParser
 from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from modelwarden.sinks.chat.digest import Message, RunNews, many_runs_message, rejected_message, run_message
+from modelwarden.sinks.chat.document import LONGEST_HTML, Picture, fitted_to_html, render_html
 from modelwarden.sinks.chat.page import (
-    _MUTED,
-    LONGEST_HTML,
     LONGEST_TEXT,
     LONGEST_TITLE,
     REPEAT_MARK,
@@ -29,14 +28,12 @@ from modelwarden.sinks.chat.page import (
     _text,
     clipped,
     fitted,
-    fitted_to_html,
-    render_html,
     render_text,
     render_title,
     shown,
     size,
-    with_picture,
 )
+from pages import html_of
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -158,11 +155,12 @@ def assert_well_made(message: Message) -> None:
     """Title, text and HTML hold every limit and say the same; the HTML may say more of the same lists."""
     assert size(message.title) <= LONGEST_TITLE
     assert size(message.body) <= LONGEST_TEXT
-    assert len(message.html.encode()) <= CLIPPED_BY_GMAIL
-    if "… and " not in message.html and "…" not in message.body:
-        assert text_from(message.html) == message.body
+    html = html_of(message)
+    assert len(html.encode()) <= CLIPPED_BY_GMAIL
+    if "… and " not in html and "…" not in message.body:
+        assert text_from(html) == message.body
     assert "\n" not in message.title
-    for text in (message.title, message.body, message.html):
+    for text in (message.title, message.body, html):
         assert not set(text) & set(UNSHOWN) - {"\n"}
 
 
@@ -202,7 +200,7 @@ pages = st.builds(
 @given(pages)
 def test_any_page_reads_the_same_as_text_and_as_html_and_keeps_its_limits(page: Page) -> None:
     """Whatever a stranger wrote: one set of figures and counts, well-formed, without a control character."""
-    assert_well_made(Message(render_title(page), render_text(page), render_html(page)))
+    assert_well_made(Message(render_title(page), render_text(page), page))
     assert text_from(render_html(page)) == _text(fitted_to_html(page))
 
 
@@ -229,10 +227,10 @@ def test_hostile_symbol_is_shown_to_the_letter_and_is_no_markup(symbol: str) -> 
     summary = flat_summary({symbol: GOOD, "MIDDLING": MIDDLING, "BAD": BAD}, run_name=symbol)
     message = run_message(news_of(summary), ALL)
     assert f"- {symbol}: fitness 0.91 >= 0.70" in message.body
-    reader = Reader(message.html)
+    reader = Reader(html_of(message))
     assert reader.models() == [symbol, "MIDDLING", "BAD"]
-    assert reader.used <= Reader(run_message(news_of(flat_summary()), ALL).html).used
-    assert escape(symbol) in message.html
+    assert reader.used <= Reader(html_of(run_message(news_of(flat_summary()), ALL))).used
+    assert escape(symbol) in html_of(message)
     assert_well_made(message)
 
 
@@ -242,18 +240,18 @@ def test_character_that_would_break_a_line_or_turn_it_is_shown_as_an_escape(unsh
     name = f"A{unshown}B"
     section = Section("APPROVED", 1, (Row(name, (Figure("run", name),), (name,), name),))
     page = Page(("PROBLEM",), name, name, (section,), (), 0, (("host", name),))
-    message = Message(render_title(page), render_text(page), render_html(page))
+    message = Message(render_title(page), render_text(page), page)
     assert_well_made(message)
     assert shown(name) == f"A\\u{ord(unshown):04x}B"
     assert message.body.splitlines()[1] == f"- {shown(name)}: run {shown(name)}, {shown(name)}, {shown(name)}"
-    for text in (message.title, message.body, message.html):
+    for text in (message.title, message.body, html_of(message)):
         text.encode()
 
 
 def test_table_has_a_column_a_metric_where_all_its_models_have_the_same() -> None:
     """Figures stand under one another, the metric's name above them."""
     summary = flat_summary({"AAPL": GOOD, "MSFT": GOOD | {"fitness_history": [0.5, 0.99, 0.91]}})
-    table = Reader(run_message(news_of(summary), ALL).html).cells()
+    table = Reader(html_of(run_message(news_of(summary), ALL))).cells()
     figures = ["0.91 >= 0.70", "2.40 >= 1.80", "0.90 >= 0.85", "0.04 <= 0.08"]
     assert table == [
         *("model", "fitness", "profit factor", "consistency", "max drawdown"),
@@ -266,7 +264,7 @@ def test_table_has_a_column_a_metric_where_all_its_models_have_the_same() -> Non
 def test_table_names_each_figure_where_its_models_have_different_ones() -> None:
     """No cell is empty: a mail's plain part is made of the cells, and a figure without its name says nothing."""
     summary = flat_summary({"A": GOOD | {"final_pf": 1.1}, "B": GOOD | {"final_fitness": 0.1}, "C": BAD})
-    cells = Reader(run_message(news_of(summary), ALL).html).cells()
+    cells = Reader(html_of(run_message(news_of(summary), ALL))).cells()
     assert cells[:6] == ["model", "what decided", "A", "profit factor 1.10 < 1.30", "B", "fitness 0.10 < 0.50"]
 
 
@@ -281,7 +279,7 @@ def test_table_names_each_figure_where_its_models_have_different_ones() -> None:
 def test_table_says_in_words_what_is_no_figure(figure: float | None, said: str) -> None:
     """A sentence has no place in a narrow column, and needs its metric's name."""
     summary = flat_summary({"A": GOOD | {"final_pf": figure}})
-    assert Reader(run_message(news_of(summary), ALL).html).cells() == [
+    assert Reader(html_of(run_message(news_of(summary), ALL))).cells() == [
         "model",
         "what decided",
         "A",
@@ -292,13 +290,13 @@ def test_table_says_in_words_what_is_no_figure(figure: float | None, said: str) 
 def test_table_of_runs_has_a_column_a_class() -> None:
     """Behind the models of all runs: how each run went."""
     news = news_of(flat_summary())
-    cells = Reader(many_runs_message([news], ()).html).cells()
+    cells = Reader(html_of(many_runs_message([news], ()))).cells()
     assert cells == ["run", *ALL, "20241224_153000", "1", "1", "1"]
 
 
 def test_html_is_one_document_that_fetches_nothing() -> None:
     """Inline styles alone, light and dark, and no wider than a mail is read."""
-    html = run_message(news_of(flat_summary()), ALL).html
+    html = html_of(run_message(news_of(flat_summary()), ALL))
     assert html.startswith("<!DOCTYPE html>")
     assert not Reader(html).used & {"script", "link", "img", "src", "href", "a", "iframe", "class", "id"}
     assert "<style" not in html
@@ -322,10 +320,10 @@ def contrast(one: str, other: str) -> float:
 
 def test_every_text_is_readable_on_its_ground_light_and_dark() -> None:
     """WCAG's 4.5 to 1: what is muted on the client's white and black, what has a ground of its own on that."""
-    html = run_message(news_of(flat_summary()), ALL).html
+    html = html_of(run_message(news_of(flat_summary()), ALL))
     colours = re.findall(r"(?<![-\w])color:(#[0-9a-f]{6})", html)
     grounds = re.findall(r"background:(#[0-9a-f]{6});color:#ffffff", html)
-    assert (set(colours), len(grounds)) == ({_MUTED.removeprefix("color:").rstrip(";"), "#ffffff"}, 3)
+    assert (set(colours), len(grounds)) == ({"#767676", "#ffffff"}, 3)
     for colour in set(colours) - {"#ffffff"}:
         assert min(contrast(colour, "#ffffff"), contrast(colour, "#000000")) >= 4.5
     for ground in grounds:
@@ -370,14 +368,15 @@ def test_html_names_what_the_text_has_no_room_for() -> None:
 @pytest.mark.parametrize("symbol", HOSTILE, ids=lambda symbol: ascii(symbol[:20]))
 def test_picture_stands_above_the_facts_and_is_described_whatever_it_shows(symbol: str) -> None:
     """Its words are the caption, and in its place for who sees no picture; nothing in them is markup."""
-    html = run_message(news_of(flat_summary({symbol: GOOD})), ALL).html
-    pictured = with_picture(html, "cid:x@modelwarden", f"Fitness of {symbol}")
+    message = run_message(news_of(flat_summary({symbol: GOOD})), ALL)
+    assert message.page is not None
+    pictured = render_html(message.page, Picture("cid:x@modelwarden", f"Fitness of {symbol}"))
     words = escape(f"Fitness of {symbol}")
     assert f'<img src="cid:x@modelwarden" alt="{words}"' in pictured
     assert pictured.index("<img") < pictured.index("report:")
     assert pictured.count(words) == 2
     before, _, behind = pictured.partition('<p style="margin:0 0 4px"><img')
-    assert before + behind.split("</p>\n", 2)[2] == html
+    assert before + behind.split("</p>\n", 2)[2] == html_of(message)
 
 
 def test_last_of_equally_long_lists_is_cut_first() -> None:

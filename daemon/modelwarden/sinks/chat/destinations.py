@@ -18,6 +18,7 @@ from apprise.utils.parse import parse_emails
 
 from modelwarden.errors import StopService
 from modelwarden.sinks.chat.digest import PICTURE_FILE, Message
+from modelwarden.sinks.chat.document import render_html
 from modelwarden.sinks.protocol import Delivered, Delivery, PerhapsDelivered, TryLater
 from modelwarden.sinks.redactor import Redactor
 
@@ -140,20 +141,21 @@ class Destination:
         if self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL sets none of its own
             # Apprise gives up after 4 s, and a service that takes 5 would be sent the same again and again.
             self._service.socket_read_timeout = max(self._service.socket_read_timeout, timeout)
-        as_page, picture = False, None
+        html, picture = "", None
         if hasattr(self._service, "message"):  # it composes the mail itself
             self._service.message = message
         else:
-            as_page = bool(message.html) and self._is_mail
+            if self._is_mail and message.page is not None:
+                html = render_html(message.page)  # of a mail that Apprise composes
             if message.picture and self.takes_pictures:
                 picture = AttachMemory(  # type: ignore[no-untyped-call]
                     message.picture, name=PICTURE_FILE, mimetype="image/png"
                 )
         result = self._apprise.notify(
             title=f"{message.title} [{message.mark}]" if message.mark and self._is_mail else message.title,
-            body=message.html if as_page else message.body,
+            body=html or message.body,
             notify_type=NotifyType(message.severity),
-            body_format=NotifyFormat.HTML if as_page else NotifyFormat.TEXT,
+            body_format=NotifyFormat.HTML if html else NotifyFormat.TEXT,
             attach=picture,
             interpret_escapes=False,
             timeout=timeout,

@@ -1,4 +1,4 @@
-"""What a message says: from a run and its assessments to a page, and to title, text and HTML. Pure.
+"""What a message says: from a run and its assessments to a page, and to title and text. Pure.
 
 The rule: the text is plain, and whoever sends it declares it plain, so nothing from a summary is markup; every figure
 comes with the bound that it missed; a long list is cut, with a count of what was left out.
@@ -21,7 +21,6 @@ from modelwarden.sinks.chat.page import (
     Row,
     Section,
     clipped,
-    render_html,
     render_text,
     render_title,
     shown,
@@ -76,7 +75,7 @@ class Message(NamedTuple):
     Attributes:
         title: at most 150 characters.
         body: plain text, at most 3,000 characters.
-        html: the same as a document, for services that show one; "" where there is none.
+        page: what both say, for services that show a document: it is written when it is sent; None where there is none.
         picture: a PNG for services that take attachments; b"" where there is none.
         mark: short and the same in every repeat; "" if it can't be repeated.
         severity: how much it is to alarm.
@@ -86,7 +85,7 @@ class Message(NamedTuple):
 
     title: str
     body: str
-    html: str = ""
+    page: Page | None = None
     picture: bytes = b""
     mark: str = ""
     severity: Severity = Severity.INFO
@@ -277,7 +276,7 @@ def _message(page: Page, repeated: bool, severity: Severity, belongs_to: str) ->
     return Message(
         title=render_title(page, repeated=repeated),
         body=render_text(page),
-        html=render_html(page),
+        page=page,
         severity=severity,
         thread=f"{belongs_to} on {page.host}",
     )

@@ -22,7 +22,7 @@ from apprise.plugins.email import NotifyEmail
 from apprise.plugins.email.smtp import AppriseSMTPController
 
 from modelwarden.sinks.chat.digest import PICTURE_FILE, Message
-from modelwarden.sinks.chat.page import with_picture
+from modelwarden.sinks.chat.document import Picture, render_html
 
 
 class Mail(NotifyEmail):  # type: ignore[no-untyped-call]
@@ -80,11 +80,11 @@ class Mail(NotifyEmail):  # type: ignore[no-untyped-call]
 def _content(message: Message) -> Part:
     """Text alone, or text and page, and the picture that the page shows."""
     text = MIMEText(message.body, "plain", "utf-8")
-    if not message.html:
+    if message.page is None:
         return text
     picture_id = f"fitness.{message.mark or 'run'}@modelwarden"
-    html = with_picture(message.html, f"cid:{picture_id}", message.caption) if message.picture else message.html
-    both = MIMEMultipart("alternative", None, [text, MIMEText(html, "html", "utf-8")])
+    shown = Picture(f"cid:{picture_id}", message.caption) if message.picture else None
+    both = MIMEMultipart("alternative", None, [text, MIMEText(render_html(message.page, shown), "html", "utf-8")])
     if not message.picture:
         return both
     picture = MIMEImage(message.picture, "png")
