@@ -55,8 +55,8 @@ MUTANTS: Final = {
     Mutant(
         "does_not_commit_that_it_sends",
         "courier/delivery.py",
-        "if call is None or not self._outbox.sending(bundle.ids):",
-        "if call is None:",
+        "        if not self._outbox.sending(bundle.ids):\n            return\n",
+        "",
     ): "something was sent again although nobody was killed",
     Mutant(
         "does_not_record_that_it_sent",
@@ -73,8 +73,8 @@ MUTANTS: Final = {
     Mutant(
         "does_not_mark_a_repeat",
         "state/outbox.py",
-        "SET status = ?, repeated = 1 WHERE",
-        "SET status = ? WHERE",
+        'set_also="repeated = 1"',
+        'set_also="repeated = repeated"',
     ): "a repeat does not say that it may be one",
     Mutant(
         "takes_a_lost_answer_for_a_refusal",
