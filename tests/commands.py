@@ -10,7 +10,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 from modelwarden.__main__ import main
-from modelwarden.events import LOGGER_NAME
+from modelwarden.log import LOGGER_NAME
 from processes import clean_environment
 
 

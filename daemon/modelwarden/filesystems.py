@@ -58,7 +58,7 @@ def network_file_system(path: str) -> str | None:
     """The type of the network file system that holds the path (`nfs4`), or None where it is local.
 
     A path that is not there yet counts by its nearest parent that is. FUSE counts as a network: what is behind
-    it can change without an event.
+    it can change without a hint.
     """
     kind = _mount_of(os.path.realpath(path)).kind
     return kind if kind in _NETWORK or kind.startswith("fuse") else None

@@ -21,12 +21,12 @@ from modelwarden.config import Settings, destination_of
 from modelwarden.config.places import state_dir_of
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
-from modelwarden.events import log
 from modelwarden.filesystems import doubt_of_locks, network_file_system, show_path
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
+from modelwarden.log import log
 from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.staging import Judging
 from modelwarden.pipeline.walk import Pipeline

@@ -22,8 +22,8 @@ from typing import Any, Final, TypeVar
 
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
-from modelwarden.events import LOGGER_NAME
 from modelwarden.fingerprint import Fingerprint
+from modelwarden.log import LOGGER_NAME
 from modelwarden.service.lifecycle import Service
 from modelwarden.state import database
 from modelwarden.wiring import open_service

@@ -20,7 +20,7 @@ def program(body: str, *, level: str = "info", format: str = "auto") -> list[str
     """A process that configures its log as the commands do, then runs the body."""
     head = (
         "import logging, os, sys\n"
-        "from modelwarden.events import log\n"
+        "from modelwarden.log import log\n"
         "from modelwarden.service.logs import configure_logs\n"
         "from modelwarden.streams import use_utf8\n"
         f"use_utf8()\nconfigure_logs({level!r}, {format!r})\n"

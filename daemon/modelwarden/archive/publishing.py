@@ -17,9 +17,9 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
 from modelwarden.archive.record import decode_assessments, encode_entry
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
-from modelwarden.events import log
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.run import RunRecord
+from modelwarden.log import log
 
 MARKER_FILE: Final = ".index.dirty"
 """Present while an index may lack runs that are already in the archive. Its existence is the message: it needs no

@@ -17,7 +17,7 @@ from modelwarden.cli.options import Archive, Config
 from modelwarden.cli.processes import reading_settings, start_again
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import StopService
-from modelwarden.events import log
+from modelwarden.log import log
 from modelwarden.service.courier_process import START_AGAIN
 from modelwarden.service.logs import configure_logs
 from modelwarden.service.systemd import Notifier

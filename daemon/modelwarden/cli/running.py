@@ -15,8 +15,8 @@ from modelwarden.cli.processes import WRONG_SETTINGS, reading_settings, start_ag
 from modelwarden.cli.welcome import first_lines
 from modelwarden.config import Settings, exposed, load_settings, watched_twice
 from modelwarden.errors import StopService
-from modelwarden.events import log
 from modelwarden.filesystems import show_path
+from modelwarden.log import log
 from modelwarden.service.courier_process import check_destinations, drain_outbox
 from modelwarden.service.logs import configure_logs, speaks_to_a_person
 from modelwarden.wiring import open_service

@@ -73,12 +73,12 @@ def load_settings(
         StopService: anything is wrong; one message names everything.
     """
     path = None if watch is not None and given is None else find_config(given)
-    sources = _Sources.read(path, watch, archive)
-    complaints = _Complaints(sources)
+    layers = _Layers.read(path, watch, archive)
+    complaints = _Complaints(layers)
     settings = complaints.settings_as_far_as_known()
     if settings is not None:
-        settings = sources.with_absolute_paths(settings)
-        if sources.file.unsure is not None:
+        settings = layers.with_absolute_paths(settings)
+        if layers.file.unsure is not None:
             for problem in contradictions_of(settings):
                 complaints.add(problem)
         if (complaints.lines or asks_apprise) and settings.notify.destination:
@@ -97,14 +97,14 @@ def load_settings(
 
 
 @dataclass(frozen=True)
-class _Sources:
+class _Layers:
     """All that settings come from.
 
     Attributes:
         file: what the config file holds, if there is one.
         folder: where it lies.
         trouble: why it can't be read, or "".
-        values: the document that all sources make together.
+        values: the document that all layers make together.
         origins: for what does not come from the file, the variable or the option that it came from.
         wrong_variables: variables that set nothing.
     """
@@ -117,7 +117,7 @@ class _Sources:
     wrong_variables: Mapping[str, str]
 
     @classmethod
-    def read(cls, path: str | None, watch: str | None, archive: str | None) -> "_Sources":
+    def read(cls, path: str | None, watch: str | None, archive: str | None) -> "_Layers":
         """Read them, each as far as it can be read."""
         file, folder, trouble = TomlFile({}, {}, (), frozenset()), "", ""
         if path is not None:
@@ -185,21 +185,21 @@ class _Complaints:
     """The lines of the message.
 
     Args:
-        sources: what the settings come from.
+        layers: what the settings come from.
 
     Attributes:
         lines: each complaint with what it is sorted by.
     """
 
-    def __init__(self, sources: _Sources) -> None:
-        self._sources = sources
+    def __init__(self, layers: _Layers) -> None:
+        self._layers = layers
         self._bad: frozenset[Place] = frozenset()
         self.lines: list[tuple[float, str]] = []
-        if sources.trouble:
-            self.lines.append((0, sources.trouble))
-        for line, words in sources.file.faults:
+        if layers.trouble:
+            self.lines.append((0, layers.trouble))
+        for line, words in layers.file.faults:
             self.lines.append((line or 0, f"line {line}: not TOML: {words}" if line else f"not TOML: {words}"))
-        for name, words in sources.wrong_variables.items():
+        for name, words in layers.wrong_variables.items():
             self.lines.append((math.inf, f"{name}: {words}"))
 
     def in_order(self) -> Iterator[str]:
@@ -209,7 +209,7 @@ class _Complaints:
 
     def settings_as_far_as_known(self) -> Settings | None:
         """The settings, with a default or a substitute for each that is wrong by itself; None if nothing is known."""
-        values = copy.deepcopy(self._sources.values)
+        values = copy.deepcopy(self._layers.values)
         for attempt in range(_ATTEMPTS):
             try:
                 return Settings.model_validate(values)
@@ -233,12 +233,12 @@ class _Complaints:
             self._tell(problem)
 
     def _is_unsure(self, problem: Problem) -> bool:
-        unsure = self._sources.file.unsure
+        unsure = self._layers.file.unsure
         return unsure is None or any(place[-1] in unsure for place in (*problem.places, *problem.rests_on))
 
     def _tell(self, problem: Problem) -> None:
-        numbers = self._sources.lines_of(problem.places)
-        origins = dict.fromkeys(origin for place in problem.places if (origin := self._sources.origin_of(place)))
+        numbers = self._layers.lines_of(problem.places)
+        origins = dict.fromkeys(origin for place in problem.places if (origin := self._layers.origin_of(place)))
         lines = [f"line{'s' if len(numbers) > 1 else ''} {' and '.join(map(str, numbers))}"] if numbers else []
         text = ": ".join([" and ".join([*lines, *origins]), path_of(problem.places[0]), problem.words])
         self.lines.append((numbers[0] if numbers else math.inf, text.removeprefix(": ")))

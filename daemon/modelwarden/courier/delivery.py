@@ -16,7 +16,7 @@ from typing import Final
 from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket, more_may_come
 from modelwarden.courier.troubles import Watchman, about
 from modelwarden.errors import RetryLater
-from modelwarden.events import log
+from modelwarden.log import log
 from modelwarden.sinks.protocol import Call, Delivered, Delivery, PerhapsDelivered, Refused, Sink, TryLater
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Bundle, Owed, Status

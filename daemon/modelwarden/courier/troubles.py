@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from modelwarden.events import log
+from modelwarden.log import log
 from modelwarden.sinks.protocol import Sink
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Event, Kind, Noticed, Route

@@ -1,1 +1,1 @@
-"""Which files are there, and which are ready: events as hints, the scan as the truth, settling as the judgement."""
+"""Which files are there, and which are ready: hints, the scan as the truth, settling as the judgement."""

@@ -1,4 +1,4 @@
-"""What is in the watched folders: our own walk, the truth that events only hint at.
+"""What is in the watched folders: our own walk, the truth that the kernel only hints at.
 
 The rule: a walk that could not see everything says so, and nothing may be concluded from what it did not find. Links
 are never followed, names are never decoded.

@@ -24,7 +24,7 @@ class Settling:
     """The files that are not dealt with yet.
 
     Args:
-        settle_seconds: how long a file found without an event must stand still, and the pause between two looks at
+        settle_seconds: how long a file found without a hint must stand still, and the pause between two looks at
             one that does not parse.
         reject_after_seconds: how long one that does not parse must have stood still to be given up.
     """
@@ -49,7 +49,7 @@ class Settling:
         return now if waiting is None else waiting.since
 
     def seen(self, path: str, fingerprint: Fingerprint, *, hinted: bool, now: float) -> None:
-        """A file is there. With an event it is looked at now, without one once it has stood still."""
+        """A file is there. With a hint it is looked at now, without one once it has stood still."""
         known = self._waiting.get(path)
         if known is None or known.fingerprint != fingerprint:
             known = self._waiting[path] = _Waiting(fingerprint, now, 0.0)

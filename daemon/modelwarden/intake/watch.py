@@ -1,6 +1,6 @@
-"""Hints from the kernel: watchdog observers that note which paths had an event, and nothing else.
+"""Hints from the kernel: watchdog observers that note which paths they are about, and nothing else.
 
-The rule: an event is a hint. The handler adds a path to a bounded set and rings; it never reads, stats or logs. What
+The rule: it is only a hint. The handler adds a path to a bounded set and rings; it never reads, stats or logs. What
 watchdog fails to say (an overflow, a replaced root, a dead thread) becomes "scan everything", and a watch that is lost
 is reported and armed again, never fatal.
 """
@@ -26,9 +26,9 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from modelwarden.events import log
 from modelwarden.filesystems import network_file_system
 from modelwarden.intake.scan import Root, is_temporary
+from modelwarden.log import log
 
 MAX_HINTS: Final = 10_000
 """More paths than this at once are not kept apart: the scan is cheaper."""
@@ -53,7 +53,7 @@ class Hints:
     """What happened since the last drain.
 
     Attributes:
-        paths: files and folders that had an event.
+        paths: files and folders that hints are about.
         rescan: whether more happened than the paths tell.
     """
 
@@ -219,15 +219,15 @@ class _Arm:
         reader = getattr(observer, "_inotify_fd", None)  # not public, and nothing else tells of its death
         return all(each.is_alive() for each in (*observer.emitters, *([reader] if reader is not None else [])))
 
-    def _say(self, event: str, **details: str) -> None:
+    def _say(self, what: str, **details: str) -> None:
         """Log a state once, not at every look."""
-        if self._said != event:
-            self._said = event
-            log.warning(event, path=self._root.path, **details)
+        if self._said != what:
+            self._said = what
+            log.warning(what, path=self._root.path, **details)
 
 
 class _Handler(FileSystemEventHandler):
-    """Notes the paths of every event. An exception here would end the observer's thread without a word."""
+    """Notes the paths that hints are about. An exception here would end the observer's thread without a word."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch

@@ -8,8 +8,8 @@ from modelwarden.archive.identity import IDENTITY_FILE, difference, new_id, stra
 from modelwarden.archive.publishing import Archive
 from modelwarden.durable import make_folder
 from modelwarden.errors import UnknownRun
-from modelwarden.events import log
 from modelwarden.filesystems import show_path
+from modelwarden.log import log
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 

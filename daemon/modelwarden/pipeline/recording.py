@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from modelwarden.archive.publishing import Changes
 from modelwarden.errors import RetryLater
-from modelwarden.events import log
 from modelwarden.gate.assessment import CHANGED, Assessment
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import run_key
+from modelwarden.log import log
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.expectations import Expectations

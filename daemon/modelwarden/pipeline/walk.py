@@ -18,12 +18,12 @@ from pydantic_core import to_json
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive, Changes, NameTaken, Staged
 from modelwarden.errors import RejectSummary, RetryLater
-from modelwarden.events import log
 from modelwarden.filesystems import doubt_of_locks, path_text, show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.run import Source
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
+from modelwarden.log import log
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder, RunWithRows

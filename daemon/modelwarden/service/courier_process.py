@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from modelwarden.events import log
+from modelwarden.log import log
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0

@@ -1,7 +1,7 @@
 """The discovery: which files are there that nobody has dealt with, by hints and by scans, and when to scan again.
 
-The rule: events are hints and the scan is the truth. Whatever the watch fails to say, or says wrongly, the next scan
-finds; a scan takes a bounded share of the time, however large the folders are.
+The rule: what the kernel says is a hint, and the scan is the truth. Whatever the watch fails to say, or says wrongly,
+the next scan finds; a scan takes a bounded share of the time, however large the folders are.
 """
 
 import os
@@ -10,23 +10,23 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from modelwarden.events import log
 from modelwarden.filesystems import show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.scan import Root, Scan, is_inside, may_be_missed
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
+from modelwarden.log import log
 from modelwarden.service.processing import Processing
 
 UNWATCHED_SCAN_SECONDS: Final = 5.0
-"""Pause between scans while a folder gives no events."""
+"""Pause between scans while a folder gives no hints."""
 
 SCAN_SHARE: Final = 100
 """A scan may take one part in so many of the time (1 % of a core)."""
 
 WATCHED_SCAN_SHARE: Final = 2000
 WATCHED_SCAN_SECONDS: Final = 300.0
-"""While events arrive, one part in so many is enough, as long as that is not a longer pause than this."""
+"""While hints arrive, one part in so many is enough, as long as that is not a longer pause than this."""
 
 
 class Discovery:
@@ -38,10 +38,10 @@ class Discovery:
         watch: hints about the roots.
         settling: hears of every file that is not dealt with.
         processing: knows which are.
-        scan_every: seconds between scans while events arrive.
+        scan_every: seconds between scans while hints arrive.
 
     Attributes:
-        is_watched: whether every folder gives events, as of the last `supervise`.
+        is_watched: whether every folder gives hints, as of the last `supervise`.
         has_scanned: whether the folders have been walked once.
         scanned_at: when the last walk began, on the monotonic clock.
         scan_at: when they are walked next, likewise.
@@ -163,7 +163,7 @@ class Discovery:
             )
 
     def _follow(self, path: str, resolved: Sequence[tuple[Root, str]]) -> None:
-        """See what an event was about; the roots come with their real paths."""
+        """See what a hint was about; the roots come with their real paths."""
         try:
             status = os.lstat(path)
         except OSError:

@@ -1,6 +1,6 @@
 """The daemon's life: start, the wake-or-timeout loop, stop.
 
-The rule: one thread does all the work and every wait has an end. Signals and events only ring; what they mean is found
+The rule: one thread does all the work and every wait has an end. Signals and hints only ring; what they mean is found
 out here.
 """
 
@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Final
 
 from modelwarden.errors import NotTheArchive, RetryLater, StopService
-from modelwarden.events import log
 from modelwarden.intake.settling import Settling
+from modelwarden.log import log
 from modelwarden.pipeline.walk import Pipeline
 from modelwarden.service.courier_process import CourierHandle
 from modelwarden.service.discovery import Discovery

@@ -1,6 +1,6 @@
-"""How events are written: JSON lines for machines, colours for a person at a terminal, fields for the journal.
+"""How log lines are written: JSON lines for machines, colours for a person at a terminal, fields for the journal.
 
-The rule: events go to standard error; standard output belongs to what a command was asked for.
+The rule: log lines go to standard error; standard output belongs to what a command was asked for.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from modelwarden.events import LOGGER_NAME
+from modelwarden.log import LOGGER_NAME
 from modelwarden.service.journal import JournalHandler, writes_to_journal
 
 LONGEST_WARNING: Final = 500
@@ -32,7 +32,7 @@ def shows_colours(environment: Mapping[str, str], *, terminal: bool) -> bool:
 
 
 def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: A002 - the setting's name
-    """Write this process's events to standard error.
+    """Write this process's log lines to standard error.
 
     Args:
         level: of the least that is written.
@@ -77,7 +77,7 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
         handler.setFormatter(formatter)
     # watchdog warns of every folder that it comes upon twice, and quotes all that it watches.
     warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
-    logging.captureWarnings(capture=True)  # Python's own warnings are events too
+    logging.captureWarnings(capture=True)  # Python's own warnings are log lines too
     for name in (LOGGER_NAME, "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
@@ -86,7 +86,7 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
 
 
 def _name_warnings(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Python's own warnings come as prose: they become the key of an event."""
+    """Python's own warnings come as prose: they become the key of a log line."""
     record = event.get("_record")
     if record is not None and record.name == "py.warnings":
         event["warning"] = event["event"].strip()[:LONGEST_WARNING]

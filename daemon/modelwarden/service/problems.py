@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from modelwarden.errors import RetryLater
-from modelwarden.events import log
 from modelwarden.filesystems import path_text, show_path
 from modelwarden.intake.scan import is_inside
+from modelwarden.log import log
 from modelwarden.pipeline.recording import Recorder
 from modelwarden.state.expectations import Expectation
 from modelwarden.state.messages import Event, Kind, Noticed
@@ -95,7 +95,7 @@ class Problems:
             waiting: files that are not dealt with, each with the moment of the timer at which it was first seen: they
                 came, whatever keeps them from the archive.
             scanned_at: when the last scan began, on the timer. Only a scan that began when the summary was overdue
-                shows that there is none: events may be late, or never come.
+                shows that there is none: hints may be late, or never come.
         """
         if not self._expected:
             return True

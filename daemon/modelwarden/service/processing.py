@@ -13,12 +13,12 @@ from typing import Final
 
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
-from modelwarden.events import log
 from modelwarden.filesystems import show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
 from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
 from modelwarden.intake.settling import Settling
+from modelwarden.log import log
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.attempts import DEATHS_ALLOWED, Attempts
 from modelwarden.service.problems import Problems
@@ -244,7 +244,7 @@ class Processing:
         match remove_source(path, fingerprint):
             case Removed():
                 return
-            case Kept(where) if where != path:  # a next summary came between: it is under no name that events tell of
+            case Kept(where) if where != path:  # a next summary came between: it is under no name that hints tell of
                 with suppress(OSError):
                     self._settling.seen(where, Fingerprint.of(os.lstat(where)), hinted=True, now=time.monotonic())
             case Kept():

@@ -11,9 +11,9 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
-from modelwarden.events import log
 from modelwarden.gate.assessment import Classification
 from modelwarden.gate.policy import Policy
+from modelwarden.log import log
 from modelwarden.sinks.chat.digest import RunNews
 from modelwarden.sinks.chat.plot import fitness_plot
 

@@ -1,7 +1,7 @@
-"""The log every module writes to: events with keys, over the standard library's logging.
+"""The log every module writes to: lines with keys, over the standard library's logging.
 
-The rule: an event is a name and keys, never prose. Used as a library modelwarden is as quiet as logging is by
-default; the commands decide how events look (service.logs).
+The rule: a line is a name and keys, never prose. Used as a library modelwarden is as quiet as logging is by
+default; the commands decide how lines look (service.logs).
 """
 
 import logging
