@@ -1,16 +1,18 @@
 """Questions about an archive: runs, a run, the approved models, a symbol's history, what changed between two runs.
 
 The rule: asking opens nothing for writing, repairs nothing and remembers nothing. The folders are the truth: a run is
-read from its own, and what the catalog says is used only of runs that index.json and the folders have just so.
+read from its own. The catalog answers for all of them only while the archive looks as it did when it had them all, and
+else only for runs that index.json and the folders have just so.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from modelwarden.archive.folders import (
+    look_of,
     oldest_first,
     read_file,
     read_identity,
@@ -28,6 +30,8 @@ from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
 from modelwarden.state.catalog import Catalog, Connected
 from modelwarden.state.reading import Unreadable, reading
+
+_T = TypeVar("_T")
 
 
 class JudgedRun(NamedTuple):
@@ -108,6 +112,12 @@ class Questions:
 
     def runs(self, limit: int, now: float) -> Runs:
         """The youngest runs by name, so many at most; `now` is seconds since the epoch, for `latest`."""
+        return self._ask(
+            lambda catalog: Runs(shown := catalog.runs(limit), len(catalog) - len(shown), catalog.latest(now)),
+            lambda: self._runs_by_folder(limit, now),
+        )
+
+    def _runs_by_folder(self, limit: int, now: float) -> Runs:
         names = sorted(run_names(self._root), key=oldest_first)
         shown: list[RunRecord] = []
         foreign = 0
@@ -117,7 +127,7 @@ class Questions:
                 foreign += 1
             else:
                 shown.append(record)
-        return Runs(shown[::-1], len(names), self.latest(now) if shown else None)
+        return Runs(shown[::-1], len(names), self._latest_by_folder(now) if shown else None)
 
     def run(self, name: str | None, now: float) -> JudgedRun:
         """A run by its name, or the one that was archived last.
@@ -126,11 +136,16 @@ class Questions:
             UnknownRun: there is none, or a folder of that name is no run.
             RetryLater: the disk refused.
         """
-        name = name if name is not None else self.latest(now)
         if name is None:
-            raise UnknownRun("the archive has no runs", where=self._root)
+            return self._latest_run(now)
         if not is_run_name(name):
             raise UnknownRun(f"no run {name!r}", where=self._root, hint="see `modelwarden runs`")
+        return JudgedRun(*read_run(self._root, name))
+
+    def _latest_run(self, now: float) -> JudgedRun:
+        name = self.latest(now)
+        if name is None:
+            raise UnknownRun("the archive has no runs", where=self._root)
         return JudgedRun(*read_run(self._root, name))
 
     def report(self, name: str) -> str:
@@ -143,6 +158,9 @@ class Questions:
         A run that is dated ahead does not stay the latest for ever, and neither does one that was archived under a
         clock that was ahead: what was archived more than a day after `now` (seconds since the epoch) comes last.
         """
+        return self._ask(lambda catalog: catalog.latest(now), lambda: self._latest_by_folder(now))
+
+    def _latest_by_folder(self, now: float) -> str | None:
         index = read_index(self._root)
         limit = (datetime.fromtimestamp(now, UTC) + AHEAD).isoformat(timespec="microseconds").replace("+00:00", "Z")
         names = run_names(self._root)
@@ -154,9 +172,15 @@ class Questions:
 
     def history(self, symbol: str, limit: int | None = None) -> list[SymbolInRun]:
         """A symbol's assessments over the runs, oldest first; with a limit the youngest so many."""
+        return self._ask(
+            lambda catalog: [SymbolInRun(*row) for row in catalog.history(symbol, limit)],
+            lambda: self._history_by_folder(symbol, limit),
+        )
+
+    def _history_by_folder(self, symbol: str, limit: int | None) -> list[SymbolInRun]:
         names = run_names(self._root)
         try:
-            known, found = self._history_by_catalog(symbol, names, limit)
+            known, found = self._history_by_catalog(symbol, names)
         except Unreadable:  # the folders say the same
             known, found = set(), []
         for name in names:
@@ -170,14 +194,12 @@ class Questions:
         found.sort(key=lambda each: oldest_first(each.run))
         return found if limit is None else found[-limit:]
 
-    def _history_by_catalog(
-        self, symbol: str, names: Sequence[str], limit: int | None
-    ) -> tuple[set[str], list[SymbolInRun]]:
+    def _history_by_catalog(self, symbol: str, names: Sequence[str]) -> tuple[set[str], list[SymbolInRun]]:
         """The runs of which the catalog may speak, and what it says of the symbol in them."""
         known = self._known(names)
         if self._catalog is None or not known:
             return set(), []
-        rows = self._catalog.history(symbol, limit if len(known) == len(names) else None)
+        rows = self._catalog.history(symbol)  # all: of the youngest some may not be there any more
         return known, [SymbolInRun(*row) for row in rows if row[0] in known]
 
     def compare(self, before: str | None, after: str | None, now: float) -> Comparison:
@@ -202,11 +224,26 @@ class Questions:
         )
 
     def _before(self, name: str) -> str:
+        before = self._ask(lambda catalog: catalog.before(name), lambda: self._before_by_folder(name))
+        if before is None:
+            raise UnknownRun(f"there is no run before {name}", where=self._root)
+        return before
+
+    def _before_by_folder(self, name: str) -> str | None:
         earlier = (other for other in run_names(self._root) if oldest_first(other) < oldest_first(name))
         for other in sorted(earlier, key=oldest_first, reverse=True):
             if self._record(other) is not None:
                 return other
-        raise UnknownRun(f"there is no run before {name}", where=self._root)
+        return None
+
+    def _ask(self, of_catalog: Callable[[Catalog], _T], of_folders: Callable[[], _T]) -> _T:
+        """The catalog's answer if it has all of the archive as it looks now; else that of the folders."""
+        if self._catalog is not None:
+            with suppress(Unreadable):  # the folders say the same
+                look = look_of(self._root)
+                if look is not None and look == self._catalog.look():
+                    return of_catalog(self._catalog)
+        return of_folders()
 
     def _record(self, name: str) -> RunRecord | None:
         """A run's record; None for a folder that only looks like a run."""

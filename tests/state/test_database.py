@@ -315,7 +315,7 @@ def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:
     *kept, fitness, _, consistency, drawdown = model
     figures = struct.pack("<4d", fitness, math.inf, consistency, drawdown)
     assert after["assessments"] == [(*kept, None, None, None, None, figures, None)]
-    assert after["identity"] == [(*row, None) for row in before["identity"]]
+    assert after["identity"] == [(*row, None, None) for row in before["identity"]]
     ended: dict[object, float | None] = {7: None, 9: 1.5, 12: None}
     assert after["outbox"] == [(*row, "", 0, ended[row[0]]) for row in before["outbox"]]
     assert all(after[name] == [] for name in NEW_OR_CHANGED - {"outbox", "identity"})

@@ -13,6 +13,7 @@ from modelwarden.archive.identity import identity_in
 from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES, decode_assessments, decode_head
 from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import is_run_name
@@ -114,6 +115,18 @@ def read_index(root: str) -> Mapping[str, Sequence[str]]:
         return {}
     names, moments, digests = columns
     return dict(zip(names, zip(moments, digests, strict=True), strict=True))
+
+
+def look_of(root: str) -> str | None:
+    """How the archive's folder and index.json look to `stat`: another look is another set of runs. None without them.
+
+    A folder's times change with every name in it, and index.json is another file, or longer, after every commit.
+    """
+    try:
+        folder, index = os.stat(root), os.stat(os.path.join(root, INDEX_FILE))
+    except OSError:
+        return None
+    return ":".join(map(str, (folder.st_mtime_ns, folder.st_ctime_ns, *Fingerprint.of(index))))
 
 
 def read_identity(root: str) -> str | None:

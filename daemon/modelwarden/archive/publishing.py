@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from modelwarden import durable
+from modelwarden.archive.folders import look_of
 from modelwarden.archive.identity import DAMAGED, IDENTITY_FILE, identity_file, identity_in
 from modelwarden.archive.index import Index, IndexLock
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
@@ -53,11 +54,13 @@ class Changes(NamedTuple):
         appeared: runs to add to the catalog.
         vanished: runs to take out of it, before what appeared is added: a name in both is another run by now.
         repaired: whether index.json had to be written anew.
+        look: how the archive looks with all of this; see `folders.look_of`.
     """
 
     appeared: Sequence[str] = ()
     vanished: Sequence[str] = ()
     repaired: bool = False
+    look: str | None = None
 
 
 class Archive:
@@ -168,7 +171,8 @@ class Archive:
         """
         with self._held():
             self._learn(lambda: self._compare_with_archive(rebuild=rebuild))
-        return self._tell()
+            look = look_of(self.root)
+        return self._tell(look)
 
     def commit(self, batch: Sequence[Staged]) -> tuple[list[Committed], Changes]:
         """Publish a batch: one outcome a staged run, in order, and what others did meanwhile.
@@ -186,11 +190,12 @@ class Archive:
             with self._held():
                 self._catch_up()
                 outcomes = self._publish(batch)
+                look = look_of(self.root)
         except BaseException:
             self._discard(batch)  # what has its name already is not there any more
             raise
         self._discard([each for each, it in zip(batch, outcomes, strict=True) if not isinstance(it, Archived)])
-        return outcomes, self._tell()
+        return outcomes, self._tell(look)
 
     def _discard(self, batch: Sequence[Staged]) -> None:
         for staged in batch:
@@ -301,7 +306,7 @@ class Archive:
             [*told.appeared, *appeared], [*told.vanished, *vanished], repaired=told.repaired or repaired
         )
 
-    def _tell(self) -> Changes:
+    def _tell(self, look: str | None) -> Changes:
         """What was noted since the last call that succeeded; kept until then, so that a failure loses none of it."""
         changes, self._untold = self._untold, Changes()
         gone, self._gone = self._gone, {}
@@ -315,6 +320,7 @@ class Archive:
                 if name not in here or now.get(name) != gone.get(name, now.get(name))
             ],
             repaired=changes.repaired,
+            look=look,
         )
 
     def _compare_with_archive(self, *, rebuild: bool) -> bool:

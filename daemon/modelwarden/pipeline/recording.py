@@ -61,13 +61,17 @@ class Recorder:
         self._deadline_seconds = deadline_seconds
         self._appeared: dict[str, RunWithRows | None] = {}
         self._vanished: dict[str, None] = {}
+        self._look: str | None = None  # of the archive with all that is noted
+        self._unreadable: set[str] = set()  # what is in the index, and can't be in the catalog
         self._refused: dict[str, None] = {}  # of what appeared, what the disk refused to read
 
     def note(self, changes: Changes, published: Iterable[RunWithRows] = ()) -> None:
         """What the next transaction must record: what appeared and vanished, and runs just published."""
+        self._look = None if changes.look == self.catalog.look() else changes.look
         self._vanished |= dict.fromkeys(changes.vanished)
         for name in changes.vanished:
             self._appeared.pop(name, None)
+            self._unreadable.discard(name)
         self._appeared |= dict.fromkeys(changes.appeared)
         self._appeared |= {run.timestamp: (run, models) for run, models in published}
 
@@ -86,7 +90,7 @@ class Recorder:
         refused: dict[str, None] = {}
         gone = [key for key, sha256 in self.catalog.removed() if not self.outbox.is_owed(_event_id(sha256), key)]
         has_news = self._routes is not None and self.catalog.unannounced()
-        if dealt or self._appeared or self._vanished or gone or has_news:
+        if dealt or self._appeared or self._vanished or self._look or gone or has_news:
             with self._database.transaction():
                 for name in self._vanished:
                     self._remove(name)
@@ -102,10 +106,13 @@ class Recorder:
                 self.ledger.record(dealt)
                 for key in gone:
                     self.catalog.let_go(key)
+                if self._look is not None:
+                    self._database.note_look(None if refused or self._unreadable else self._look)
             self.ledger.remember(dealt)
             self._appeared = dict.fromkeys(refused)
             self._vanished.clear()
             self._refused = refused
+            self._look = None
         for run in archived:
             _log_archived(run)
         return owed
@@ -170,7 +177,9 @@ class Recorder:
             run, models = live if live is not None else self._rows_of(name)
         except (ValueError, LookupError) as error:
             log.warning("run_unreadable", run=name, reason=str(error))
+            self._unreadable.add(name)
             return ()
+        self._unreadable.discard(name)
         announced = run.daemon_id != self._database.daemon_id or self.catalog.is_announced(name, run.sha256)
         self.catalog.add(run, models, announced=announced)
         self.outbox.revive(_event_id(run.sha256), run_key(run.timestamp), self._clock())

@@ -172,12 +172,13 @@ class Pipeline:
     def _reconcile(self, *, rebuild: bool) -> tuple[Changes, int]:
         """Archive -> index -> state; what that changed, and how many messages it owes."""
         known = dict(self.recorder.catalog.digests())  # before the archive's: who publishes meanwhile did not vanish
-        repaired = self.archive.reconcile(rebuild=rebuild).repaired
+        found = self.archive.reconcile(rebuild=rebuild)
         there = self.archive.digests()
         changes = Changes(
             appeared=[name for name in self.archive.names() if rebuild or known.get(name) != there[name]],
             vanished=sorted(name for name, sha256 in known.items() if there.get(name) != sha256),
-            repaired=repaired,
+            repaired=found.repaired,
+            look=found.look,
         )
         self.recorder.note(changes)
         return changes, self.recorder.record()

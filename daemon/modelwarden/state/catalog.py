@@ -181,6 +181,18 @@ class Catalog:
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
         self._connection.execute("DELETE FROM all_runs WHERE run = ?", (key,))
 
+    def look(self) -> str | None:
+        """How the archive looked when all of it was here; None if some of it may not be. See Database.note_look."""
+        row = self._connection.execute("SELECT looked FROM identity").fetchone()
+        return None if row is None else row[0]
+
+    def before(self, name: str) -> str | None:
+        """The name of the run before that one by name, or None."""
+        row = self._connection.execute(
+            "SELECT timestamp FROM runs WHERE run < ? ORDER BY run DESC LIMIT 1", (run_key(name),)
+        ).fetchone()
+        return None if row is None else row[0]
+
     def missing(self) -> list[MissingRun]:
         """The runs that were in the archive and are not, oldest first."""
         rows = self._connection.execute("SELECT timestamp, sha256, source FROM missing ORDER BY run")

@@ -133,7 +133,9 @@ CREATE INDEX assessments_by_symbol ON assessments (symbol, run)
 ALTER TABLE runs RENAME TO all_runs;
 ALTER TABLE all_runs ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX runs_removed ON all_runs (run) WHERE removed;
-CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed
+CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed;
+-- How the archive looked when the catalog had all of it: while it looks so, who asks need not look through its folders.
+ALTER TABLE identity ADD COLUMN looked TEXT
 """,
 }
 
@@ -213,6 +215,10 @@ class Database:
         """From now on this state is about that archive. Raises RetryLater where the state file refuses."""
         with self.transaction() as connection:
             connection.execute("UPDATE identity SET archive_id = ?", (identity,))
+
+    def note_look(self, look: str | None) -> None:
+        """Inside a transaction: the catalog has all of an archive that looks so; None: it may lack some of it."""
+        self.connection.execute("UPDATE identity SET looked = ?", (look,))
 
     def _lack_of_room(self, error: Exception) -> str:
         """What to do where a full disk is the reason, else "": SQLite calls some of what has no room an I/O error."""
