@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 import pytest
 
 from invariants import assert_archive_whole
-from processes import destination, drop, outbox_of, until
-from rigs.launching import SteppedClock, launched, without_the_rights_of_root
+from processes import destination, drop, outbox_of, running_courier, until
+from rigs.launching import SteppedClock, without_the_rights_of_root
 from rigs.mounts import ext4_image, private_mounts
 from rigs.refusing_filesystem import Order, refusing_filesystem
 from rigs.watched import Watched
@@ -222,9 +222,9 @@ def delivering(folder: Path, clock: SteppedClock, step: int) -> None:
         server.answer = 503
         with watched.daemon(env=clock.env):
             watched.caught_up()
-        arguments = ("courier", "--config", watched.site.config)
+        arguments = ("--config", watched.site.config)
         log = folder / "courier-log"
-        courier = stack.enter_context(launched((), *arguments, log=log, env=clock.env, ready="courier_ready"))
+        courier = stack.enter_context(running_courier(*arguments, log=log, env=clock.env))
         courier.wait_for("message_not_delivered")
 
         def wait_for_their_next_try() -> bool:

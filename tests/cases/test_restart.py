@@ -16,8 +16,8 @@ import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made, assert_second_start_changes_nothing
 from modelwarden.service.attempts import DEATHS_ALLOWED
-from processes import modelwarden, outbox_of, until
-from rigs.launching import kernel_watches, launched, traced, wait_for_strace
+from processes import modelwarden, outbox_of, running_daemon, until
+from rigs.launching import kernel_watches, traced, wait_for_strace
 from rigs.mutants import Mutant
 from rigs.watched import Watched, lock_held
 from summaries import encoded, random_summary
@@ -87,9 +87,8 @@ def test_case_20_killed_at_a_call_on_the_way_leads_to_the_same_archive(tmp_path:
         watched.drop(watched.summary(), f"{number}.json")
     strike = ("-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={when}")
     how = traced(tmp_path / "strace", *strike)
-    with launched(
-        how, "run", "--once", "--no-courier", "--config", watched.site.config, log=watched.site.log, ready=None
-    ) as daemon:
+    arguments = ("--once", "--no-courier", "--config", watched.site.config)
+    with running_daemon(*arguments, log=watched.site.log, how=how, ready=None) as daemon:
         assert daemon.process.wait(60) == -signal.SIGKILL, "it ended before the call was reached"
     with watched.daemon():
         watched.archived(*watched.expected)
@@ -231,10 +230,10 @@ def test_case_25_poison_file_in_a_crash_loop_is_rejected_and_the_others_are_arch
     poison = watched.rubbish(encoded(random_summary(0) | {"poison": True}))
     for number, data in enumerate([*innocent[: others // 2], poison, *innocent[others // 2 :]]):
         watched.drop(data, f"{number}.json")
-    arguments = ("run", "--once", "--no-courier", "--config", watched.site.config)
+    arguments = ("--once", "--no-courier", "--config", watched.site.config)
     codes = []
     for start in range(STARTS):
-        with launched((), *arguments, log=tmp_path / f"crash-{start}", env=env, ready=None) as daemon:
+        with running_daemon(*arguments, log=tmp_path / f"crash-{start}", env=env, ready=None) as daemon:
             codes.append(daemon.process.wait(60))
         if codes[-1] != -signal.SIGABRT:
             break

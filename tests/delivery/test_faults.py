@@ -15,20 +15,9 @@ from typing import Final
 import pytest
 
 from conftest import Figure
-from processes import (
-    Daemon,
-    Site,
-    destination,
-    drop,
-    is_running,
-    make_site,
-    outbox_of,
-    running_daemon,
-    until,
-)
+from processes import Daemon, Site, destination, drop, is_running, make_site, outbox_of, running_daemon, until
 from rigs.certificates import Authority
 from rigs.far_host import FAULTS, FarHost, Fault
-from rigs.launching import launched
 from rigs.private_network import PrivateNetwork, private_network
 from servers import Answer, HttpServer, Posted, http_server
 from summaries import GOOD, encoded, flat_summary
@@ -128,7 +117,7 @@ def test_fault_of_one_destination_is_not_noticed_by_another(
     def failed() -> list[str]:
         return [row["event"] for row in outbox_of(site.state) if row["destination"] == "faulty" and row["last_error"]]
 
-    with launched(network.how, "run", "--config", site.config, log=site.log, env=authority.trusted) as daemon:
+    with running_daemon("--config", site.config, log=site.log, how=network.how, env=authority.trusted) as daemon:
         daemon.wait_for("courier_ready")
         for number, run in enumerate(RUNS, start=1):
             archive(site, run)

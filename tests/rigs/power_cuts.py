@@ -46,19 +46,13 @@ FAILURES: Final = (AssertionError, ModelwardenError, OSError, ValueError, KeyErr
 """How a check says no: its own words, the product's, the file system's, or those of what can't read the rest."""
 
 
-class _SiteOnDisk(Site):
-    """A place of work whose archive, with the state in it, is on the disk under trial; the sources are on another."""
-
-    @property
-    def archive(self) -> Path:
-        return self.folder / "disk" / "archive"
-
-
 def site_on_disk(folder: Path) -> Site:
-    """Make one; the disk is to be mounted at `disk` below the folder. All that happens is owed to `team`."""
+    """Make one whose archive, with the state in it, is on the disk under trial; the sources are on another.
+
+    The disk is to be mounted at `disk` below the folder. All that happens is owed to `team`.
+    """
     nowhere = destination("team", "json://127.0.0.1:9/hook", "APPROVED", "REVIEW", "DROP", "REJECTED")
-    make_site(folder, nowhere, archive="disk/archive")
-    return _SiteOnDisk(folder)
+    return make_site(folder, nowhere, archive="disk/archive")
 
 
 @dataclass(frozen=True)

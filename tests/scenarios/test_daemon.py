@@ -521,7 +521,7 @@ def test_sigkills_amid_a_burst_lead_to_the_same_archive(tmp_path: Path) -> None:
         sources = snapshot(site.out)
         _kill_when_visible(site, daemon, 1)
     for runs in (80, 150):
-        with running_daemon("--no-courier", "--config", site.config, log=site.log, ready=False) as daemon:
+        with running_daemon("--no-courier", "--config", site.config, log=site.log, ready=None) as daemon:
             _kill_when_visible(site, daemon, runs)
     assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
     assert_archive_whole(site.archive, summaries)
