@@ -125,7 +125,7 @@ def test_environment_outranks_the_file_setting_by_setting(tmp_path: Path, monkey
     assert [table.path for table in settings.watch] == ["/elsewhere"]
 
 
-def test_relative_path_in_the_environment_is_relative_to_the_current_folder(
+def test_relative_path_in_the_environment_is_below_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what stands in the file is relative to the file."""

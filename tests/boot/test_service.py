@@ -116,8 +116,8 @@ def test_trainer_under_any_umask_is_archived(host: BootedHost) -> None:
         is_archived(host, leave(host, umask=umask))
 
 
-def test_trainer_reads_neither_settings_nor_others_summaries_nor_the_archive(host: BootedHost) -> None:
-    """Tokens are nobody's but the service's, and one team's figures are no other's."""
+def test_trainer_reads_only_what_is_its_own(host: BootedHost) -> None:
+    """Not the settings: tokens are nobody's but the service's; no other team's summaries, nothing of the archive."""
     name = leave(host, "bob")
     is_archived(host, name)
     for path in (f"/{CONFIG}", f"/{INCOMING}/{name}.json", f"/{ARCHIVES}/index.json"):

@@ -324,7 +324,7 @@ def test_archive_whose_disk_is_not_mounted_at_the_start_is_waited_for(tmp_path: 
         watched.assert_once()
 
 
-def test_archive_whose_disk_comes_and_goes_beside_a_trainer_has_each_summary_once(tmp_path: Path) -> None:
+def test_archive_whose_disk_comes_and_goes_has_each_summary_once(tmp_path: Path) -> None:
     """Lazily unmounted at any moment of a batch: nothing lands below, every source is archived before it goes."""
     with private_mounts() as mounts:
         watched = Watched(tmp_path, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)

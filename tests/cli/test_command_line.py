@@ -317,9 +317,7 @@ def test_json_is_strict_json_in_utf_8(archive: Path, arguments: list[str]) -> No
 
 
 @pytest.mark.parametrize(("data", "code"), [(encoded(flat_summary({"A": GOOD})), 0), (b'{"models": []}', 1)])
-def test_once_deals_with_what_is_there_and_says_whether_anything_was_rejected(
-    tmp_path: Path, data: bytes, code: int
-) -> None:
+def test_once_deals_with_what_is_there_and_tells_of_rejections(tmp_path: Path, data: bytes, code: int) -> None:
     """`run --once` is the daemon for the end of a training script: 0, or 1 where something was no summary."""
     site = make_site(tmp_path)
     (site.out / "a.json").write_bytes(data)

@@ -401,7 +401,7 @@ def torn(desk: Desk) -> tuple[Path, Path]:
 
 
 @pytest.mark.usefixtures("torn")
-def test_run_that_is_away_is_not_announced_and_its_message_dies_at_its_deadline(desk: Desk, server: HttpServer) -> None:
+def test_message_of_a_run_that_is_away_dies_at_its_deadline(desk: Desk, server: HttpServer) -> None:
     """It holds up nobody; a person who took the run out on purpose hears of it no more, and can see why."""
     courier = desk.courier(team(server))
     all_delivered(desk, courier)
@@ -440,7 +440,7 @@ def test_run_that_comes_back_is_announced_once(
     assert [status for _, status, _ in desk.rows()] == ["delivered", "delivered"]
 
 
-def test_message_whose_run_is_archived_again_under_another_name_is_about_that(
+def test_message_of_a_run_archived_again_has_its_new_name(
     desk: Desk, server: HttpServer, torn: tuple[Path, Path]
 ) -> None:
     """The trainer's file came again while something else had the run's name."""

@@ -175,9 +175,7 @@ def test_runs_one_after_the_other_arrive_once_each(tmp_path: Path, figure: Figur
 
 
 @pytest.mark.parametrize("fault", [Answer.HANG, Answer.TRICKLE], ids=["hangs", "trickles"])
-def test_send_that_has_not_ended_holds_up_neither_another_destination_nor_the_end(
-    tmp_path: Path, figure: Figure, fault: Answer
-) -> None:
+def test_send_that_has_not_ended_holds_nothing_up(tmp_path: Path, figure: Figure, fault: Answer) -> None:
     """All is delivered beside it, and the daemon stopped, while that one send goes on; the next start repeats it."""
     with http_server() as hung, http_server() as healthy:
         hung.answer = fault

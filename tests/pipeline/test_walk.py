@@ -392,7 +392,7 @@ def test_two_files_too_large_that_begin_alike_are_rejected_as_two(ground: Ground
         (None, "s_2023.json", -86_400.0, "19691231_000000"),
     ],
 )
-def test_timestamp_is_the_summary_s_own_else_the_name_s_else_the_file_s_time(
+def test_timestamp_is_the_summarys_else_the_names_else_the_files(
     ground: Ground, timestamp: str | None, name: str, mtime: float, run: str
 ) -> None:
     """In this order; what a summary says in another form never reaches a path."""
@@ -453,7 +453,7 @@ def test_source_of_any_file_system_is_archived(ground: Ground, figure: int) -> N
     assert len(ground.owed()) == 1
 
 
-def test_summary_with_a_checkpoint_beyond_any_update_does_not_stop_the_daemon(ground: Ground) -> None:
+def test_checkpoint_beyond_any_update_does_not_stop_the_daemon(ground: Ground) -> None:
     """Whatever a summary says: archived or rejected, never an error of ours, least of all at the next start."""
     model = {**GOOD, "fitness_history": [number / 2000 for number in range(1100)]}
 
@@ -490,7 +490,7 @@ def archive_and_die(ground: Ground, *summaries: dict[str, Any], state: str = "st
     before.unlink()
 
 
-def test_run_archived_and_not_recorded_is_recorded_and_owed_at_the_next_start(ground: Ground) -> None:
+def test_unrecorded_run_is_recorded_and_owed_at_the_next_start(ground: Ground) -> None:
     """A crash between the index and the transaction: the start finishes it, once."""
     archive_and_die(ground, summary := flat_summary())
     assert ground.runs() == [NAME]
@@ -504,7 +504,7 @@ def test_run_archived_and_not_recorded_is_recorded_and_owed_at_the_next_start(gr
     assert ground.owed() == [(event_of(encoded(summary)), "slack")]
 
 
-def test_run_archived_and_not_recorded_is_known_when_its_file_is_found_again(ground: Ground) -> None:
+def test_unrecorded_run_is_known_when_its_file_is_found_again(ground: Ground) -> None:
     """Its source is still in the folder: dealt with as archived, not archived twice."""
     summary = flat_summary()
     archive_and_die(ground, summary)
@@ -526,8 +526,8 @@ def test_run_of_another_daemon_is_cataloged_and_not_announced(ground: Ground) ->
     assert len(ground.owed("theirs")) == 1
 
 
-def test_run_of_another_daemon_seen_while_running_is_cataloged_and_not_announced(ground: Ground) -> None:
-    """The same without a restart: the next batch brings it along."""
+def test_run_of_another_daemon_seen_in_a_batch_is_not_announced(ground: Ground) -> None:
+    """It is cataloged, the same without a restart: the next batch brings it along."""
     ours, theirs = ground.pipeline("ours"), ground.pipeline("theirs")
     theirs.process([memory(encoded(flat_summary()))])
 
@@ -538,9 +538,7 @@ def test_run_of_another_daemon_seen_while_running_is_cataloged_and_not_announced
 
 
 @pytest.mark.parametrize("ask", ["recover", "rebuild"])
-def test_command_that_comes_upon_an_unrecorded_run_leaves_its_announcement_to_the_daemon(
-    ground: Ground, ask: str
-) -> None:
+def test_command_upon_an_unrecorded_run_leaves_the_message_to_the_daemon(ground: Ground, ask: str) -> None:
     """A question on the command line records the run; the daemon's next start owes the message, once."""
     archive_and_die(ground, summary := flat_summary())
     asking = ground.pipeline(routes=None)
@@ -633,7 +631,7 @@ def test_run_deleted_by_hand_leaves_the_catalog_at_the_next_start(ground: Ground
     assert ground.runs() == ["20250101_000000"]
 
 
-def test_run_deleted_by_hand_is_archived_again_when_its_file_is_found_again(ground: Ground) -> None:
+def test_run_deleted_by_hand_is_archived_again_with_its_file(ground: Ground) -> None:
     """Nothing is called archived that the archive does not have."""
     pipeline, data = ground.pipeline(), encoded(flat_summary())
     pipeline.process([ground.found(data)])
@@ -658,8 +656,8 @@ def test_run_deleted_by_hand_and_trained_again_is_archived_once(ground: Ground) 
 
 
 @pytest.mark.parametrize("looks", ["commit", "recover", "rebuild"])
-def test_name_that_another_daemon_gave_to_another_run_is_that_run_in_the_catalog(ground: Ground, looks: str) -> None:
-    """A run is its bytes, not its name: the catalog follows, at a commit and at a start; the old run is missing."""
+def test_name_that_became_another_run_is_that_run_in_the_catalog(ground: Ground, looks: str) -> None:
+    """A run is its bytes: the catalog follows another daemon, at a commit and at a start; the old run is missing."""
     data = encoded(flat_summary(run_name="first"))
     first = ground.pipeline()
     first.process([memory(data)])
@@ -678,8 +676,8 @@ def test_name_that_another_daemon_gave_to_another_run_is_that_run_in_the_catalog
     assert event_of(encoded(flat_summary(run_name="second"))) not in [event for event, _ in ground.owed()]
 
 
-def test_run_deleted_by_hand_and_archived_again_under_another_name_is_not_archived_a_third_time(ground: Ground) -> None:
-    """The name that is gone does not hide the one that is there."""
+def test_run_archived_again_under_another_name_is_not_archived_again(ground: Ground) -> None:
+    """It was deleted by hand: the name that is gone does not hide the one that is there."""
     pipeline, data = ground.pipeline(), encoded(flat_summary(timestamp=None))
     pipeline.process([ground.found(data, f"first_{NAME}.json")])
     shutil.rmtree(ground.root / NAME)
@@ -726,7 +724,7 @@ def failing_fsync(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool],
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("file", ["summary.json", "model_assessments.json", "recommendations.md"])
-def test_run_that_can_not_be_staged_is_postponed_and_succeeds_the_next_time(
+def test_run_that_can_not_be_staged_is_postponed_and_succeeds_later(
     ground: Ground, monkeypatch: pytest.MonkeyPatch, file: str, code: int
 ) -> None:
     """The disk refuses any of the three files: nothing half-made, nothing noted, the source still owed."""
@@ -770,7 +768,7 @@ def test_run_that_can_not_be_staged_does_not_hold_up_the_others(
 
 
 @pytest.mark.parametrize("what", ["the archive", "the index"])
-def test_run_that_can_not_be_committed_is_postponed_and_found_the_next_time(
+def test_run_that_can_not_be_committed_is_postponed_and_found_later(
     ground: Ground, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Renamed and not acknowledged: the next try finds it by its bytes, records it and owes its message once."""
@@ -846,8 +844,8 @@ def test_run_that_can_not_be_recorded_is_not_called_done(ground: Ground) -> None
     assert isinstance(outcome, Postponed)
 
 
-def test_run_that_could_not_be_recorded_is_recorded_and_owed_by_the_next_try(ground: Ground) -> None:
-    """A state file that was busy costs a pause, not a message."""
+def test_run_that_could_not_be_recorded_is_owed_by_the_next_try(ground: Ground) -> None:
+    """A state file that was busy costs a pause, not a message: the run is recorded then, too."""
     pipeline, found = ground.pipeline(), ground.found(data := encoded(flat_summary()))
     with closing(busy(ground)):
         pipeline.process([found])

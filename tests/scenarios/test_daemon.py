@@ -424,7 +424,7 @@ def _taken(running: tuple[Site, Daemon], left: list[str], taken: list[str], seco
     return {str(Path(source).relative_to(site.folder)) for source in archived()}
 
 
-def test_folder_takes_what_its_patterns_name_and_looks_below_only_where_told(folders: tuple[Site, Daemon]) -> None:
+def test_folder_takes_what_its_patterns_and_its_depth_name(folders: tuple[Site, Daemon]) -> None:
     """Each `[[watch]]` has patterns and a depth of its own."""
     left = ["deep/a.txt", "flat/other.json", "flat/below/result_2.json"]
     taken = ["deep/a.json", "deep/er/still/b.json", "flat/result_1.json", "flat/z.summary"]
@@ -627,7 +627,7 @@ def test_c_locale_changes_nothing(tmp_path: Path) -> None:
     assert entry["source"] == str(site.folder / "tränig" / "läufe 🚀.json")
 
 
-def test_run_once_leaves_nothing_undecided_and_says_that_files_were_rejected(tmp_path: Path) -> None:
+def test_run_once_leaves_nothing_undecided_and_tells_of_rejections(tmp_path: Path) -> None:
     """`run --once` waits for what may still be being written; its exit code is 1 where a file was rejected."""
     site = make_site(tmp_path)
     data = encoded(flat_summary())

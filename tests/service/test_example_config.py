@@ -90,7 +90,7 @@ def test_example_loads_as_it_stands(tmp_path: Path) -> None:
     assert settings.notify.destination == ()
 
 
-def test_example_differs_from_the_defaults_only_where_a_line_is_not_commented_out() -> None:
+def test_example_differs_from_the_defaults_only_where_uncommented() -> None:
     """What stands in the example uncommented is what a first user needs; all the rest is as without a file."""
     plain = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
     plain["watch"][0].pop("create")

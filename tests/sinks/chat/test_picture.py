@@ -288,7 +288,7 @@ def test_picture_under_way_holds_up_no_other_destination(tmp_path: Path, stack: 
 
 
 @pytest.mark.usefixtures("matplotlib")
-def test_picture_that_is_late_keeps_none_waiting_and_later_ones_are_drawn_again() -> None:
+def test_picture_that_is_late_keeps_none_waiting() -> None:
     """While it hangs the others go without, at once; once it is through they wait their turn as before."""
     asked: list[str] = []
     gates = [threading.Event(), threading.Event()]
