@@ -4,9 +4,11 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from modelwarden.archive.publishing import run_files
 from modelwarden.archive.record import RunRecord, Source, record_of
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
@@ -105,6 +107,17 @@ def judged_run(
         policy=policy,
     )
     return run, assessments
+
+
+def run_folder(root: Path, summary: Mapping[str, Any], timestamp: str, *, archived_at: str | None = None) -> RunRecord:
+    """Put a run's folder into an archive, and nothing else; return its record."""
+    run, assessments = judged_run(summary, timestamp=timestamp)
+    if archived_at is not None:
+        run = replace(run, archived_at=archived_at)
+    (root / timestamp).mkdir(parents=True)
+    for name, data in run_files(run, encoded(summary), assessments).items():
+        (root / timestamp / name).write_bytes(data)
+    return run
 
 
 def as_schema_1(document: dict[str, Any], **thresholds: float) -> None:
