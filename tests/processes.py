@@ -42,6 +42,7 @@ def modelwarden(
     *arguments: str | os.PathLike[str],
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    stdout: int = subprocess.PIPE,
     timeout: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. Output is decoded as UTF-8; check `returncode` yourself."""
@@ -49,7 +50,8 @@ def modelwarden(
         [sys.executable, "-P", "-m", "modelwarden", *arguments],
         cwd=cwd,
         env=clean_environment(env),
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         timeout=timeout,
         check=False,
@@ -153,6 +155,25 @@ def running_courier(
 ) -> AbstractContextManager[Daemon]:
     """The same for `modelwarden courier`."""
     return running_daemon(*arguments, log=log, command="courier", env=env, ready=ready)
+
+
+@contextmanager
+def running_program(program: str, *arguments: str | os.PathLike[str], says: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process with a program of the test's own, once it has said so; killed at the end.
+
+    Args:
+        program: in Python.
+        arguments: its own.
+        says: its first line.
+    """
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{says}\n".encode()
+            yield process
+        finally:
+            process.kill()
 
 
 def drop(data: bytes, folder: Path, name: str = "summary.json") -> Path:

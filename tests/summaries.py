@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from modelwarden.archive.publishing import run_files
-from modelwarden.archive.record import RunRecord, Source, record_of
+from modelwarden.archive.record import RunRecord, Source, encode_assessments, record_of
+from modelwarden.archive.report import render_report
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
@@ -115,8 +115,9 @@ def run_folder(root: Path, summary: Mapping[str, Any], timestamp: str, *, archiv
     if archived_at is not None:
         run = replace(run, archived_at=archived_at)
     (root / timestamp).mkdir(parents=True)
-    for name, data in run_files(run, encoded(summary), assessments).items():
-        (root / timestamp / name).write_bytes(data)
+    (root / timestamp / "summary.json").write_bytes(encoded(summary))
+    (root / timestamp / "model_assessments.json").write_bytes(encode_assessments(run, assessments))
+    (root / timestamp / "recommendations.md").write_text(render_report(run, assessments), encoding="utf-8")
     return run
 
 

@@ -4,12 +4,12 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from failing import fail_fsync
 from modelwarden import durable
 from modelwarden.archive.index_file import IndexFile
 from modelwarden.errors import RetryLater, StorageSuspect
@@ -239,18 +239,6 @@ def test_spare_of_a_file_that_somebody_else_replaced_is_not_used(lines: Lines, t
     lines.grow(b"mine\n")
 
     assert lines.path.read_bytes() == b"theirs\nmine\n"
-
-
-def fail_fsync(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool], code: int) -> None:
-    """Let the fsync of files at such paths fail."""
-    real_fsync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if fails(os.readlink(f"/proc/self/fd/{descriptor}")):
-            raise OSError(code, os.strerror(code))
-        real_fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
 
 
 @every_way

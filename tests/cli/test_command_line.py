@@ -275,15 +275,7 @@ def test_reader_that_goes_away_is_no_error(archive: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     try:
-        result = subprocess.run(
-            [sys.executable, "-P", "-m", "modelwarden", "show", "--archive", archive],
-            env=clean_environment(),
-            stdout=theirs,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = modelwarden("show", "--archive", archive, stdout=theirs)
     finally:
         os.close(theirs)
     assert "Traceback" not in result.stderr
@@ -293,15 +285,7 @@ def test_reader_that_goes_away_is_no_error(archive: Path) -> None:
 def test_output_that_cannot_be_written_is_one_message(archive: Path) -> None:
     """A full disk under standard output is said in a sentence, and the exit code is no success."""
     with open("/dev/full", "wb") as full:
-        result = subprocess.run(
-            [sys.executable, "-P", "-m", "modelwarden", "show", "--archive", archive],
-            env=clean_environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = modelwarden("show", "--archive", archive, stdout=full.fileno())
     assert result.returncode != 0
     assert "No space left on device" in result.stderr
     assert "Traceback" not in result.stderr

@@ -3,7 +3,6 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -80,13 +79,6 @@ class Office:
     def standing(self) -> list[tuple[str, str]]:
         """Destination and status of every row."""
         return [(row["destination"], row["status"]) for row in outbox_of(self.state)]
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is opened is closed with the test."""
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

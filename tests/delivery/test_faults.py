@@ -5,7 +5,7 @@ The rule: the daemon and its courier are real processes, and so are the names, t
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -30,13 +30,6 @@ RUNS: Final = tuple(f"2024010{number}_000000" for number in range(1, 4))
 
 QUICK: Final = "[notify]\nsend_timeout_seconds = 2\n"
 """So that a send that hangs is given up within a test's time."""
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is opened is closed with the test."""
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

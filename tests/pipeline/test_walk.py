@@ -7,13 +7,14 @@ import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from failing import fail_fsync
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.archive.publishing import Archive, Changes
@@ -710,18 +711,6 @@ def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(ground
     assert daemon.catalog.names() == {NAME}
 
 
-def failing_fsync(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool], code: int) -> None:
-    """Let the fsync of files at such paths fail."""
-    real_fsync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if fails(os.readlink(f"/proc/self/fd/{descriptor}")):
-            raise OSError(code, os.strerror(code))
-        real_fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-
-
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("file", ["summary.json", "model_assessments.json", "recommendations.md"])
 def test_run_that_can_not_be_staged_is_postponed_and_succeeds_later(
@@ -730,7 +719,7 @@ def test_run_that_can_not_be_staged_is_postponed_and_succeeds_later(
     """The disk refuses any of the three files: nothing half-made, nothing noted, the source still owed."""
     pipeline, found = ground.pipeline(), ground.found(encoded(flat_summary()))
     with monkeypatch.context() as context:
-        failing_fsync(context, lambda path: os.path.basename(path) == file, code)
+        fail_fsync(context, lambda path: os.path.basename(path) == file, code)
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
     assert found.fingerprint is not None
@@ -774,7 +763,7 @@ def test_run_that_can_not_be_committed_is_postponed_and_found_later(
     """Renamed and not acknowledged: the next try finds it by its bytes, records it and owes its message once."""
     pipeline, found = ground.pipeline(), ground.found(data := encoded(flat_summary()))
     with monkeypatch.context() as context:
-        failing_fsync(
+        fail_fsync(
             context,
             lambda path: path == str(ground.root) if what == "the archive" else "index.json" in os.path.basename(path),
             errno.ENOSPC,
@@ -798,7 +787,7 @@ def test_run_whose_index_can_not_be_claimed_is_recorded_by_the_next_try(
     pipeline, data = ground.pipeline(), encoded(flat_summary())
     before = (ground.root / "index.json").stat().st_ino
     with monkeypatch.context() as context:
-        failing_fsync(
+        fail_fsync(
             context,
             lambda path: path == str(ground.root) and (ground.root / "index.json").stat().st_ino != before,
             errno.EIO,
@@ -876,7 +865,7 @@ def test_rejected_file_that_can_not_be_kept_is_postponed_with_the_rest(
     """No reason is given away without the bytes: the next try keeps them."""
     pipeline, found = ground.pipeline(), ground.found(b'{"models": []}')
     with monkeypatch.context() as context:
-        failing_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
+        fail_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
     assert (ground.rejected(), ground.owed()) == ([], [])
@@ -894,7 +883,7 @@ def test_batch_that_ends_before_it_is_published_leaves_nothing_staged(
     pipeline = ground.pipeline()
     batch = [memory(encoded(flat_summary())), memory(b'{"models": []}')]
     with monkeypatch.context() as context:
-        failing_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
+        fail_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
         outcomes = pipeline.process(batch)
         pipeline.close()  # whatever is still being staged ends here
     assert [type(outcome) for outcome in outcomes] == [Postponed, Postponed]

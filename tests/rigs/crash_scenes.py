@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from invariants import _assert_run_whole, assert_archive_whole, assert_nothing_half_made, contents, sha256, snapshot
+from invariants import assert_archive_whole, assert_nothing_half_made, assert_run_whole, contents, sha256, snapshot
 from modelwarden.archive.publishing import MARKER_FILE
 from modelwarden.gate.timestamp import is_run_name
 from processes import DEADLINE, Site, destination, drop, index_of, make_site
@@ -308,7 +308,7 @@ class Place:
         folders = (
             [entry for entry in self.archive.iterdir() if is_run_name(entry.name)] if self.archive.exists() else []
         )
-        return {folder.name: _assert_run_whole(folder) for folder in folders}
+        return {folder.name: assert_run_whole(folder) for folder in folders}
 
     def _listed(self) -> dict[str, str]:
         return {entry["timestamp"]: entry["sha256"] for entry in index_of(self.archive)}

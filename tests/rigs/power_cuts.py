@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Final, NamedTuple
 
-from invariants import _assert_run_whole, assert_archive_whole, assert_nothing_half_made, contents, sha256, snapshot
+from invariants import assert_archive_whole, assert_nothing_half_made, assert_run_whole, contents, sha256, snapshot
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.gate.timestamp import is_run_name
@@ -317,7 +317,7 @@ class Verdict:
         """The archive's runs, sha256 by name; each must be whole, and none twice."""
         archive = self._site.archive
         folders = [entry for entry in archive.iterdir() if is_run_name(entry.name)] if archive.exists() else []
-        runs = {folder.name: _assert_run_whole(folder) for folder in folders}
+        runs = {folder.name: assert_run_whole(folder) for folder in folders}
         assert len(set(runs.values())) == len(runs), "the same bytes are archived twice"
         return runs
 

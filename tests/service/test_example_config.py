@@ -1,6 +1,5 @@
 """config.example.toml is the documentation of the settings: it loads, leaves nothing out, and its defaults are true."""
 
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from modelwarden.config.places import state_dir_of
 from modelwarden.gate.gates import Better, Gate, Override
 from modelwarden.gate.policy import Policy
 from processes import modelwarden
+
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 SETTING = re.compile(r"# (?P<name>\w+) = (?P<value>.+)")
@@ -48,13 +49,6 @@ def uncommented(*wanted: tuple[str, str]) -> str:
         else:
             text.append(line)
     return "\n".join(text)
-
-
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith("MODELWARDEN_"):
-            monkeypatch.delenv(name)
 
 
 def loaded(folder: Path, text: str) -> Settings:

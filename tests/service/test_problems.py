@@ -90,13 +90,6 @@ class Host:
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is opened is closed with the test."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def host(tmp_path: Path, stack: ExitStack) -> Host:
     """A host that expects a summary a day in one folder."""
     return Host(tmp_path, stack, Expected("/out", DAY))

@@ -3,13 +3,11 @@
 import base64
 import json
 import logging
-import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +112,6 @@ class Office:
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is opened is closed with the test."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def office(tmp_path: Path, stack: ExitStack) -> Office:
     """An empty archive."""
     return Office(tmp_path, stack)
@@ -130,16 +121,6 @@ def office(tmp_path: Path, stack: ExitStack) -> Office:
 def server(stack: ExitStack) -> HttpServer:
     """A server that takes everything."""
     return stack.enter_context(http_server())
-
-
-@pytest.fixture
-def matplotlib() -> None:
-    """Skips what draws where matplotlib is missing."""
-    if find_spec("matplotlib") is None:
-        reason = "not run, for want of matplotlib (the extra `plots`)"
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}: CI has it", pytrace=False)
-        pytest.skip(reason)
 
 
 def attached(posted: Posted) -> list[bytes]:

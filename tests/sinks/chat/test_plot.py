@@ -57,16 +57,6 @@ def approved(histories: Mapping[str, Sequence[float]], **fields: Any) -> RunNews
     )
 
 
-@pytest.fixture
-def matplotlib() -> None:
-    """Skips what draws where matplotlib is missing."""
-    if find_spec("matplotlib") is None:
-        reason = "not run, for want of matplotlib (the extra `plots`)"
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}: CI has it", pytrace=False)
-        pytest.skip(reason)
-
-
 def drawn(news: RunNews) -> bytes:
     """The picture, which there must be."""
     picture = fitness_plot(news)
