@@ -112,8 +112,8 @@ def test_identity_that_is_missing_is_made_again_only_with_all_runs(state: State)
     assert state.recognise() == ID
 
 
-def test_state_of_a_version_without_ids_takes_only_an_archive_with_its_runs(state: State) -> None:
-    """It knows runs and no id: a folder that has none of them is a stranger."""
+def test_state_without_an_id_takes_only_an_archive_with_its_runs(state: State) -> None:
+    """A state of an earlier version knows runs and no id: a folder that has none of them is a stranger."""
     state.knows_the_run()
     state.has()
     with pytest.raises(NotTheArchive, match="none of the 1 runs"):
