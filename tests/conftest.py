@@ -1,6 +1,10 @@
-"""What holds for every test: Hypothesis without deadlines or a database in the checkout, and the rigs' figures."""
+"""What holds for every test: Hypothesis without deadlines or a database in the checkout, figures, common fixtures."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -31,6 +35,32 @@ def peak(record_property: Callable[[str, object], None]) -> Note:
 def figure(record_property: Callable[[str, object], None]) -> Figure:
     """Has a figure printed as it is at the end of all tests."""
     return lambda what, value: record_property("told", f"{what}: {value}")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is opened is closed with the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without settings, neither in the environment nor in the system's file."""
+    for name in os.environ:
+        if name.startswith("MODELWARDEN_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("modelwarden.config.loading.SYSTEM_CONFIG", str(tmp_path / "etc.toml"))
+
+
+@pytest.fixture
+def matplotlib() -> None:
+    """Skips what draws where matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        reason = "not run, for want of matplotlib (the extra `plots`)"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}: CI has it", pytrace=False)
+        pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

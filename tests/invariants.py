@@ -33,7 +33,7 @@ def assert_archive_whole(archive: Path, expected: Iterable[bytes] | None = None)
         expected: the bytes of every summary that is to be in it; None where that can't be known.
     """
     folders = sorted(entry for entry in archive.iterdir() if re.fullmatch(r"\d{8}_\d{6}(_\d+)?", entry.name))
-    found = [_assert_run_whole(folder) for folder in folders]
+    found = [assert_run_whole(folder) for folder in folders]
     assert len(set(found)) == len(found), "the same bytes are archived twice"
 
     index = (archive / "index.json").read_bytes()
@@ -86,7 +86,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {name: digest for name, (_, _, digest) in snapshot(folder).items()}
 
 
-def _assert_run_whole(folder: Path) -> str:
+def assert_run_whole(folder: Path) -> str:
     assert {entry.name for entry in folder.iterdir()} == RUN_FILES, folder
     assessments = json.loads((folder / "model_assessments.json").read_bytes(), parse_constant=_refuse)
     digest = sha256((folder / "summary.json").read_bytes())

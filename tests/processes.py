@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ def modelwarden(
     *arguments: str | os.PathLike[str],
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    stdout: int = subprocess.PIPE,
     timeout: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. Output is decoded as UTF-8; check `returncode` yourself."""
@@ -49,7 +50,8 @@ def modelwarden(
         [sys.executable, "-P", "-m", "modelwarden", *arguments],
         cwd=cwd,
         env=clean_environment(env),
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         timeout=timeout,
         check=False,
@@ -70,7 +72,7 @@ _OF_SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "JOURNAL_STREAM
 
 
 class Daemon:
-    """A running `modelwarden run`. Its log is a file of JSON lines, read as it grows."""
+    """A running `modelwarden run` or `courier`. Its log is a file of JSON lines, read as it grows."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -99,32 +101,79 @@ class Daemon:
         return self.process.wait(seconds)
 
 
+DIES_WITH_US: Final = ("setpriv", "--pdeathsig=KILL")
+"""The kernel kills the process when its parent ends, so that nothing outlives a test run that was killed. It stands
+last before the daemon: who changes rights on the way loses it."""
+
+
 @contextmanager
 def running_daemon(
     *arguments: str | os.PathLike[str],
     log: Path,
-    cwd: Path | None = None,
+    how: Sequence[str | os.PathLike[str]] = (),
+    command: str = "run",
+    cwd: Path = Path("/"),
     env: Mapping[str, str] | None = None,
-    ready: bool = True,
+    ready: str | None = "ready",
 ) -> Iterator[Daemon]:
-    """Start `modelwarden run` and wait until it is ready; it is killed at the end where a test left it running."""
+    """Start modelwarden and wait until it is ready; it is killed at the end where a test left it running.
+
+    Args:
+        arguments: the command's.
+        log: the file that output is appended to.
+        how: commands that run another, such as those of `rigs.launching`.
+        command: `run` or `courier`.
+        cwd: its current folder; by default one where no test's settings are.
+        env: more variables.
+        ready: the event to wait for; None for none.
+    """
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "modelwarden", "run", *arguments],
+            [*how, *DIES_WITH_US, sys.executable, "-P", "-m", "modelwarden", command, *arguments],
             cwd=cwd,
             env=clean_environment(env),
+            stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
         )
     daemon = Daemon(process, log)
     try:
-        if ready:
-            daemon.wait_for("ready")
+        if ready is not None:
+            daemon.wait_for(ready)
         yield daemon
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+def running_courier(
+    *arguments: str | os.PathLike[str],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    ready: str | None = "courier_ready",
+) -> AbstractContextManager[Daemon]:
+    """The same for `modelwarden courier`."""
+    return running_daemon(*arguments, log=log, command="courier", env=env, ready=ready)
+
+
+@contextmanager
+def running_program(program: str, *arguments: str | os.PathLike[str], says: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process with a program of the test's own, once it has said so; killed at the end.
+
+    Args:
+        program: in Python.
+        arguments: its own.
+        says: its first line.
+    """
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{says}\n".encode()
+            yield process
+        finally:
+            process.kill()
 
 
 def drop(data: bytes, folder: Path, name: str = "summary.json") -> Path:
@@ -146,9 +195,19 @@ def index_of(archive: Path) -> Sequence[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Site:
-    """A place of work below one folder: a config file, a watched folder `out`, an archive and a log."""
+    """A place of work: a config file, a watched folder `out`, an archive with the state in it, and a log.
+
+    Attributes:
+        folder: all is below it, unless told otherwise.
+        out_folder: the watched folder, where it lies elsewhere.
+        archive_folder: likewise the archive.
+        state_folder: likewise the state.
+    """
 
     folder: Path
+    out_folder: Path | None = None
+    archive_folder: Path | None = None
+    state_folder: Path | None = None
 
     @property
     def config(self) -> Path:
@@ -156,15 +215,15 @@ class Site:
 
     @property
     def out(self) -> Path:
-        return self.folder / "out"
+        return self.out_folder or self.folder / "out"
 
     @property
     def archive(self) -> Path:
-        return self.folder / "archive"
+        return self.archive_folder or self.folder / "archive"
 
     @property
     def state(self) -> Path:
-        return self.archive / ".state"
+        return self.state_folder or self.archive / ".state"
 
     @property
     def log(self) -> Path:
@@ -189,7 +248,7 @@ def make_site(
         archive: archive_dir.
         level: of the log.
     """
-    site = Site(folder)
+    site = Site(folder, archive_folder=folder / archive)
     site.out.mkdir(parents=True, exist_ok=True)
     intake = f"[intake]\nsettle_seconds = 0.2\nreject_after_seconds = 1\n{intake}\n"
     parts = [f'archive_dir = "{archive}"', watch, intake, f'[log]\nlevel = "{level}"', *tables]

@@ -23,11 +23,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final, NamedTuple
 
-from processes import outbox_of, until
+from processes import Site, outbox_of, until
 from rigs.soak import verdict
 from rigs.soak.disks import OWN_MOUNTS, Disk, disk_in, what_is_missing_for_a_disk
 from rigs.soak.faults import GARBAGE, Faults
-from rigs.soak.hosts import Host, Place
+from rigs.soak.hosts import Host
 from rigs.soak.index_reader import IndexReader
 from rigs.soak.readings import open_files, peak_mib, resident_mib
 from rigs.soak.trainers import ArchivedRuns, Left, Trainer, Works
@@ -105,7 +105,7 @@ class Soak:
             root.mkdir(parents=True)
 
         def host(name: str, state: Path) -> Host:
-            site = Place(folder / name, archive, state, watched)
+            site = Site(folder / name, out_folder=watched, archive_folder=archive, state_folder=state)
             return Host(name, site, [roots[0], watched / name], server.url(name), disk)
 
         self.steady = host("steady", archive / ".state")

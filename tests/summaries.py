@@ -5,8 +5,11 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from modelwarden.archive.record import encode_assessments
+from modelwarden.archive.report import render_report
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
@@ -105,6 +108,18 @@ def judged_run(
         **class_counts(assessments),
     )
     return run, assessments
+
+
+def run_folder(root: Path, summary: Mapping[str, Any], timestamp: str, *, archived_at: str | None = None) -> RunRecord:
+    """Put a run's folder into an archive, and nothing else; return its record."""
+    run, assessments = judged_run(summary, timestamp=timestamp)
+    if archived_at is not None:
+        run = run._replace(archived_at=archived_at)
+    (root / timestamp).mkdir(parents=True)
+    (root / timestamp / "summary.json").write_bytes(encoded(summary))
+    (root / timestamp / "model_assessments.json").write_bytes(encode_assessments(run, assessments))
+    (root / timestamp / "recommendations.md").write_text(render_report(run, assessments), encoding="utf-8")
+    return run
 
 
 def as_schema_1(document: dict[str, Any], **thresholds: float) -> None:

@@ -10,21 +10,19 @@ from hypothesis import given as for_any
 from hypothesis import strategies as st
 
 from modelwarden.cli.upkeep import as_toml
-from modelwarden.config import GateTable, Settings, load_settings, loading
+from modelwarden.config import GateTable, Settings, load_settings
 from modelwarden.config.model import PolicyGateTable, PolicyOverrideTable, PolicyTable
 from modelwarden.errors import StopService
 from modelwarden.gate.thresholds import ModelGatingConfig
+
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 SECRET = "slack://T0KENA/T0KENB/T0KENC"
 
 
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without settings, and a current folder of its own."""
-    for name in os.environ:
-        if name.startswith("MODELWARDEN_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(loading, "SYSTEM_CONFIG", str(tmp_path / "etc.toml"))
+    """A current folder of its own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -125,7 +123,7 @@ def test_environment_outranks_the_file_setting_by_setting(tmp_path: Path, monkey
     assert [table.path for table in settings.watch] == ["/elsewhere"]
 
 
-def test_relative_path_in_the_environment_is_relative_to_the_current_folder(
+def test_relative_path_in_the_environment_is_below_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what stands in the file is relative to the file."""

@@ -180,7 +180,7 @@ def test_checkpoint_of_the_notes_is_the_update_at_the_peak(manager: TrainingArch
     assert assessment.flags == (Flag.FITNESS_DECLINE, Flag.UNSTABLE_TRAINING)
 
 
-def test_examples_of_the_notes_as_a_program_print_what_they_print_and_no_more(tmp_path: Path) -> None:
+def test_examples_of_the_notes_as_a_program_print_the_same_and_no_more(tmp_path: Path) -> None:
     """In a process of its own, with warnings as errors: not a line on standard error."""
     ended = script(f"summary_data = {AAPL_SUMMARY!r}{ARCHIVE_USAGE}", tmp_path)
 
@@ -454,10 +454,10 @@ def test_text_of_any_language_is_kept_to_the_letter(manager: TrainingArchiveMana
     assert symbol in Path(archived.path, "recommendations.md").read_text("utf-8")
 
 
-def test_archive_that_is_locked_for_too_long_is_told_and_nothing_is_half_done(
+def test_archive_locked_for_too_long_is_told(
     tmp_path: Path, manager: TrainingArchiveManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller may simply try again."""
+    """The caller may simply try again: nothing is half done."""
     monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
     with IndexLock(str(tmp_path / "archive")).held(1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
         manager.archive_training_run(AAPL_SUMMARY)

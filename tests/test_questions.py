@@ -6,20 +6,24 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from invariants import snapshot
 from modelwarden import TrainingArchiveManager
 from modelwarden.archive.folders import look_of
 from modelwarden.errors import UnknownRun
 from modelwarden.questions import Questions, asking
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from summaries import BAD, GOOD, MIDDLING, flat_summary
+from summaries import BAD, GOOD, MIDDLING, flat_summary, run_folder
 
 DAYS = ["20250101_000000", "20250102_000000", "20250103_000000"]
+OLD, MIDDLE, YOUNG = "20241222_000000", "20241223_000000", "20241224_000000"
+NOW = datetime(2024, 12, 25, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
@@ -142,3 +146,54 @@ def test_run_that_could_not_be_catalogued_is_in_every_answer(archive: Path) -> N
     with asking(str(archive), str(archive / ".state")) as questions:
         assert questions.latest(time.time()) == DAYS[0]
         assert answers(questions) == answers(Questions(str(archive)))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Three runs and a folder that only looks like one, without an index."""
+    archive = tmp_path / "archive"
+    run_folder(archive, flat_summary({"A": GOOD, "GONE": BAD}), OLD, archived_at="2024-12-24T03:00:00.000000Z")
+    run_folder(archive, flat_summary({"A": GOOD}), MIDDLE, archived_at="2024-12-24T04:00:00.000000Z")
+    run_folder(archive, flat_summary({"NEW": GOOD, "A": BAD}), YOUNG, archived_at="2099-01-01T00:00:00.000000Z")
+    (archive / "20241225_000000").mkdir()
+    return archive
+
+
+def test_latest_is_the_run_archived_last_by_a_clock_that_can_be(folders: Path) -> None:
+    """What was archived long after now, under a clock that was ahead, does not stay the latest for ever."""
+    questions = Questions(str(folders))
+    assert questions.latest(NOW) == questions.run(None, NOW).record.timestamp == MIDDLE
+    assert questions.latest(datetime(2099, 1, 2, tzinfo=UTC).timestamp()) == YOUNG
+
+
+def test_runs_are_the_youngest_by_name_and_count_the_others(folders: Path) -> None:
+    """Shown oldest first; a folder that only looks like a run takes nobody's place."""
+    runs = Questions(str(folders)).runs(2, NOW)
+    assert [run.timestamp for run in runs.shown] == [MIDDLE, YOUNG]
+    assert (runs.hidden, runs.latest) == (1, MIDDLE)
+
+
+def test_comparison_has_what_changed_what_came_and_what_went(folders: Path) -> None:
+    """In the later run's order, those that went last; a model that is the same in both is not in it."""
+    questions = Questions(str(folders))
+
+    def told(before: str | None, after: str) -> list[tuple[str, str | None, str | None]]:
+        return [
+            (each.symbol, each.before and each.before.classification, each.after and each.after.classification)
+            for each in questions.compare(before, after, NOW).models
+        ]
+
+    assert told(OLD, YOUNG) == [("NEW", None, "APPROVED"), ("A", "APPROVED", "DROP"), ("GONE", "DROP", None)]
+    assert told(None, MIDDLE) == [("GONE", "DROP", None)]
+    with pytest.raises(UnknownRun, match="no run before"):
+        questions.compare(None, OLD, NOW)
+
+
+def test_history_without_a_state_is_read_from_the_folders(folders: Path) -> None:
+    """Oldest first, and with a limit the youngest; asking makes neither state nor index."""
+    before = snapshot(folders)
+    with asking(str(folders), str(folders / ".state")) as questions:
+        assert [each.run for each in questions.history("A")] == [OLD, MIDDLE, YOUNG]
+        assert [each.run for each in questions.history("A", 1)] == [YOUNG]
+        assert questions.history("nobody") == []
+    assert snapshot(folders) == before

@@ -33,7 +33,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "archive"
 
 
-def test_report_in_readme_is_what_the_reporter_writes_of_the_shipped_summary(archive: Path) -> None:
+def test_report_in_readme_is_what_the_reporter_writes(archive: Path) -> None:
     """Every line of the sample report stands in the report of the summary that the README says to copy."""
     report = (archive / "20241224_153000" / "recommendations.md").read_text(encoding="utf-8").splitlines()
     sample = [line for line in blocks("markdown")[0].splitlines() if line.strip() not in {"", "..."}]

@@ -212,7 +212,7 @@ def test_index_that_a_hand_replaces_during_a_commit_is_never_built_on(
             assert len(json.loads(index.read_bytes())["runs"]) == number + 1
 
 
-def test_rewrite_during_the_read_that_restores_size_and_mtime_is_read_again(
+def test_rewrite_during_the_read_with_its_time_restored_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes never count under the fingerprint of other bytes: those would be taken for dealt with, and be lost."""

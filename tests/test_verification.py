@@ -352,8 +352,8 @@ def left(staging: Path) -> set[str]:
     }
 
 
-def test_staged_runs_of_an_owner_that_is_gone_are_found_and_reindex_removes_them(archive: Path, staged: Path) -> None:
-    """A state file that was replaced after a SIGKILL leaves them; who holds its lock lives, and is left alone."""
+def test_staged_runs_of_an_owner_that_is_gone_are_found_and_removed(archive: Path, staged: Path) -> None:
+    """A state file replaced after a SIGKILL leaves them, reindex removes them; who holds its lock is left alone."""
     findings = verified(archive).findings
     assert [(each.where, each.what) for each in findings] == [
         (f".staging/{name}", "left by a process that is gone: 1 staged runs, 1000 bytes")
@@ -368,7 +368,7 @@ def test_staged_runs_of_an_owner_that_is_gone_are_found_and_reindex_removes_them
     assert verified(archive).findings == []
 
 
-def test_staged_runs_on_a_mount_whose_locks_tell_nothing_are_left_to_a_person(
+def test_staged_runs_on_a_mount_without_locks_are_left_to_a_person(
     archive: Path, staged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock that could be had says nothing of a daemon on another host."""

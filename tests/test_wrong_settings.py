@@ -1,7 +1,6 @@
 """Wrong settings by the dozen: each is told once, where it stands, in plain words, and without what may be a secret."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,17 +20,15 @@ from modelwarden.config.toml_file import MOST_FAULTS, read_toml
 from modelwarden.errors import StopService
 from processes import clean_environment, modelwarden
 
+pytestmark = pytest.mark.usefixtures("no_settings")
+
 SECRET = "slack://T0KENA/T0KENB/T0KENC"
 DESTINATION = '[[notify.destination]]\nname = "team"\nurl = "json://host"\n'
 
 
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without settings, and a current folder of its own."""
-    for name in os.environ:
-        if name.startswith("MODELWARDEN_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(loading, "SYSTEM_CONFIG", str(tmp_path / "etc.toml"))
+    """A current folder of its own."""
     monkeypatch.setenv("HOME", "/home/warden")
     monkeypatch.chdir(tmp_path)
 

@@ -4,9 +4,7 @@ import errno
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 
 from modelwarden.archive.index import Index, IndexLock
 from modelwarden.errors import RetryLater, StorageSuspect
+from processes import running_program
 
 LOCKING_PROCESS = """
 import sys
@@ -26,18 +25,9 @@ with IndexLock(sys.argv[1]).held(10):
 """
 
 
-@contextmanager
-def lock_held_by_another_process(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+def lock_held_by_another_process(root: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Another process holds the archive's lock."""
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", LOCKING_PROCESS, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"locked\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+    return running_program(LOCKING_PROCESS, root, says="locked")
 
 
 def new_index(root: Path) -> Index:

@@ -4,12 +4,12 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from failing import fail_fsync
 from modelwarden import durable
 from modelwarden.archive.index_file import IndexFile
 from modelwarden.errors import RetryLater, StorageSuspect
@@ -102,8 +102,8 @@ def test_file_has_the_new_content_after_each_replacement(lines: Lines) -> None:
 
 
 @every_way
-def test_reader_keeps_the_content_it_began_with_however_many_replacements_follow(lines: Lines) -> None:
-    """A reader that is slow reads one state of the file from its first byte to its last."""
+def test_reader_keeps_the_content_it_began_with(lines: Lines) -> None:
+    """A slow reader reads one state of the file from its first byte to its last, however often it is replaced."""
     readers: list[tuple[BinaryIO, bytes]] = []
     for number in range(6):
         content = lines.grow(b"line %d\n" % number)
@@ -159,7 +159,7 @@ def test_reader_never_waits_for_a_writer_that_was_stopped(lines: Lines, monkeypa
     assert opened == [b"before the swap: " + content, b"after it: " + new, b"at the sync: " + new]
 
 
-def test_what_is_written_to_the_file_right_after_the_swap_is_not_taken_for_ours(
+def test_write_of_another_right_after_the_swap_is_not_taken_for_ours(
     lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another hand's file is seen as one, however soon it comes."""
@@ -241,25 +241,13 @@ def test_spare_of_a_file_that_somebody_else_replaced_is_not_used(lines: Lines, t
     assert lines.path.read_bytes() == b"theirs\nmine\n"
 
 
-def fail_fsync(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool], code: int) -> None:
-    """Let the fsync of files at such paths fail."""
-    real_fsync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if fails(os.readlink(f"/proc/self/fd/{descriptor}")):
-            raise OSError(code, os.strerror(code))
-        real_fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-
-
 @every_way
 @pytest.mark.parametrize("before", range(4))
 @pytest.mark.parametrize(("code", "kind"), [(errno.EIO, StorageSuspect), (errno.ENOSPC, RetryLater)])
-def test_replacement_that_can_not_be_synced_leaves_the_old_content_and_no_spare(
+def test_replacement_that_can_not_be_synced_leaves_the_old_content(
     lines: Lines, monkeypatch: pytest.MonkeyPatch, before: int, code: int, kind: type[Exception]
 ) -> None:
-    """The file that failed is thrown away, never synced again; the next try makes a new one and succeeds."""
+    """The file that failed is no spare: it is thrown away, never synced again; the next try makes a new one."""
     for number in range(before):
         lines.grow(b"line %d\n" % number)
     old = lines.content

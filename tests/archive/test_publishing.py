@@ -400,7 +400,7 @@ RESTORES = (put_back_by_rename, put_back_in_place, put_back_with_its_times, put_
 
 
 @pytest.mark.parametrize("put_back", RESTORES)
-def test_older_index_put_back_between_commits_hides_no_run_and_doubles_none(
+def test_older_index_put_back_between_commits_hides_and_doubles_no_run(
     root: Path, opened: Callable[[], Archive], three_runs: Archive, put_back: Callable[[Path, bytes], None]
 ) -> None:
     """It reads well and lacks what came since: nobody who holds the lock wrote it, so the folders are asked."""
@@ -420,10 +420,10 @@ def test_older_index_put_back_between_commits_hides_no_run_and_doubles_none(
 
 
 @pytest.mark.parametrize("put_back", RESTORES)
-def test_older_index_put_back_between_the_commits_of_two_processes_hides_no_run(
+def test_older_index_put_back_between_two_processes_hides_no_run(
     root: Path, opened: Callable[[], Archive], three_runs: Archive, put_back: Callable[[Path, bytes], None]
 ) -> None:
-    """Also what another process published meanwhile is found in the folders."""
+    """Also what another process published between two commits is found in the folders."""
     other = opened()
     backup = (root / "index.json").read_bytes()
     commit(other, staged(other, "20241226_000000", "the last bytes"))
@@ -436,10 +436,10 @@ def test_older_index_put_back_between_the_commits_of_two_processes_hides_no_run(
     assert (root / "index.json").read_bytes() == rebuilt(root, opened)
 
 
-def test_index_that_another_process_wrote_is_believed_without_a_look_at_the_folders(
+def test_index_that_another_process_wrote_is_believed_as_it_is(
     opened: Callable[[], Archive], three_runs: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two daemons that take turns cost each other a read of the index, not of the archive."""
+    """Two daemons that take turns cost each other a read of the index, not of the archive: no look at the folders."""
     other = opened()
     commit(other, staged(other, "20241226_000000"))
     monkeypatch.setattr(three_runs.tree, "run_names", lambda: pytest.fail("the folders were listed"))
@@ -584,10 +584,10 @@ def test_folder_that_lacks_a_file_is_no_run(root: Path, opened: Callable[[], Arc
     assert opened().names() == [NAME, f"{NAME}_2", OTHER]
 
 
-def test_process_killed_before_its_index_is_finished_by_the_next_commit_of_another(
+def test_commit_killed_before_its_index_is_finished_by_the_next_one(
     root: Path, opened: Callable[[], Archive], start: Callable[..., Other]
 ) -> None:
-    """The run is in the archive and its writer dead: whoever takes the lock next brings the index up."""
+    """The run is in the archive and its writer dead: whichever process takes the lock next brings the index up."""
     archive = opened()
     dying = start("dies")
     dying.tell(flat_summary(timestamp=NAME))
@@ -635,10 +635,10 @@ def test_two_processes_that_take_turns_index_every_run_once(
     assert (root / "index.json").read_bytes() == rebuilt(root, opened)
 
 
-def test_older_index_put_back_is_made_anew_also_by_who_missed_that_a_name_became_another_run(
+def test_older_index_put_back_is_made_anew_though_its_names_are_right(
     root: Path, opened: Callable[[], Archive], tmp_path: Path
 ) -> None:
-    """The names alone do not tell: what it remembers of a run is not believed either."""
+    """The names do not tell that one became another run: who missed that does not believe what it remembers either."""
     one, other = opened(), opened()
     commit(one, staged(one, run_name="first"))
     commit(other, staged(other, f"{NAME}_2", run_name="second"))
@@ -675,7 +675,7 @@ def test_two_processes_at_once_index_every_run_once(
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 @pytest.mark.parametrize("what", ["the archive", "the index"])
-def test_commit_that_can_not_be_synced_acknowledges_nothing_and_is_found_by_the_next_try(
+def test_commit_that_can_not_be_synced_is_found_by_the_next_try(
     root: Path, opened: Callable[[], Archive], monkeypatch: pytest.MonkeyPatch, what: str, code: int
 ) -> None:
     """The folder or the index could not be put on disk: no outcome, the old index; trying again loses nothing."""
@@ -695,10 +695,10 @@ def test_commit_that_can_not_be_synced_acknowledges_nothing_and_is_found_by_the_
     assert half_made(root) == []
 
 
-def test_commit_that_failed_and_that_another_finished_is_known_to_who_began_it(
+def test_commit_that_another_finished_is_known_to_who_began_it(
     root: Path, opened: Callable[[], Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The marker is gone by the next try: neither its own runs nor those of others are archived again."""
+    """It failed, and its marker is gone by the next try: neither its own runs nor others' are archived again."""
     archive, other = opened(), opened()
     with monkeypatch.context() as context:
         fail_fsync(context, root, "the index", errno.ENOSPC)
@@ -713,7 +713,7 @@ def test_commit_that_failed_and_that_another_finished_is_known_to_who_began_it(
     assert changes.appeared == names_in(root) == [NAME, OTHER]
 
 
-def test_commit_whose_index_can_not_be_claimed_tells_its_runs_with_the_next_try(
+def test_commit_whose_index_can_not_be_claimed_tells_its_runs_later(
     root: Path, opened: Callable[[], Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last sync fails: the index names the runs, nobody was told; the next try tells, so that none goes unheard."""

@@ -176,8 +176,8 @@ def test_infinite_profit_factor_survives_the_way_to_disk_and_back() -> None:
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf])
-def test_reward_scale_that_is_no_number_is_refused_or_still_uncalibrated_when_read_back(scale: float) -> None:
-    """What was REVIEW at best because of its scale must not become APPROVED by having been archived."""
+def test_reward_scale_that_is_no_number_never_becomes_calibrated(scale: float) -> None:
+    """Refused, or still uncalibrated when read back: what was REVIEW because of it is not APPROVED once archived."""
     try:
         run, assessments = judged_run(flat_summary({"GOOD": GOOD}, reward_scale=scale))
     except RejectSummary:
@@ -213,7 +213,7 @@ def test_record_of_assessments_counts_each_class() -> None:
     assert run.models == len(assessments) == 3
 
 
-def test_document_of_schema_1_is_read_with_its_thresholds_also_if_they_are_refused_today() -> None:
+def test_document_of_schema_1_is_read_with_thresholds_refused_today() -> None:
     """A run of an earlier version with percentages for drawdown bounds stays readable, under its policy's own id."""
     document = json.loads(encode_assessments(*judged_run(flat_summary({"A": {**GOOD, "final_max_dd": 5.0}}))))
     as_schema_1(document, approved_max_drawdown=8.0, review_max_drawdown=15.0)

@@ -204,8 +204,8 @@ def test_report_of_a_model_without_decline_advises_no_checkpoint() -> None:
     assert "checkpoint" not in render_report(*judged_run(flat_summary({"A": model}, validation_interval=50)))
 
 
-def test_report_of_a_history_draws_it_with_its_first_last_and_highest_point() -> None:
-    """A line shows the course, figures its ends."""
+def test_report_of_a_history_draws_it_with_figures() -> None:
+    """A line shows the course, figures its ends and its highest point."""
     model = {**GOOD, "fitness_history": [0.5, None, 0.95, 0.91]}
     report = render_report(*judged_run(flat_summary({"A": model})))
     assert f"▁{SPARK_MISSING}█" in report
@@ -293,7 +293,7 @@ def test_code_span_of_spaces_is_shown_to_the_letter(text: str) -> None:
 @example([0.0, 5e-324])
 @example([1.0000000000000002, 1.0000000000000018])
 @example([-1.7976931348623157e308, 1.7976931348623157e308])
-def test_spark_line_of_any_history_is_blocks_of_its_length_at_most_its_width(history: list[float]) -> None:
+def test_spark_line_of_any_history_is_blocks_within_its_width(history: list[float]) -> None:
     """One character a point up to the width, made of blocks and dots alone; whatever the figures, it is drawn."""
     line = spark_line(history)
     assert len(line) == min(len(history), SPARK_WIDTH)

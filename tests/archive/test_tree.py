@@ -4,9 +4,8 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from modelwarden.archive.record import RUN_FILES
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, StorageSuspect, UnknownRun
+from processes import running_program
 
 NAME = "20241224_153000"
 OTHER = "20241225_000000"
@@ -41,18 +41,9 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     made.close()
 
 
-@contextmanager
-def staging_process(root: str, owner: str) -> Iterator[subprocess.Popen[bytes]]:
+def staging_process(root: str, owner: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Another process that has staged two runs and lives."""
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", STAGING_PROCESS, root, owner], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"staged\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+    return running_program(STAGING_PROCESS, root, owner, says="staged")
 
 
 def left_by_killed_process(root: str, owner: str) -> None:

@@ -78,6 +78,15 @@ def leave(
     return name
 
 
+def leave_many(host: BootedHost, word: str, count: int) -> set[str]:
+    """Write so many summaries into the shared folder at once; return their run_names, which begin with the word."""
+    names = {f"{word}{number}" for number in range(count)}
+    for name in names:
+        summary = encoded(flat_summary({"AAPL": GOOD}, run_name=name))
+        (host.root / INCOMING / f"{name}.json").write_bytes(summary)
+    return names
+
+
 def archived(host: BootedHost) -> set[str]:
     """The run_name of each run that is in the index."""
     try:
@@ -116,8 +125,8 @@ def test_trainer_under_any_umask_is_archived(host: BootedHost) -> None:
         is_archived(host, leave(host, umask=umask))
 
 
-def test_trainer_reads_neither_settings_nor_others_summaries_nor_the_archive(host: BootedHost) -> None:
-    """Tokens are nobody's but the service's, and one team's figures are no other's."""
+def test_trainer_reads_only_what_is_its_own(host: BootedHost) -> None:
+    """Not the settings: tokens are nobody's but the service's; no other team's summaries, nothing of the archive."""
     name = leave(host, "bob")
     is_archived(host, name)
     for path in (f"/{CONFIG}", f"/{INCOMING}/{name}.json", f"/{ARCHIVES}/index.json"):
@@ -152,11 +161,7 @@ def test_journal_has_priorities_and_fields(host: BootedHost) -> None:
 def test_backlog_of_500_is_archived_by_workers_in_the_sandbox(host: BootedHost) -> None:
     """Worker processes may be started, and as many as are needed."""
     host.do("systemctl stop modelwarden")
-    names = set()
-    for number in range(500):
-        names.add(f"backlog{number}")
-        summary = encoded(flat_summary({"AAPL": GOOD}, run_name=f"backlog{number}"))
-        (host.root / INCOMING / f"backlog{number}.json").write_bytes(summary)
+    names = leave_many(host, "backlog", 500)
     host.do("systemctl start modelwarden")
     until(lambda: names <= archived(host), "500 runs", 120)
     assert host.say("journalctl -u modelwarden -o cat MODELWARDEN_EVENT=worker_lost") == ""
@@ -167,11 +172,7 @@ def test_stop_under_2000_waiting_files_leaves_nothing_half_made(
 ) -> None:
     """Within the unit's time, and what was not archived is archived later, each once."""
     host.do("systemctl stop modelwarden")
-    names = set()
-    for number in range(2000):
-        names.add(f"waiting{number}")
-        summary = encoded(flat_summary({"AAPL": GOOD}, run_name=f"waiting{number}"))
-        (host.root / INCOMING / f"waiting{number}.json").write_bytes(summary)
+    names = leave_many(host, "waiting", 2000)
     host.do("systemctl start modelwarden")
     until(lambda: names & archived(host), "the first of them", 60)
     began = time.monotonic()

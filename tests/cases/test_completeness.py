@@ -44,8 +44,8 @@ def some_scans(watched: Watched) -> None:
     watched.latest.wait_for("scanned", len(watched.latest.events("scanned")) + 3)
 
 
-def test_case_01_written_in_ten_chunks_over_seconds_is_archived_once_and_whole(tmp_path: Path) -> None:
-    """A writer that takes its time, looked at after every chunk, is archived when the last one is there."""
+def test_case_01_written_in_chunks_over_seconds_is_archived_once(tmp_path: Path) -> None:
+    """A writer that takes its time, looked at after each of ten chunks, is archived, whole, after the last one."""
     with watching(tmp_path) as watched:
         data = watched.summary()
         path = watched.site.out / "summary.json"
@@ -84,7 +84,7 @@ def test_case_03_file_of_zero_bytes_is_archived_when_it_is_filled(tmp_path: Path
 
 
 @pytest.mark.parametrize("temporary", [".summary.json", "summary.json.tmp", "summary.json.part", "summary.json~"])
-def test_case_04_renamed_from_a_temporary_name_is_archived_under_the_final_one(tmp_path: Path, temporary: str) -> None:
+def test_case_04_renamed_from_a_temporary_name_is_archived_by_its_own(tmp_path: Path, temporary: str) -> None:
     """A file that is whole under a temporary name is not looked at before it has its own, whatever patterns take."""
     watched = Watched(tmp_path, watch='[[watch]]\npath = "out"\npatterns = ["*"]\n', scan_every=0.2)
     with watched.daemon():
@@ -110,8 +110,8 @@ def test_case_05_renamed_in_from_an_unwatched_folder_is_archived_once(tmp_path: 
         watched.archived(data)
 
 
-def test_case_06_renamed_over_an_archived_name_with_new_content_is_a_second_run(tmp_path: Path) -> None:
-    """A trainer that replaces its summary gets a run for each; the first one stays as it was."""
+def test_case_06_renamed_over_an_archived_name_is_a_second_run(tmp_path: Path) -> None:
+    """A trainer that replaces its summary by a new one gets a run for each; the first one stays as it was."""
     with watching(tmp_path) as watched:
         first, second = watched.summary(), watched.summary()
         watched.drop(first)
@@ -121,7 +121,7 @@ def test_case_06_renamed_over_an_archived_name_with_new_content_is_a_second_run(
         assert one["source"] == two["source"]
 
 
-def test_next_summary_renamed_over_a_name_that_is_being_deleted_is_archived(tmp_path: Path) -> None:
+def test_summary_renamed_over_a_name_being_deleted_is_archived(tmp_path: Path) -> None:
     """A trainer whose next summary comes the moment the last one is archived loses none of them to its removal."""
     with watching(tmp_path, intake='after_archive = "delete"') as watched:
         index = watched.site.archive / "index.json"
@@ -182,10 +182,10 @@ def times_in_seconds(folder: Path) -> Iterator[Watched]:
     ],
     ids=lambda place: place.__name__,
 )
-def test_case_09_rewritten_in_place_with_its_size_and_time_restored_is_a_second_run(
+def test_case_09_rewritten_with_size_and_time_restored_is_a_second_run(
     tmp_path: Path, place: Callable[[Path], AbstractContextManager[Watched]]
 ) -> None:
-    """New content is new content, however soon it comes and however much the file looks like the one before."""
+    """In place, too, new content is new content, however soon it comes and however alike the file looks."""
     with place(tmp_path) as watched:
         with watched.daemon():
             for attempt in range(5):
@@ -255,7 +255,7 @@ def test_case_12_gone_before_it_is_ready_leaves_nothing_but_a_debug_line(tmp_pat
         assert [event["event"] for event in about_it if event["event"] != "not_ready"] == ["gone_before_ready"]
 
 
-def test_case_13_permanently_malformed_is_rejected_once_with_a_reason_and_one_alert(tmp_path: Path) -> None:
+def test_case_13_permanently_malformed_is_rejected_once_with_a_reason(tmp_path: Path) -> None:
     """What never parses is kept with its reason and announced once, across a restart too; corrected, it is a run."""
     watched = Watched(tmp_path, reject_after=1)
     bad = watched.rubbish(b'{"models": [{"symbol": "AAPL", "final_fitness": ')
@@ -327,7 +327,7 @@ def peak_memory(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
 
-def test_case_14_hostile_content_is_rejected_with_a_clear_reason_in_bounded_memory(tmp_path: Path) -> None:
+def test_case_14_hostile_content_is_rejected_in_bounded_memory(tmp_path: Path) -> None:
     """Too large, too deep, not a number, not text: each is one rejection that says what is wrong, and costs little."""
     with watching(tmp_path, reject_after=1, intake=f"max_bytes = {MAX_BYTES}\n") as watched:
         watched.caught_up()

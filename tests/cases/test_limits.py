@@ -89,8 +89,8 @@ def test_case_26_hundred_thousand_direct_writes_are_all_dealt_with_once(tmp_path
 
 
 @pytest.mark.timeout(600)
-def test_case_27_hundred_thousand_renames_from_temporaries_are_all_dealt_with_once(tmp_path: Path) -> None:
-    """Renamed faster than the kernel's queue is read: every file is known in the end, every summary one run."""
+def test_case_27_hundred_thousand_renames_are_all_dealt_with_once(tmp_path: Path) -> None:
+    """Renamed from temporaries faster than the kernel's queue is read: every file is known, every summary one run."""
     with in_memory(tmp_path) as watched:
         flood(watched, rename_from_temporary)
 
@@ -189,10 +189,10 @@ def test_case_29_dead_thread_of_the_observer_is_noticed_and_rebuilt(tmp_path: Pa
         pytest.param(4, None, 0, 9, "watch_incomplete", id="watches_too_few_later"),
     ],
 )
-def test_case_30_limit_on_watches_or_instances_is_said_and_scanning_goes_on(
+def test_case_30_limit_on_inotify_is_said_and_scanning_goes_on(
     tmp_path: Path, watches: int | None, instances: int | None, folders: int, later: int, said: str
 ) -> None:
-    """Where the kernel refuses a watch, at the start or for a folder made later, files are found by scanning."""
+    """Where the kernel refuses a watch, or an instance, at the start or later, files are found by scanning."""
     watched = Watched(tmp_path)
     for number in range(folders):
         (watched.site.out / f"{number}").mkdir()
@@ -220,7 +220,7 @@ def test_case_31_folders_made_with_a_file_at_once_are_archived_once(tmp_path: Pa
         watched.archived(*watched.expected)
 
 
-def test_case_32_populated_folder_moved_in_is_archived_and_watched_from_then_on(tmp_path: Path) -> None:
+def test_case_32_populated_folder_moved_in_is_archived_and_watched(tmp_path: Path) -> None:
     """What a folder brings along is archived, and so is what is put into it later, at any depth."""
     with watching(tmp_path) as watched:
         outside = tmp_path / "outside"
@@ -262,8 +262,8 @@ def used(pid: int) -> dict[str, int]:
     }
 
 
-def test_case_34_subfolder_made_and_removed_three_thousand_times_leaks_nothing(tmp_path: Path) -> None:
-    """Folders that come and go cost no descriptor, no thread, no watch and no memory for good."""
+def test_case_34_subfolder_made_and_removed_often_leaks_nothing(tmp_path: Path) -> None:
+    """Three thousand folders that come and go cost no descriptor, no thread, no watch and no memory for good."""
     with watching(tmp_path) as watched:
 
         def come_and_go(times: int) -> dict[str, int]:

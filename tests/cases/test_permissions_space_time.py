@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 import pytest
 
 from invariants import assert_archive_whole
-from processes import destination, drop, outbox_of, until
-from rigs.launching import SteppedClock, launched, without_the_rights_of_root
+from processes import destination, drop, outbox_of, running_courier, until
+from rigs.launching import SteppedClock, without_the_rights_of_root
 from rigs.mounts import ext4_image, private_mounts
 from rigs.refusing_filesystem import Order, refusing_filesystem
 from rigs.watched import Watched
@@ -30,7 +30,7 @@ HOUR: Final = 3_600
 DAY: Final = 24 * HOUR
 
 
-def test_case_46_file_without_the_right_to_read_is_archived_when_the_right_comes(tmp_path: Path) -> None:
+def test_case_46_file_that_may_not_be_read_is_archived_when_it_may(tmp_path: Path) -> None:
     """A file that may not be read is said, once, and archived when it may; others need not wait for it."""
     watched = Watched(tmp_path)
     with watched.daemon(how=without_the_rights_of_root()) as daemon:
@@ -50,8 +50,8 @@ def test_case_46_file_without_the_right_to_read_is_archived_when_the_right_comes
     watched.assert_once()
 
 
-def test_case_47_folder_without_the_right_to_read_is_said_once_and_its_siblings_go_on(tmp_path: Path) -> None:
-    """A folder that may not be entered is named once, however often it is passed by; it is read when it may be."""
+def test_case_47_folder_that_may_not_be_read_is_said_once(tmp_path: Path) -> None:
+    """It is named once, however often it is passed by; its siblings go on, and it is read when it may be."""
     watched = Watched(tmp_path, scan_every=0.3)
     closed, sibling = watched.site.out / "closed", watched.site.out / "sibling"
     for folder in (closed, sibling):
@@ -133,7 +133,7 @@ def used_up_quota(folder: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.parametrize("on", [full_disk, full_disk_with_the_state, used_up_quota], ids=lambda on: on.__name__)
-def test_case_48_nothing_is_published_on_a_full_disk_and_all_of_it_when_there_is_room(
+def test_case_48_full_disk_publishes_nothing_and_all_when_there_is_room(
     tmp_path: Path, on: Callable[[Path], AbstractContextManager[Disk]]
 ) -> None:
     """Without room nothing half-made shows, the trainer's files wait, and with room they are archived at once."""
@@ -222,9 +222,9 @@ def delivering(folder: Path, clock: SteppedClock, step: int) -> None:
         server.answer = 503
         with watched.daemon(env=clock.env):
             watched.caught_up()
-        arguments = ("courier", "--config", watched.site.config)
+        arguments = ("--config", watched.site.config)
         log = folder / "courier-log"
-        courier = stack.enter_context(launched((), *arguments, log=log, env=clock.env, ready="courier_ready"))
+        courier = stack.enter_context(running_courier(*arguments, log=log, env=clock.env))
         courier.wait_for("message_not_delivered")
 
         def wait_for_their_next_try() -> bool:

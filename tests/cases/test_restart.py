@@ -16,8 +16,8 @@ import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made, assert_second_start_changes_nothing
 from modelwarden.service.attempts import DEATHS_ALLOWED
-from processes import modelwarden, outbox_of, until
-from rigs.launching import kernel_watches, launched, traced, wait_for_strace
+from processes import modelwarden, outbox_of, running_daemon, until
+from rigs.launching import kernel_watches, traced, wait_for_strace
 from rigs.mutants import Mutant
 from rigs.watched import Watched, lock_held
 from summaries import encoded, random_summary
@@ -28,7 +28,7 @@ STOPPED_WITHIN: Final = 10.0
 """Seconds that a daemon may take to stop; systemd waits for 90."""
 
 
-def test_case_17_thousand_summaries_written_while_down_are_archived_once_each(tmp_path: Path) -> None:
+def test_case_17_thousand_summaries_written_while_down_are_one_run_each(tmp_path: Path) -> None:
     """A backlog is worked off at the start, and nothing of it twice."""
     watched = Watched(tmp_path)
     summaries = [watched.summary() for _ in range(1_000)]
@@ -87,9 +87,8 @@ def test_case_20_killed_at_a_call_on_the_way_leads_to_the_same_archive(tmp_path:
         watched.drop(watched.summary(), f"{number}.json")
     strike = ("-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={when}")
     how = traced(tmp_path / "strace", *strike)
-    with launched(
-        how, "run", "--once", "--no-courier", "--config", watched.site.config, log=watched.site.log, ready=None
-    ) as daemon:
+    arguments = ("--once", "--no-courier", "--config", watched.site.config)
+    with running_daemon(*arguments, log=watched.site.log, how=how, ready=None) as daemon:
         assert daemon.process.wait(60) == -signal.SIGKILL, "it ended before the call was reached"
     with watched.daemon():
         watched.archived(*watched.expected)
@@ -97,7 +96,7 @@ def test_case_20_killed_at_a_call_on_the_way_leads_to_the_same_archive(tmp_path:
     assert_second_start_changes_nothing(watched.site)
 
 
-def test_case_21_deleted_state_is_made_again_without_duplicates_or_old_messages(tmp_path: Path) -> None:
+def test_case_21_deleted_state_is_made_again_without_duplicates(tmp_path: Path) -> None:
     """Without its state file the daemon archives nothing twice, and announces nothing older than the new one."""
     watched = Watched(tmp_path)
     with watched.daemon():
@@ -157,7 +156,7 @@ def test_case_22_damaged_index_is_rebuilt_byte_for_byte(tmp_path: Path, damage: 
     watched.assert_once()
 
 
-def test_older_index_put_back_beside_a_running_daemon_hides_no_run_and_doubles_none(tmp_path: Path) -> None:
+def test_older_index_put_back_beside_a_daemon_hides_and_doubles_no_run(tmp_path: Path) -> None:
     """A copy of index.json from before is a valid file: what it lacks is neither hidden nor archived again."""
     watched = Watched(tmp_path)
     index = watched.site.archive / "index.json"
@@ -176,10 +175,8 @@ def test_older_index_put_back_beside_a_running_daemon_hides_no_run_and_doubles_n
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_case_23_told_to_stop_under_load_it_stops_in_time_and_leaves_nothing_half_made(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    """Amid a burst the batch under way is ended and the exit is clean; the next start archives the rest."""
+def test_case_23_told_to_stop_under_load_leaves_nothing_half_made(tmp_path: Path, number: signal.Signals) -> None:
+    """Amid a burst the batch under way is ended and the exit is clean, in time; the next start archives the rest."""
     watched = Watched(tmp_path)
     for position in range(1_500):
         watched.drop(watched.summary(), f"{position}.json")
@@ -221,9 +218,7 @@ STARTS: Final = 10
 
 
 @pytest.mark.parametrize("others", [10, 300], ids=["among_a_few", "in_a_backlog"])
-def test_case_25_poison_file_in_a_crash_loop_is_rejected_and_the_others_are_archived(
-    tmp_path: Path, others: int
-) -> None:
+def test_case_25_poison_file_in_a_crash_loop_is_rejected_alone(tmp_path: Path, others: int) -> None:
     """Attempts at a file outlive the daemon that it ends: after a few starts it is rejected, and the rest go on."""
     watched = Watched(tmp_path)
     env = {"PYTHONPATH": str(POISONOUS.make(tmp_path / "poisonous"))}
@@ -231,10 +226,10 @@ def test_case_25_poison_file_in_a_crash_loop_is_rejected_and_the_others_are_arch
     poison = watched.rubbish(encoded(random_summary(0) | {"poison": True}))
     for number, data in enumerate([*innocent[: others // 2], poison, *innocent[others // 2 :]]):
         watched.drop(data, f"{number}.json")
-    arguments = ("run", "--once", "--no-courier", "--config", watched.site.config)
+    arguments = ("--once", "--no-courier", "--config", watched.site.config)
     codes = []
     for start in range(STARTS):
-        with launched((), *arguments, log=tmp_path / f"crash-{start}", env=env, ready=None) as daemon:
+        with running_daemon(*arguments, log=tmp_path / f"crash-{start}", env=env, ready=None) as daemon:
             codes.append(daemon.process.wait(60))
         if codes[-1] != -signal.SIGABRT:
             break

@@ -9,6 +9,8 @@ said, files that are there are archived once, and what can't be seen is never ta
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -267,13 +269,21 @@ def disk_gone(mounts: PrivateMounts, watched: Watched, archive: Path, how: str) 
     return contents(watched.site.archive)
 
 
+@contextmanager
+def archive_with_a_disk(folder: Path, mib: int) -> Iterator[tuple[PrivateMounts, Watched, Path, Path]]:
+    """Mounts, a watched folder, an archive's mount point and the disk for it; at the end all is held to "once"."""
+    with private_mounts() as mounts:
+        watched = Watched(folder, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)
+        archive = folder / "archive"
+        archive.mkdir()
+        yield mounts, watched, archive, ext4_image(folder / "disk", mib)
+        watched.assert_once()
+
+
 @pytest.mark.parametrize("how", BELOW)
 def test_archive_whose_disk_goes_is_waited_for_and_nothing_is_lost(tmp_path: Path, how: str) -> None:
     """Unmounted, with an older copy of the archive below it, or mounted over: not a byte is written in its place."""
-    with private_mounts() as mounts:
-        watched = Watched(tmp_path, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)
-        archive, disk = tmp_path / "archive", ext4_image(tmp_path / "disk", 16)
-        archive.mkdir()
+    with archive_with_a_disk(tmp_path, 16) as (mounts, watched, archive, disk):
         if how == "older copy":  # of the time before the archive got a disk, and an identity
             older = archive / "20200101_000000"
             older.mkdir()
@@ -297,15 +307,11 @@ def test_archive_whose_disk_goes_is_waited_for_and_nothing_is_lost(tmp_path: Pat
                     mounts.ext4(disk, archive)
                 watched.archived(late)
                 until(partial(is_gone, path), "the source to be deleted now")
-        watched.assert_once()
 
 
 def test_archive_whose_disk_is_not_mounted_at_the_start_is_waited_for(tmp_path: Path) -> None:
     """The daemon starts on the empty mount point, makes nothing there, and begins when the disk comes."""
-    with private_mounts() as mounts:
-        watched = Watched(tmp_path, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)
-        archive, disk = tmp_path / "archive", ext4_image(tmp_path / "disk", 16)
-        archive.mkdir()
+    with archive_with_a_disk(tmp_path, 16) as (mounts, watched, archive, disk):
         mounts.ext4(disk, archive)
         with watched.daemon():
             leave_first = watched.summary()
@@ -321,15 +327,11 @@ def test_archive_whose_disk_is_not_mounted_at_the_start_is_waited_for(tmp_path: 
             mounts.ext4(disk, archive)
             daemon.wait_for("ready")
             watched.archived(late)
-        watched.assert_once()
 
 
-def test_archive_whose_disk_comes_and_goes_beside_a_trainer_has_each_summary_once(tmp_path: Path) -> None:
+def test_archive_whose_disk_comes_and_goes_has_each_summary_once(tmp_path: Path) -> None:
     """Lazily unmounted at any moment of a batch: nothing lands below, every source is archived before it goes."""
-    with private_mounts() as mounts:
-        watched = Watched(tmp_path, mounts=mounts, scan_every=0.5, state_beside=True, intake=DELETES)
-        archive, disk = tmp_path / "archive", ext4_image(tmp_path / "disk", 32)
-        archive.mkdir()
+    with archive_with_a_disk(tmp_path, 32) as (mounts, watched, archive, disk):
         mounts.ext4(disk, archive)
         with watched.daemon() as daemon:
             for turn in range(6):
@@ -341,4 +343,3 @@ def test_archive_whose_disk_comes_and_goes_beside_a_trainer_has_each_summary_onc
                 assert contents(watched.site.archive) == {}
                 mounts.ext4(disk, archive)
                 watched.archived(*watched.expected)
-        watched.assert_once()

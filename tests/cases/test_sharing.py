@@ -55,8 +55,8 @@ def sharing(folder: Path, out: Path | None = None) -> Sequence[Watched]:
     ]
 
 
-def test_case_53_two_daemons_with_folders_of_their_own_index_the_runs_of_both(tmp_path: Path) -> None:
-    """Both write the one index, and it has everything; names that collide are told apart."""
+def test_case_53_two_daemons_of_one_archive_index_the_runs_of_both(tmp_path: Path) -> None:
+    """With folders of their own they write the one index, and it has everything; names that collide are told apart."""
     one, other = sharing(tmp_path)
     with one.daemon(), other.daemon():
         for number in range(60):
@@ -133,9 +133,7 @@ def test_case_54_two_daemons_of_one_folder_archive_and_announce_once(tmp_path: P
         pytest.param("/index.json", id="index"),
     ],
 )
-def test_case_55_rename_that_reports_failure_though_it_succeeded_is_taken_as_done(
-    tmp_path: Path, target: str, error: int
-) -> None:
+def test_case_55_rename_that_failed_though_it_succeeded_is_done(tmp_path: Path, target: str, error: int) -> None:
     """A network file system may lose its answer, or send it twice: what is there counts, and it is there once."""
     (tmp_path / "archive").mkdir()
     with private_mounts() as mounts, refusing_filesystem(mounts, tmp_path / "archive") as disk:

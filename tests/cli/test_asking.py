@@ -177,9 +177,7 @@ DECLINING = {
 
 
 @pytest.mark.parametrize("interval", [{"validation_interval": 50}, {}])
-def test_approved_has_the_checkpoint_at_the_peak_only_if_it_is_approved_there(
-    tmp_path: Path, interval: dict[str, Any]
-) -> None:
+def test_approved_has_the_peaks_checkpoint_only_if_approved_there(tmp_path: Path, interval: dict[str, Any]) -> None:
     """What a deploy script loads was judged, and was judged APPROVED; the one at a better fitness need not be."""
     with TrainingArchiveManager(tmp_path / "archive") as manager:
         run = manager.archive_training_run(series_summary(DECLINING, **interval))

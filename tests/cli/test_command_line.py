@@ -275,15 +275,7 @@ def test_reader_that_goes_away_is_no_error(archive: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     try:
-        result = subprocess.run(
-            [sys.executable, "-P", "-m", "modelwarden", "show", "--archive", archive],
-            env=clean_environment(),
-            stdout=theirs,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = modelwarden("show", "--archive", archive, stdout=theirs)
     finally:
         os.close(theirs)
     assert "Traceback" not in result.stderr
@@ -293,15 +285,7 @@ def test_reader_that_goes_away_is_no_error(archive: Path) -> None:
 def test_output_that_cannot_be_written_is_one_message(archive: Path) -> None:
     """A full disk under standard output is said in a sentence, and the exit code is no success."""
     with open("/dev/full", "wb") as full:
-        result = subprocess.run(
-            [sys.executable, "-P", "-m", "modelwarden", "show", "--archive", archive],
-            env=clean_environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = modelwarden("show", "--archive", archive, stdout=full.fileno())
     assert result.returncode != 0
     assert "No space left on device" in result.stderr
     assert "Traceback" not in result.stderr
@@ -317,9 +301,7 @@ def test_json_is_strict_json_in_utf_8(archive: Path, arguments: list[str]) -> No
 
 
 @pytest.mark.parametrize(("data", "code"), [(encoded(flat_summary({"A": GOOD})), 0), (b'{"models": []}', 1)])
-def test_once_deals_with_what_is_there_and_says_whether_anything_was_rejected(
-    tmp_path: Path, data: bytes, code: int
-) -> None:
+def test_once_deals_with_what_is_there_and_tells_of_rejections(tmp_path: Path, data: bytes, code: int) -> None:
     """`run --once` is the daemon for the end of a training script: 0, or 1 where something was no summary."""
     site = make_site(tmp_path)
     (site.out / "a.json").write_bytes(data)

@@ -301,10 +301,8 @@ def test_retry_with_nothing_dead_says_how_to_hurry_what_waits(tmp_path: Path, se
 
 @pytest.mark.delivery
 @pytest.mark.parametrize("command", ["retry", "drop"])
-def test_id_that_does_not_fit_is_named_with_the_reason_and_the_others_are_done(
-    tmp_path: Path, server: HttpServer, command: str
-) -> None:
-    """Unknown, delivered, under way: each says which; exit code 1."""
+def test_id_that_does_not_fit_is_named_with_the_reason(tmp_path: Path, server: HttpServer, command: str) -> None:
+    """Unknown, delivered, under way: each says which; the others are done, and the exit code is 1."""
     site = owing(tmp_path, server)
     assert modelwarden("courier", "--drain", "--config", site.config).returncode == 0
     drop(encoded(flat_summary(timestamp="20250101_000000")), site.out, "two.json")

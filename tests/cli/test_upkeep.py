@@ -129,8 +129,8 @@ def test_config_check_names_all_that_is_wrong(tmp_path: Path) -> None:
     assert all(each in done.err for each in ("1: archive_dir: ", "3: log.level: ", "5: gate.review_min_pf: "))
 
 
-def test_config_check_refuses_a_url_that_apprise_does_not_understand_without_showing_it(tmp_path: Path) -> None:
-    """The destination is named, the URL is not."""
+def test_config_check_refuses_a_url_without_showing_it(tmp_path: Path) -> None:
+    """What Apprise does not understand is no destination: it is named, its URL is not."""
     text = '[[notify.destination]]\nname = "team"\nurl = "nosuchservice://T0KENA/T0KENB"\n'
     result = modelwarden("config", "check", written(tmp_path / "c.toml", text))
     assert result.returncode == 2

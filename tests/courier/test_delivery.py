@@ -454,7 +454,7 @@ def test_run_that_comes_back_is_announced_once(
     assert [status for _, status, _ in desk.rows()] == ["delivered", "delivered"]
 
 
-def test_message_whose_run_is_archived_again_under_another_name_is_about_that(
+def test_message_of_a_run_archived_again_has_its_new_name(
     desk: Desk, server: HttpServer, torn: tuple[Path, Path]
 ) -> None:
     """The trainer's file came again while something else had the run's name."""

@@ -3,7 +3,6 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -85,13 +84,6 @@ class Office:
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is opened is closed with the test."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def server(stack: ExitStack) -> HttpServer:
     """A server that takes everything."""
     return stack.enter_context(http_server())
@@ -145,10 +137,10 @@ def test_send_that_never_comes_back_is_given_up_and_ends_the_courier(
     released.set()
 
 
-def test_destination_that_hung_is_tried_ever_more_rarely_by_the_couriers_that_follow(
+def test_destination_that_hung_is_tried_ever_more_rarely(
     tmp_path: Path, stack: ExitStack, broken: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each hung send costs a courier its life; the pauses grow all the same."""
+    """Each hung send costs a courier its life; the pauses grow all the same, from one courier to the next."""
     monkeypatch.setattr("modelwarden.courier.pacing.random.uniform", lambda _low, high: high)
     office = Office(tmp_path, stack, Route("hung", frozenset(ALL)))
     office.archive()
@@ -165,7 +157,7 @@ def test_destination_that_hung_is_tried_ever_more_rarely_by_the_couriers_that_fo
     assert pauses == [5, 10, 20, 40]
 
 
-def test_courier_in_which_a_send_hung_serves_the_others_while_one_is_under_way(
+def test_courier_with_a_hung_send_serves_the_others_under_way(
     tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
 ) -> None:
     """It ends itself only when nothing is: until then nobody waits for that, and the hung one is not tried again."""
@@ -263,7 +255,7 @@ def test_fallback_stands_in_for_a_message_that_died(
     assert office.standing() == [("team", "dead"), ("mail", "delivered")]
 
 
-def test_fallback_that_had_the_run_itself_still_delivers_what_another_asked_for(
+def test_fallback_that_had_the_run_itself_delivers_for_another(
     tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
 ) -> None:
     """In a message of its own, which says for whom, and names what that one asked for and nothing else."""
@@ -407,10 +399,10 @@ def test_fallback_stands_in_for_what_waits_behind_a_message_that_fails(
     ]
 
 
-def test_destination_that_recovers_delivers_too_and_the_fallback_no_second_time(
+def test_destination_that_recovers_delivers_what_the_fallback_did(
     tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
 ) -> None:
-    """At least once: who stood in cannot unsay it, and the first one is owed it still."""
+    """At least once: who stood in cannot unsay it and says it no second time, and the first one is owed it still."""
     office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
     office.archive()
     team = Destination("team", broken.url(), ALL, fallback="mail", fallback_after=HOUR)
@@ -427,10 +419,8 @@ def test_destination_that_recovers_delivers_too_and_the_fallback_no_second_time(
     assert len(server.accepted) == len(broken.accepted) == 1
 
 
-def test_retry_by_hand_is_tried_at_once_and_once_while_the_others_stay_in_peace(
-    tmp_path: Path, stack: ExitStack, broken: HttpServer
-) -> None:
-    """Told by the state file, from another process; the pause that is under way neither ends nor grows by it."""
+def test_retry_by_hand_is_tried_at_once_and_once(tmp_path: Path, stack: ExitStack, broken: HttpServer) -> None:
+    """Told by the state file, from another process; the others stay in peace, no pause of theirs ends or grows."""
     office = Office(tmp_path, stack, Route("team", frozenset(ALL)))
     for run in range(3):
         office.archive(run=run, timestamp=f"2025010{run + 1}_000000")
@@ -498,10 +488,10 @@ def problems_told(server: HttpServer) -> list[str]:
     return [title.partition(": ")[2].partition(" since")[0].partition(" (")[0] for title in titles]
 
 
-def test_destination_that_fails_for_long_is_a_problem_told_to_the_others_once(
+def test_destination_that_fails_for_long_is_told_to_the_others_once(
     tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
 ) -> None:
-    """After `fallback_after`, over restarts; its end once; never to itself, and not to who asked for no problems."""
+    """After `fallback_after`, over restarts; its end once; never to itself, nor to who asked for no problems."""
     routes = [Route("desk", frozenset(ALL)), Route("team", frozenset(ALL)), Route("quiet", frozenset({"DROP"}))]
     office = Office(tmp_path, stack, *routes)
     quiet = stack.enter_context(http_server())

@@ -53,7 +53,7 @@ MEETINGS: Final = {
 @pytest.mark.parametrize(
     ("meeting", "shard"), [(name, shard) for name, meeting in MEETINGS.items() for shard in range(meeting.shards)]
 )
-def test_two_daemons_and_one_stopped_after_any_call_lead_to_one_whole_archive(
+def test_daemon_stopped_after_any_call_beside_another_breaks_nothing(
     lives: Subjects, tried: Tried, meeting: str, shard: int
 ) -> None:
     """No duplicate, no lock that stays, nothing half made by the living one; the dead one's next start clears up."""
@@ -81,10 +81,10 @@ def test_two_daemons_and_one_refused_any_call_archive_everything_once(
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 @pytest.mark.parametrize("root", ["other", "out"], ids=["folders_of_their_own", "one_folder"])
-def test_two_daemons_and_one_refused_any_call_of_its_start_archive_everything_once(
+def test_daemon_refused_any_call_of_its_start_archives_nothing_twice(
     lives: Subjects, tried: Tried, root: str, error: str
 ) -> None:
-    """It had died in a commit; the other finishes that while it pauses in its start, and neither does it again."""
+    """It had died in a commit; the other finishes that while it pauses in its start: all is archived, and once."""
     with pair(lives, root=root) as both:
         both.leave_half_a_commit()
         points = refused_at_every_call(both, both.start(), both.refuse_start, error)
@@ -103,10 +103,8 @@ def refused_at_every_call(both: Pair, orders: Orders, refuse: Callable[[Point, s
     return len(calls)
 
 
-def test_two_real_daemons_and_one_killed_amid_a_burst_archive_all_of_it_once(
-    lives: Subjects, tried: Tried, tmp_path: Path
-) -> None:
-    """Two processes over one folder: the one goes on over the other's death, and that one's next start is clean."""
+def test_daemon_killed_in_a_burst_beside_another_loses_nothing(lives: Subjects, tried: Tried, tmp_path: Path) -> None:
+    """Two real processes, one folder: one goes on over the other's death, whose next start is clean; nothing twice."""
     with pair(lives, root="out") as both:
         place = both.place
         with ExitStack() as stack:

@@ -5,7 +5,7 @@ The rule: the daemon and its courier are real processes, and so are the names, t
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -15,20 +15,9 @@ from typing import Final
 import pytest
 
 from conftest import Figure
-from processes import (
-    Daemon,
-    Site,
-    destination,
-    drop,
-    is_running,
-    make_site,
-    outbox_of,
-    running_daemon,
-    until,
-)
+from processes import Daemon, Site, destination, drop, is_running, make_site, outbox_of, running_daemon, until
 from rigs.certificates import Authority
 from rigs.far_host import FAULTS, FarHost, Fault
-from rigs.launching import launched
 from rigs.private_network import PrivateNetwork, private_network
 from servers import Answer, HttpServer, Posted, http_server
 from summaries import GOOD, encoded, flat_summary
@@ -41,13 +30,6 @@ RUNS: Final = tuple(f"2024010{number}_000000" for number in range(1, 4))
 
 QUICK: Final = "[notify]\nsend_timeout_seconds = 2\n"
 """So that a send that hangs is given up within a test's time."""
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is opened is closed with the test."""
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture
@@ -128,7 +110,7 @@ def test_fault_of_one_destination_is_not_noticed_by_another(
     def failed() -> list[str]:
         return [row["event"] for row in outbox_of(site.state) if row["destination"] == "faulty" and row["last_error"]]
 
-    with launched(network.how, "run", "--config", site.config, log=site.log, env=authority.trusted) as daemon:
+    with running_daemon("--config", site.config, log=site.log, how=network.how, env=authority.trusted) as daemon:
         daemon.wait_for("courier_ready")
         for number, run in enumerate(RUNS, start=1):
             archive(site, run)
@@ -186,9 +168,7 @@ def test_runs_one_after_the_other_arrive_once_each(tmp_path: Path, figure: Figur
 
 
 @pytest.mark.parametrize("fault", [Answer.HANG, Answer.TRICKLE], ids=["hangs", "trickles"])
-def test_send_that_has_not_ended_holds_up_neither_another_destination_nor_the_end(
-    tmp_path: Path, figure: Figure, fault: Answer
-) -> None:
+def test_send_that_has_not_ended_holds_nothing_up(tmp_path: Path, figure: Figure, fault: Answer) -> None:
     """All is delivered beside it, and the daemon stopped, while that one send goes on; the next start repeats it."""
     with http_server() as hung, http_server() as healthy:
         hung.answer = fault

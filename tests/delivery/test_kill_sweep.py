@@ -25,19 +25,15 @@ def couriers() -> Iterator[Subjects]:
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_courier_killed_before_any_call_loses_nothing_and_marks_what_it_repeats(
-    couriers: Subjects, figure: Figure, shard: int
-) -> None:
-    """Every event arrives at least once, and at most once more for a crash."""
+def test_courier_killed_before_any_call_loses_nothing(couriers: Subjects, figure: Figure, shard: int) -> None:
+    """Every event arrives at least once, and at most once more for a crash; what is repeated is marked."""
     with post(WAYS["one_message"], couriers) as place:
         figure("kill sweep, one_message", place.sweep(place.calls()[shard::SHARDS]))
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "one_message"])
-def test_courier_killed_before_any_change_or_word_of_another_way_loses_nothing(
-    couriers: Subjects, figure: Figure, way: str
-) -> None:
-    """At most once more for an answer that was lost, also where one message stands for many, or a crash came before."""
+def test_courier_killed_on_its_other_ways_loses_nothing(couriers: Subjects, figure: Figure, way: str) -> None:
+    """Before any change or word: at most once more for a lost answer, also for a digest, or after a crash."""
     with post(WAYS[way], couriers) as place:
         calls = place.telling()
         telling = {"write", "fsync"} if WAYS[way].kind == "file" else {"connect", "sendto", "recvfrom", "fdatasync"}

@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import pytest
 
-from processes import destination, drop, make_site, outbox_of, until
+from processes import destination, drop, make_site, outbox_of, running_daemon, until
 from rigs import mail_server as mta
 from rigs.certificates import Authority
-from rigs.launching import launched
 from rigs.mail_server import mail_server
 from rigs.private_network import PrivateNetwork, private_network
 from summaries import GOOD, MIDDLING, encoded, flat_summary
@@ -29,7 +28,7 @@ def test_mail_lies_in_the_mailbox_with_a_text_and_a_page(tmp_path: Path) -> None
         mail_server(network, authority, tmp_path / "mta") as server,
     ):
         site = make_site(tmp_path / "site", destination("mail", server.url(), *ALL))
-        with launched(network.how, "run", "--config", site.config, log=site.log, env=authority.trusted) as daemon:
+        with running_daemon("--config", site.config, log=site.log, how=network.how, env=authority.trusted) as daemon:
             for run, symbol in (("20240101_000000", "RÖCKET🚀"), ("20240102_000000", "<b>&amp;</b>")):
                 models = {symbol: GOOD, "SOSO": MIDDLING}
                 drop(encoded(flat_summary(models, timestamp=run)), site.out, f"{run}.json")
@@ -91,7 +90,7 @@ def failed_send(
 ) -> tuple[list[dict[str, Any]], str]:
     """Let a daemon try it once; what its outbox and its log then hold."""
     site = make_site(folder / "site", destination("mail", url, *ALL), level="debug")
-    with launched(network.how, "run", "--config", site.config, log=site.log, env=trusted.trusted) as daemon:
+    with running_daemon("--config", site.config, log=site.log, how=network.how, env=trusted.trusted) as daemon:
         drop(encoded(flat_summary(timestamp="20240101_000000")), site.out)
         daemon.wait_for("message_not_delivered")
         assert daemon.stop() == 0

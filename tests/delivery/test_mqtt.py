@@ -16,8 +16,8 @@ SECRET: Final = "c4nary-s3cret"
 HOST: Final = socket.gethostname()
 
 
-def test_subscriber_hears_title_and_text_and_what_was_owed_while_the_broker_was_gone(tmp_path: Path) -> None:
-    """The broker has to acknowledge each, so that none is called delivered that it never took."""
+def test_subscriber_hears_all_that_was_owed_while_the_broker_was_gone(tmp_path: Path) -> None:
+    """Title and text: the broker has to acknowledge each, so that none is called delivered that it never took."""
     with broker(tmp_path / "broker", SECRET) as far:
         site = make_site(tmp_path / "site", destination("models", far.url(SECRET), "APPROVED"))
         with running_daemon("--config", site.config, log=site.log) as daemon:

@@ -13,10 +13,9 @@ import pytest
 
 from conftest import Figure
 from modelwarden.cli.running import SOMETHING_LEFT
-from processes import Site, destination, drop, make_site, modelwarden, outbox_of, until
+from processes import Site, destination, drop, make_site, modelwarden, outbox_of, running_daemon, until
 from rigs.crash_scenes import scratch
 from rigs.crash_subject import Orders
-from rigs.launching import launched
 from rigs.lives import subjects
 from rigs.mutants import PACKAGE
 from servers import HttpServer, http_server
@@ -109,7 +108,7 @@ def test_backfill_of_10000_runs_beside_a_courier_is_a_handful_of_messages(
     """The daemon and its courier as they run: what is owed gathers while more comes."""
     site = site_of(folder, servers)
     leave(site, MANY)
-    with launched((), "run", "--config", site.config, log=site.log) as daemon:
+    with running_daemon("--config", site.config, log=site.log) as daemon:
         until(lambda: len(daemon.events("run_archived")) >= MANY, f"{MANY} runs", seconds=110)
         until(lambda: {row["status"] for row in outbox_of(site.state)} == {"delivered"}, "all to be delivered")
         assert daemon.stop() == 0

@@ -10,10 +10,9 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from processes import Daemon, Site, destination, drop, make_site, until
+from processes import Daemon, Site, destination, drop, make_site, running_daemon, until
 from rigs import slack
 from rigs.certificates import Authority
-from rigs.launching import launched
 from rigs.private_network import private_network
 from servers import HttpServer, Posted, http_server
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
@@ -77,7 +76,9 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Channel]:
             for number in range(8):
                 models = {f"{symbol} {number}": GOOD for symbol in HOSTILE}
                 drop(encoded(flat_summary(models, timestamp=f"2024010{number + 1}_000000")), site.out, f"{number}.json")
-            with launched(network.how, "run", "--config", site.config, log=site.log, env=authority.trusted) as daemon:
+            with running_daemon(
+                "--config", site.config, log=site.log, how=network.how, env=authority.trusted
+            ) as daemon:
                 daemon.wait_for("message_delivered", len(FORMS))
                 yield Channel(site, daemon, server)
                 assert daemon.stop() == 0

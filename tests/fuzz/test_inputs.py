@@ -51,8 +51,8 @@ def test_inputs_of_all_groups_are_at_least_twenty_thousand() -> None:
     assert sum(LEAST_OF_GROUP.values()) >= LEAST
 
 
-def test_inputs_a_few_of_each_kind_are_archived_or_rejected_with_their_place(tmp_path: Path) -> None:
-    """The same for a few hundred inputs, in every run of the tests."""
+def test_few_inputs_of_each_kind_are_archived_or_rejected(tmp_path: Path) -> None:
+    """The same, with the place of what is wrong, for a few hundred inputs, in every run of the tests."""
     with walking(tmp_path) as walk:
         walk.walk(a_few_of_each())
     assert walk.inputs >= 400

@@ -39,7 +39,7 @@ PATIENCE_WITH_MUTANTS: Final = 8.0
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(900)
-def test_trainer_played_by_chance_has_every_summary_archived_and_announced_once(tmp_path: Path) -> None:
+def test_trainer_played_by_chance_has_each_summary_archived_once(tmp_path: Path) -> None:
     """Whatever is done to the files and to the daemon: what stood is a run, nothing else is, and each is owed once."""
     run_state_machine_as_test(lambda: Trainer(tmp_path), settings=SETTINGS)  # type: ignore[arg-type]
 
@@ -58,10 +58,10 @@ def test_state_deleted_no_old_rejection_is_announced_again(tmp_path: Path) -> No
     assert outbox_of(site.state) == []
 
 
-def test_file_rewritten_amid_a_read_with_its_time_put_back_is_not_taken_for_dealt_with(
+def test_file_rewritten_amid_a_read_is_not_taken_for_dealt_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes and fingerprint belong together: old bytes with the fingerprint of the new would hide the new for good."""
+    """Also with its time put back: old bytes with the fingerprint of the new would hide the new for good."""
     path = tmp_path / "summary.json"
     path.write_bytes(SUMMARIES[0])
     before = path.stat()

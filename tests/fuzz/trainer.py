@@ -300,7 +300,7 @@ class Trainer(RuleBasedStateMachine):
         self._is_sound = False
         self._starts += 1
         arguments = ("--no-courier", "--config", self._site.config)
-        running = running_daemon(*arguments, log=self._log_file(), env=self._env, ready=False)
+        running = running_daemon(*arguments, log=self._log_file(), env=self._env, ready=None)
         self._daemon = self._stack.enter_context(running)
         self._changed()  # before it is ready it may look already
         for node in self._files.values():

@@ -229,8 +229,8 @@ def test_best_point_is_judged_if_the_policy_says_so() -> None:
     assert (last.values, last.classification) == ((0.6, 0.2), Classification.DROP)
 
 
-def test_best_point_that_a_list_does_not_have_is_missing_and_never_another_point() -> None:
-    """A list of another length tells nothing of it."""
+def test_best_point_that_a_list_does_not_have_is_missing() -> None:
+    """A list of another length tells nothing of it: no other point stands for it."""
     best = Policy((LOSS, ACCURACY), history="eval_loss", judge_at=JudgeAt.BEST)
     (model,) = judged({"A": {"metrics": {"eval_loss": [0.5, 0.3, 0.6], "eval_accuracy": [0.95]}}}, best).values()
     assert model.values == (0.3, None)

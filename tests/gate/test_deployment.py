@@ -122,7 +122,7 @@ def test_advice_never_sends_to_the_last_checkpoint_instead_of_the_last(
     assert choose_checkpoint(model).is_last
 
 
-def test_peak_at_the_last_point_with_a_lower_final_figure_is_a_contradiction() -> None:
+def test_peak_at_the_end_with_a_lower_final_figure_is_a_contradiction() -> None:
     """It is no decline of the training: the file says two things of its end."""
     model = of_figures({**GOOD, "fitness_history": [0.5, 0.99]}, validation_interval=50)
     assert Flag.INCONSISTENT_FIGURES in model.flags
@@ -155,7 +155,7 @@ def test_checkpoint_to_deploy_is_the_one_that_was_judged_approved(
     assert (str(choose_checkpoint(model)), tuple(choose_checkpoint(model))) == (text, chosen)
 
 
-def test_model_that_was_recorded_before_this_was_is_deployed_from_its_last_checkpoint() -> None:
+def test_model_of_an_old_record_is_deployed_from_its_last_checkpoint() -> None:
     """An old run has neither figures at the peak nor a last checkpoint; what it has is told as before."""
     model = of_points(PEAK, LAST, validation_interval=50)
     old = model._replace(points=None, last_checkpoint=None, at_checkpoint=None)
@@ -170,10 +170,8 @@ figures = st.floats(0, 3) | st.sampled_from([0.9, 2.0, 0.05, 0.98]) | st.floats(
     st.lists(st.tuples(figures, figures, figures, figures), min_size=1, max_size=6),
     st.sampled_from([{}, {"validation_interval": 50}, {"reward_scale": 0.5}]),
 )
-def test_advice_of_any_model_is_for_an_earlier_approved_point_of_a_model_not_dropped(
-    course: list[Point], run: dict[str, Any]
-) -> None:
-    """And what is deployed was judged APPROVED, whatever the figures are."""
+def test_advice_of_any_model_is_for_an_earlier_approved_point(course: list[Point], run: dict[str, Any]) -> None:
+    """Of a model that is not dropped; what is deployed was judged APPROVED, whatever the figures are."""
     model = of_points(*course, **run)
     use, note = said(model)
     if use:

@@ -42,7 +42,7 @@ def test_file_that_another_program_really_wrote_is_refused_by_what_it_is(name: s
     assert LOOKS_LIKE[name] in str(refused.value)
 
 
-def test_models_without_any_known_metric_are_refused_with_what_is_there_and_what_was_expected() -> None:
+def test_models_without_any_known_metric_are_refused_with_both_keys() -> None:
     """The place, the keys seen, the keys expected."""
     error = refusal(LM_EVAL)
     assert isinstance(error, Foreign)

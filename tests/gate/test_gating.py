@@ -129,7 +129,7 @@ def test_assess_model_quality_figure_that_is_text_raises_type_error(text: Any) -
 
 
 @pytest.mark.parametrize(("position", "expected"), [(0, "DROP"), (1, "REVIEW"), (2, "DROP"), (3, "DROP")])
-def test_assess_model_quality_whole_number_beyond_floats_counts_as_infinite(position: int, expected: str) -> None:
+def test_whole_number_beyond_floats_counts_as_infinite(position: int, expected: str) -> None:
     """Python's whole numbers have no end; one too large for a float is judged like infinity."""
     assert assess_model_quality(*_with(position, 10**400)).classification == expected
 
@@ -337,7 +337,7 @@ def test_checkpoint_of_the_peak_is_the_trainers_id_else_the_formula(
     assert judge_one(entry, **run).checkpoint_update == expected
 
 
-def test_checkpoint_of_the_largest_interval_is_refused_or_stays_a_number_that_readers_keep() -> None:
+def test_checkpoint_of_the_largest_interval_stays_a_number_or_is_refused() -> None:
     """An interval that makes a checkpoint nobody can store or count is refused before it reaches a table."""
     history = [index / 2000 for index in range(1024)]
     try:
@@ -401,9 +401,7 @@ def test_model_with_a_figure_that_cannot_be_judged_is_never_approved(
 
 @pure
 @given(models, histories)
-def test_flags_of_any_model_stand_in_order_once_and_recommend_only_on_decline(
-    model: Figures, history: list[float]
-) -> None:
+def test_flags_of_any_model_stand_in_order_once(model: Figures, history: list[float]) -> None:
     """Flags are listed in the table's order without repeats; use_checkpoint is True exactly with FITNESS_DECLINE."""
     quality = assess_model_quality(*model, history)
     assert quality.flags == [flag for flag in Flag if flag in quality.flags]

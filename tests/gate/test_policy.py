@@ -93,10 +93,8 @@ def test_threshold_set_in_the_config_is_the_one_that_judges(field: str) -> None:
 
 
 @pytest.mark.parametrize(("approve", "review"), BOUNDS)
-def test_config_review_bound_stricter_than_approve_is_refused_with_both_names_and_values(
-    approve: str, review: str
-) -> None:
-    """A table in which REVIEW asks for more than APPROVED would judge by accident."""
+def test_config_with_review_stricter_than_approve_is_refused(approve: str, review: str) -> None:
+    """A table in which REVIEW asks for more than APPROVED would judge by accident: both names and values are told."""
     strict, loose = (0.31, 0.42) if approve == "approved_max_drawdown" else (0.42, 0.31)
     with pytest.raises(ValueError, match="stricter") as refused:
         ModelGatingConfig(**{approve: loose, review: strict})
@@ -226,7 +224,7 @@ def test_policy_from_thresholds_that_are_not_ours_is_refused(recorded: dict[str,
 PERCENTAGES = {**DEFAULTS, "approved_max_drawdown": 8.0, "review_max_drawdown": 15.0, "fitness_decline_threshold": 5.0}
 
 
-def test_policy_that_a_run_recorded_is_read_although_its_bounds_would_be_refused_today() -> None:
+def test_recorded_policy_is_read_with_bounds_refused_today() -> None:
     """Stricter rules for new settings take no old run away, and it is judged again as it was."""
     policy = Policy.from_thresholds(PERCENTAGES, rule=1)
     assert [policy.gates[3].band(drawdown) for drawdown in (8.0, 15.0, 16.0)] == [Band.APPROVED, Band.REVIEW, Band.DROP]
@@ -234,7 +232,7 @@ def test_policy_that_a_run_recorded_is_read_although_its_bounds_would_be_refused
         ModelGatingConfig(**PERCENTAGES)
 
 
-def test_policy_of_another_rule_has_another_id_and_the_first_rule_the_ids_that_its_runs_have() -> None:
+def test_policy_of_another_rule_has_another_id() -> None:
     """What judges differently is called differently; the runs there are keep the id that their index entries name."""
     assert Policy.from_thresholds(DEFAULTS, rule=1).id == "24e76465"
     assert Policy.from_thresholds(DEFAULTS, rule=1).id != Policy.from_config().id
@@ -264,7 +262,7 @@ def _expected_band(name: str, approve: float, review: float, value: float | None
     return Band.REVIEW if sign * value >= sign * review else Band.DROP
 
 
-def test_policy_with_whole_numbers_and_infinity_is_the_one_that_its_runs_give_back() -> None:
+def test_policy_with_whole_numbers_and_infinity_comes_back_the_same() -> None:
     """Otherwise a rebuilt index would name another id than the run's first entry did."""
     written = Policy(
         (Gate("factor", 2, 1, infinity="review", most=math.inf),), overrides=(Override(("A",), {"factor": 3}),)

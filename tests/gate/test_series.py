@@ -180,7 +180,7 @@ def test_figures_given_from_python_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("history", [[], [None], [NAN, None, INF]])
-def test_model_without_a_usable_history_is_remarked_and_judged_all_the_same(history: list[Any]) -> None:
+def test_model_without_a_usable_history_is_remarked_and_judged(history: list[Any]) -> None:
     """Whether it was better before is not known: listed, and nothing else."""
     model = judged({**GOOD, "fitness_history": [*history, None]})
     assert (model.classification, model.flags, model.reasons) == (APPROVED, (), ())
@@ -245,7 +245,7 @@ def test_figures_at_the_peak_that_not_all_lists_tell_are_not_known(lists: dict[s
     assert model.at_checkpoint is None
 
 
-def test_figures_at_the_peak_of_a_flat_model_are_those_of_the_lists_beside_it() -> None:
+def test_peak_figures_of_a_flat_model_are_those_of_its_lists() -> None:
     """The history may stand in either place."""
     others = {name: values for name, values in LISTS.items() if name != "fitness_score"}
     for entry in ({**GOOD, "metrics": LISTS}, {**GOOD, "fitness_history": [0.5, 0.98, 0.91], "metrics": others}):

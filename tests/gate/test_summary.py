@@ -133,7 +133,7 @@ def test_flat_figures_beside_series_count() -> None:
 @pytest.mark.parametrize(
     "beside", [5, "x", [1], {}, {"fitness_score": "x"}, {"fitness_score": [0.1, "x"]}, {"loss": [1]}]
 )
-def test_flat_figures_beside_what_is_no_lists_are_read_as_if_it_was_not_there(beside: Any) -> None:
+def test_flat_figures_beside_what_is_no_lists_are_read_alone(beside: Any) -> None:
     """A field that nobody knows is ignored, also one that has the name of the lists."""
     (model,) = parse({"models": [{**MODEL, "metrics": beside}]}).models
     assert (model.values, model.history, model.contradictions) == (AS_READ.values, (), ())
@@ -756,8 +756,8 @@ def test_keys_that_stand_twice_are_all_named() -> None:
     assert (len(many.problems), many.more, many.where) == (20, 80, "x[0]")
 
 
-def test_refusal_of_very_many_problems_names_the_first_and_counts_the_others() -> None:
-    """20,000 wrong models are said in a few lines."""
+def test_refusal_of_very_many_problems_names_the_first_ones() -> None:
+    """20,000 wrong models are said in a few lines: the first, and how many more."""
     error = refusal({"models": [{"symbol": f"S{index}", "final_pf": "x"} for index in range(20_000)]})
     assert len(error.problems) == PROBLEMS_NAMED == 20
     assert error.more == 19_980

@@ -88,7 +88,7 @@ def test_reason_of_a_reward_scale_names_both_scales() -> None:
     assert "calibrated for 0.001" in reason
 
 
-def test_reason_of_a_figure_just_outside_its_domain_shows_that_it_is_outside() -> None:
+def test_reason_of_a_figure_just_outside_its_domain_shows_it() -> None:
     """Float noise makes a mean of ones 1.0000000000000002; the message must not say that 1 is outside 0..1."""
     (reason,) = judge_one({**GOOD, "final_consistency": 1.0000000000000002}).reasons
     assert "1.0000000000000002 is outside 0..1" in reason
@@ -135,10 +135,8 @@ def test_tell_apart_different_figures_are_printed_differently_and_in_order(value
 
 @pure
 @given(st.floats(0, 1e9), st.floats(0.0001, 1e9))
-def test_tell_apart_sizes_beside_a_positive_bound_are_printed_differently_and_in_order(
-    value: float, bound: float
-) -> None:
-    """The usual case: what lies below the bound reads as below, what lies above as above."""
+def test_tell_apart_sizes_beside_a_positive_bound_keeps_their_order(value: float, bound: float) -> None:
+    """The usual case, never printed alike: what lies below the bound reads as below, what lies above as above."""
     text, limit = tell_apart(value, bound)
     assert (text == limit) is (value == bound)
     assert (float(text) < float(limit)) is (value < bound)
@@ -157,7 +155,7 @@ def test_metric_comparisons_minus_zero_is_printed_as_zero() -> None:
     assert metric_comparisons(judge_one({**GOOD, "final_max_dd": -0.0}), POLICY)[3] == "max drawdown 0.00 <= 0.08"
 
 
-def test_metric_comparisons_of_an_approved_model_show_all_four_within_their_bounds() -> None:
+def test_metric_comparisons_of_an_approved_model_show_all_four() -> None:
     """What passed is shown beside what it passed."""
     assert metric_comparisons(judge_one(), POLICY) == [
         "fitness 0.91 >= 0.70",

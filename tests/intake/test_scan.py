@@ -222,8 +222,8 @@ def test_folder_that_cannot_be_opened_is_reported_and_its_siblings_go_on(tmp_pat
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder: the case above stands in for it")
-def test_folder_without_the_right_to_read_is_reported_and_its_siblings_go_on(tmp_path: Path) -> None:
-    """A folder that the service's user may not read is named with the system's reason."""
+def test_folder_that_may_not_be_read_is_reported_alone(tmp_path: Path) -> None:
+    """It is named with the system's reason; its siblings go on."""
     fill(tmp_path, "a.json", "locked/b.json", "y/c.json")
     (tmp_path / "locked").chmod(0)
     try:

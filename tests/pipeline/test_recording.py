@@ -144,7 +144,7 @@ def test_run_is_logged_as_archived_once_however_it_comes_to_be_recorded(
     assert archived == [NAME, OTHER]
 
 
-def test_what_a_busy_state_file_refused_is_recorded_by_the_next_transaction(records: Records) -> None:
+def test_run_that_a_busy_state_refused_is_recorded_by_the_next_try(records: Records) -> None:
     """A pause, and nothing lost: runs of every kind, those that vanished, and their messages once."""
     recorder = records.recorder(SLACK)
     recorder.note(Changes(), [records.run(OTHER)])
@@ -173,8 +173,8 @@ def test_run_expected_again_is_owed_once(records: Records) -> None:
     assert records.owed() == ["slack"]
 
 
-def test_run_that_a_question_came_upon_is_owed_by_the_daemon_s_next_transaction(records: Records) -> None:
-    """Who only asks records the run and decides nothing."""
+def test_run_that_a_question_came_upon_is_owed_by_the_daemon(records: Records) -> None:
+    """Who only asks records the run and decides nothing; the daemon's next transaction owes it."""
     records.run()
     asking = records.recorder(asks=True)
     asking.note(Changes(appeared=[NAME]))
@@ -220,8 +220,8 @@ def test_run_that_vanished_and_appeared_is_there(records: Records) -> None:
     assert recorder.catalog.names() == {NAME}
 
 
-def test_run_that_was_published_and_vanished_before_it_was_recorded_is_not_there(records: Records) -> None:
-    """The state file was busy, and a person deleted the run meanwhile."""
+def test_run_that_vanished_before_it_was_recorded_is_not_there(records: Records) -> None:
+    """It was published, the state file was busy, and a person deleted the run meanwhile."""
     recorder = records.recorder()
     recorder.note(Changes(), [records.run()])
 
@@ -244,7 +244,7 @@ def test_rejected_bytes_are_owed_once_with_their_file(records: Records) -> None:
     assert recorder.ledger.is_dealt_with(other.path, other.fingerprint)
 
 
-def test_rejected_bytes_that_a_busy_state_file_refused_are_new_the_next_time(records: Records) -> None:
+def test_rejected_bytes_that_a_busy_state_refused_are_new_next_time(records: Records) -> None:
     """No message is lost to a pause."""
     recorder = records.recorder(Route("slack", frozenset({"REJECTED"})))
     arguments = ("0123456789abcdef", "2024-12-24T15:30:00Z", FILE.path, "no models", "text", [FILE])

@@ -7,13 +7,14 @@ import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from failing import fail_fsync
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
@@ -34,8 +35,8 @@ SLACK = Route("slack", frozenset({"APPROVED", "DROP", "REJECTED"}))
 MAIL = Route("mail", frozenset({"REVIEW"}))
 
 
-class Site:
-    """An archive, a watched folder and state directories; what is opened is closed with the test."""
+class Ground:
+    """What a walk works on: archive, watched folder and state directories; what is opened is closed with the test."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -108,10 +109,10 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A place of work."""
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    """Nothing on it yet."""
     with ExitStack() as stack:
-        yield Site(tmp_path, stack)
+        yield Ground(tmp_path, stack)
 
 
 def event_of(data: bytes) -> str:
@@ -124,83 +125,83 @@ def memory(data: bytes) -> Found:
     return Found("", data, None)
 
 
-def test_summary_becomes_a_run_that_is_archived_cataloged_and_owed(site: Site) -> None:
+def test_summary_becomes_a_run_that_is_archived_cataloged_and_owed(ground: Ground) -> None:
     """One walk does all of it: folder, index, catalog, ledger and outbox."""
     data = encoded(flat_summary(run_name="night", note="kept as it is"))
-    pipeline, found = site.pipeline(), site.found(data)
+    pipeline, found = ground.pipeline(), ground.found(data)
 
     (outcome,) = pipeline.process([found])
 
     assert isinstance(outcome, Archived)
     assert outcome.run.timestamp == NAME
     assert [each.symbol for each in pipeline.recorder.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
-    assert (site.root / NAME / "summary.json").read_bytes() == data
-    assert site.runs() == [NAME]
+    assert (ground.root / NAME / "summary.json").read_bytes() == data
+    assert ground.runs() == [NAME]
     assert pipeline.recorder.catalog.names() == {NAME}
     assert found.fingerprint is not None
     assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
     assert pipeline.recorder.ledger.was_archived(found.path)
-    assert site.owed() == [(event_of(data), "slack")]
+    assert ground.owed() == [(event_of(data), "slack")]
     assert Path(found.path).read_bytes() == data
 
 
-def test_run_says_where_it_came_from_and_who_archived_it(site: Site) -> None:
+def test_run_says_where_it_came_from_and_who_archived_it(ground: Ground) -> None:
     """Path, size and time of the source, host, daemon, bytes and policy: in the run's own document."""
     data = encoded(flat_summary(run_name="night", reward_scale=0.01))
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
 
-    pipeline.process([site.found(data, mtime=1_735_054_200.5)])
+    pipeline.process([ground.found(data, mtime=1_735_054_200.5)])
 
     run, _ = pipeline.archive.read(NAME)
     assert (run.run_name, run.archived_by, run.reward_scale) == ("night", "trainer-7", 0.01)
     assert run.archived_at == "2024-12-24T00:26:40.000000Z"
-    assert run.source.path == str(site.out / "summary.json")
+    assert run.source.path == str(ground.out / "summary.json")
     assert (run.source.size, run.source.mtime) == (len(data), "2024-12-24T15:30:00.500000Z")
     assert run.sha256 == hashlib.sha256(data).hexdigest()
     assert run.policy == Policy.from_config()
-    assert run.daemon_id == site.database().daemon_id
+    assert run.daemon_id == ground.database().daemon_id
 
 
-def test_batch_of_every_kind_gives_each_its_own_outcome(site: Site) -> None:
+def test_batch_of_every_kind_gives_each_its_own_outcome(ground: Ground) -> None:
     """One bad file in a batch costs the others nothing; outcomes come in the batch's order."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     old = encoded(flat_summary(timestamp="20240101_000000"))
-    pipeline.process([site.found(old, "old.json")])
+    pipeline.process([ground.found(old, "old.json")])
     data = encoded(flat_summary())
 
     outcomes = pipeline.process(
         [
-            site.found(b'{"models": [', "unfinished.json"),
-            site.found(data, "new.json"),
-            site.found(b'{"models": []}', "empty.json"),
-            site.found(old, "copy.json"),
-            site.found(data, "twin.json"),
+            ground.found(b'{"models": [', "unfinished.json"),
+            ground.found(data, "new.json"),
+            ground.found(b'{"models": []}', "empty.json"),
+            ground.found(old, "copy.json"),
+            ground.found(data, "twin.json"),
         ]
     )
 
     assert [type(outcome) for outcome in outcomes] == [Unfinished, Archived, Rejected, AlreadyArchived, AlreadyArchived]
     assert outcomes[3:] == [AlreadyArchived("20240101_000000"), AlreadyArchived(NAME)]
-    assert site.runs() == ["20240101_000000", NAME]
+    assert ground.runs() == ["20240101_000000", NAME]
 
 
-def test_batch_of_nothing_is_nothing(site: Site) -> None:
+def test_batch_of_nothing_is_nothing(ground: Ground) -> None:
     """No summaries, no outcomes, no run."""
-    assert site.pipeline().process([]) == []
+    assert ground.pipeline().process([]) == []
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
-def test_same_bytes_twice_are_one_run_and_both_files_are_dealt_with(site: Site, apart: bool) -> None:
+def test_same_bytes_twice_are_one_run_and_both_files_are_dealt_with(ground: Ground, apart: bool) -> None:
     """A copy, or a file written again: the ledger notes the path, nothing is archived or announced twice."""
     data = encoded(flat_summary())
-    pipeline = site.pipeline()
-    first, second = site.found(data, "first.json"), site.found(data, "second.json")
+    pipeline = ground.pipeline()
+    first, second = ground.found(data, "first.json"), ground.found(data, "second.json")
 
     outcomes = [*pipeline.process([first]), *pipeline.process([second])] if apart else pipeline.process([first, second])
 
     assert isinstance(outcomes[0], Archived)
     assert outcomes[1] == AlreadyArchived(NAME)
-    assert site.runs() == [NAME]
-    assert site.owed() == [(event_of(data), "slack")]
+    assert ground.runs() == [NAME]
+    assert ground.owed() == [(event_of(data), "slack")]
     for found in (first, second):
         assert found.fingerprint is not None
         assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
@@ -208,38 +209,38 @@ def test_same_bytes_twice_are_one_run_and_both_files_are_dealt_with(site: Site, 
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
-def test_same_timestamp_gets_a_suffix_in_the_name_and_in_the_files(site: Site, apart: bool) -> None:
+def test_same_timestamp_gets_a_suffix_in_the_name_and_in_the_files(ground: Ground, apart: bool) -> None:
     """`_2` is not only the folder's name: document, report and index all say it."""
-    pipeline = site.pipeline()
-    batch = [site.found(encoded(flat_summary(run_name=f"run {number}")), f"{number}.json") for number in range(3)]
+    pipeline = ground.pipeline()
+    batch = [ground.found(encoded(flat_summary(run_name=f"run {number}")), f"{number}.json") for number in range(3)]
 
     for part in [[each] for each in batch] if apart else [batch]:
         pipeline.process(part)
 
     names = [NAME, f"{NAME}_2", f"{NAME}_3"]
-    assert site.runs() == names
+    assert ground.runs() == names
     for number, name in enumerate(names):
-        document = json.loads((site.root / name / "model_assessments.json").read_bytes())
+        document = json.loads((ground.root / name / "model_assessments.json").read_bytes())
         assert (document["timestamp"], document["run_name"]) == (name, f"run {number}")
-        assert (site.root / name / "recommendations.md").read_text("utf-8").startswith(f"# Run {name}\n")
+        assert (ground.root / name / "recommendations.md").read_text("utf-8").startswith(f"# Run {name}\n")
     assert pipeline.recorder.catalog.names() == set(names)
 
 
-def test_name_that_a_foreign_folder_has_is_passed_over(site: Site) -> None:
+def test_name_that_a_foreign_folder_has_is_passed_over(ground: Ground) -> None:
     """What people put into the archive keeps its name and its content."""
-    pipeline = site.pipeline()
-    (site.root / NAME).mkdir()
-    (site.root / NAME / "notes").write_bytes(b"theirs")
+    pipeline = ground.pipeline()
+    (ground.root / NAME).mkdir()
+    (ground.root / NAME / "notes").write_bytes(b"theirs")
 
-    pipeline.process([site.found(encoded(flat_summary()))])
+    pipeline.process([ground.found(encoded(flat_summary()))])
 
-    assert site.runs() == [f"{NAME}_2"]
-    assert os.listdir(site.root / NAME) == ["notes"]
+    assert ground.runs() == [f"{NAME}_2"]
+    assert os.listdir(ground.root / NAME) == ["notes"]
 
 
-def test_name_that_another_process_takes_first_is_left_to_it(site: Site) -> None:
+def test_name_that_another_process_takes_first_is_left_to_it(ground: Ground) -> None:
     """Named, staged, and then somebody else's: the run is rendered again under the next name."""
-    other = site.pipeline("other")
+    other = ground.pipeline("other")
 
     class Overtaken(Archive):
         """An archive in which another process commits just before this one does."""
@@ -248,25 +249,25 @@ def test_name_that_another_process_takes_first_is_left_to_it(site: Site) -> None
             other.process([memory(encoded(flat_summary(run_name="theirs")))])
             return super().commit(batch)
 
-    pipeline = site.pipeline(archive=Overtaken)
+    pipeline = ground.pipeline(archive=Overtaken)
 
     (outcome,) = pipeline.process([memory(encoded(flat_summary(run_name="mine")))])
 
     assert isinstance(outcome, Archived)
     assert outcome.run.timestamp == f"{NAME}_2"
-    assert [run["run_name"] for run in index_of(site.root)] == ["theirs", "mine"]
-    assert (site.root / f"{NAME}_2" / "recommendations.md").read_text("utf-8").startswith(f"# Run {NAME}_2\n")
+    assert [run["run_name"] for run in index_of(ground.root)] == ["theirs", "mine"]
+    assert (ground.root / f"{NAME}_2" / "recommendations.md").read_text("utf-8").startswith(f"# Run {NAME}_2\n")
     assert pipeline.recorder.catalog.names() == {NAME, f"{NAME}_2"}
-    assert site.half_made() == []
+    assert ground.half_made() == []
 
 
 UNFINISHED = [b"", b"{", b'{"models": [{"symbol"', b"\xff\xfe{\0}\0", b"[]", b"null", b"not json", b"\0" * 100]
 
 
 @pytest.mark.parametrize("data", UNFINISHED)
-def test_bytes_that_are_no_json_object_yet_leave_no_trace(site: Site, data: bytes) -> None:
+def test_bytes_that_are_no_json_object_yet_leave_no_trace(ground: Ground, data: bytes) -> None:
     """Whoever read them decides how long to wait: nothing is kept, noted or announced."""
-    pipeline, found = site.pipeline(), site.found(data)
+    pipeline, found = ground.pipeline(), ground.found(data)
 
     (outcome,) = pipeline.process([found])
 
@@ -274,32 +275,32 @@ def test_bytes_that_are_no_json_object_yet_leave_no_trace(site: Site, data: byte
     assert outcome.reason
     assert found.fingerprint is not None
     assert not pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
-    assert (site.runs(), site.rejected(), site.owed()) == ([], [], [])
+    assert (ground.runs(), ground.rejected(), ground.owed()) == ([], [], [])
 
 
 @pytest.mark.parametrize("data", UNFINISHED)
-def test_bytes_that_stay_no_json_object_are_rejected_once(site: Site, data: bytes) -> None:
+def test_bytes_that_stay_no_json_object_are_rejected_once(ground: Ground, data: bytes) -> None:
     """Given up at last: kept with the reason, announced once, however often they are found again."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
 
     for name in ("a.json", "b.json", "a.json"):
-        (outcome,) = pipeline.process([site.found(data, name)], final=True)
+        (outcome,) = pipeline.process([ground.found(data, name)], final=True)
         assert isinstance(outcome, Rejected)
 
-    (folder,) = site.rejected()
+    (folder,) = ground.rejected()
     assert (folder / "as_found").read_bytes() == data
-    assert site.owed() == [(f"rejected:{hashlib.sha256(data).hexdigest()[:16]}", "slack")]
+    assert ground.owed() == [(f"rejected:{hashlib.sha256(data).hexdigest()[:16]}", "slack")]
 
 
-def test_object_that_is_no_summary_is_kept_as_found_with_the_reason(site: Site) -> None:
+def test_object_that_is_no_summary_is_kept_as_found_with_the_reason(ground: Ground) -> None:
     """The bytes, untouched, and a document that says what, where, when and from where."""
     data = b'{"models": [{"symbol": "A", "final_pf": "high"}]}\n'
-    pipeline, found = site.pipeline(), site.found(data)
+    pipeline, found = ground.pipeline(), ground.found(data)
 
     (outcome,) = pipeline.process([found])
 
     digest = hashlib.sha256(data).hexdigest()
-    folder = site.root / "rejected" / digest[:16]
+    folder = ground.root / "rejected" / digest[:16]
     assert isinstance(outcome, Rejected)
     assert "models[0].final_pf" in outcome.reason
     assert (folder / "as_found").read_bytes() == data
@@ -314,71 +315,71 @@ def test_object_that_is_no_summary_is_kept_as_found_with_the_reason(site: Site) 
     assert Path(found.path).read_bytes() == data
 
 
-def test_rejected_file_is_announced_to_who_asked_for_it_with_its_reason(site: Site) -> None:
+def test_rejected_file_is_announced_to_who_asked_for_it_with_its_reason(ground: Ground) -> None:
     """The message has the path, the reason and where the bytes are kept."""
-    site.pipeline(routes=(SLACK, MAIL)).process([site.found(b'{"models": []}')])
+    ground.pipeline(routes=(SLACK, MAIL)).process([ground.found(b'{"models": []}')])
 
-    (row,) = outbox_of(site.folder / "state")
+    (row,) = outbox_of(ground.folder / "state")
     assert (row["kind"], row["destination"], row["run"]) == ("REJECTED", "slack", None)
-    for part in (str(site.out / "summary.json"), "no models", str(site.root / "rejected")):
+    for part in (str(ground.out / "summary.json"), "no models", str(ground.root / "rejected")):
         assert part in row["payload"]
 
 
-def test_rejected_file_found_again_after_a_restart_is_not_announced_again(site: Site) -> None:
+def test_rejected_file_found_again_after_a_restart_is_not_announced_again(ground: Ground) -> None:
     """The same bytes under another name, another day: one event."""
     data = b'{"models": []}'
-    site.pipeline().process([site.found(data, "a.json")])
+    ground.pipeline().process([ground.found(data, "a.json")])
 
-    site.pipeline().process([site.found(data, "b.json")])
+    ground.pipeline().process([ground.found(data, "b.json")])
 
-    assert len(site.owed()) == len(site.rejected()) == 1
+    assert len(ground.owed()) == len(ground.rejected()) == 1
 
 
 @pytest.mark.parametrize("state", ["the same", "a new one"])
-def test_run_dated_ahead_is_archived_and_announced_as_a_problem_once(site: Site, state: str) -> None:
+def test_run_dated_ahead_is_archived_and_announced_as_a_problem_once(ground: Ground, state: str) -> None:
     """From its summary, its file's name or the file's time: nothing is lost, and a person hears of the clock once."""
     desk = Route("desk", frozenset({"PROBLEM"}))
     ahead = [
-        site.found(encoded(flat_summary(timestamp="2099-01-01T00:00:00Z")), "a.json"),
-        site.found(encoded(flat_summary({"B": GOOD}, timestamp=None)), "training_summary_20991231_000000.json"),
-        site.found(encoded(flat_summary({"C": GOOD}, timestamp=None)), "c.json")._replace(
+        ground.found(encoded(flat_summary(timestamp="2099-01-01T00:00:00Z")), "a.json"),
+        ground.found(encoded(flat_summary({"B": GOOD}, timestamp=None)), "training_summary_20991231_000000.json"),
+        ground.found(encoded(flat_summary({"C": GOOD}, timestamp=None)), "c.json")._replace(
             fingerprint=Fingerprint(1, 2, 3, 4_102_444_800_000_000_000, 5)
         ),
     ]
-    inside = site.found(encoded(flat_summary({"D": GOOD}, timestamp="20241225_002600")), "d.json")
+    inside = ground.found(encoded(flat_summary({"D": GOOD}, timestamp="20241225_002600")), "d.json")
 
-    outcomes = site.pipeline(routes=(desk,)).process([*ahead, inside])
+    outcomes = ground.pipeline(routes=(desk,)).process([*ahead, inside])
 
     assert all(isinstance(outcome, Archived) for outcome in outcomes)
     names = ["20990101_000000", "20991231_000000", "21000101_000000"]
-    site.pipeline("state" if state == "the same" else "other", routes=(desk,)).process([*ahead, inside])
-    owed = [row for folder in ("state", "other") for row in outbox_of(site.folder / folder)]
+    ground.pipeline("state" if state == "the same" else "other", routes=(desk,)).process([*ahead, inside])
+    owed = [row for folder in ("state", "other") for row in outbox_of(ground.folder / folder)]
     assert sorted(row["event"] for row in owed) == [f"problem:ahead:{name}:trainer-7" for name in names]
     assert all("dated more than a day ahead" in row["payload"] for row in owed)
 
 
-def test_part_of_a_file_too_large_is_kept_with_the_given_reason(site: Site) -> None:
+def test_part_of_a_file_too_large_is_kept_with_the_given_reason(ground: Ground) -> None:
     """Whoever read it says why; the walk keeps and announces it like any other."""
-    pipeline, found = site.pipeline(), site.found(b"{" + b" " * 1000)
+    pipeline, found = ground.pipeline(), ground.found(b"{" + b" " * 1000)
 
     outcome = pipeline.reject(found.path, found.data[:10], found.fingerprint, RejectSummary("1001 bytes, too many"))
 
     assert outcome.reason == "1001 bytes, too many"
-    (folder,) = site.rejected()
+    (folder,) = ground.rejected()
     assert (folder / "as_found").read_bytes() == found.data[:10]
-    assert len(site.owed()) == 1
+    assert len(ground.owed()) == 1
     assert found.fingerprint is not None
     assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
 
 
-def test_two_files_too_large_that_begin_alike_are_rejected_as_two(site: Site) -> None:
+def test_two_files_too_large_that_begin_alike_are_rejected_as_two(ground: Ground) -> None:
     """What differs may lie behind the part that is kept: each of another size is announced."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     for name, length in (("a.json", 1000), ("b.json", 1001), ("again.json", 1000)):
-        found = site.found(b"{" + b" " * length, name)
+        found = ground.found(b"{" + b" " * length, name)
         pipeline.reject(found.path, found.data[:10], found.fingerprint, RejectSummary("too many bytes"))
 
-    assert len(site.rejected()) == len(site.owed()) == 2
+    assert len(ground.rejected()) == len(ground.owed()) == 2
 
 
 @pytest.mark.parametrize(
@@ -393,91 +394,95 @@ def test_two_files_too_large_that_begin_alike_are_rejected_as_two(site: Site) ->
         (None, "s_2023.json", -86_400.0, "19691231_000000"),
     ],
 )
-def test_timestamp_is_the_summary_s_own_else_the_name_s_else_the_file_s_time(
-    site: Site, timestamp: str | None, name: str, mtime: float, run: str
+def test_timestamp_is_the_summarys_else_the_names_else_the_files(
+    ground: Ground, timestamp: str | None, name: str, mtime: float, run: str
 ) -> None:
     """In this order; what a summary says in another form never reaches a path."""
-    site.pipeline().process([site.found(encoded(flat_summary(timestamp=timestamp)), name, mtime)])
+    ground.pipeline().process([ground.found(encoded(flat_summary(timestamp=timestamp)), name, mtime)])
 
-    assert site.runs() == [run]
+    assert ground.runs() == [run]
 
 
-def test_timestamp_of_a_summary_in_memory_without_one_is_now(site: Site) -> None:
+def test_timestamp_of_a_summary_in_memory_without_one_is_now(ground: Ground) -> None:
     """There is no file to ask."""
-    site.pipeline().process([memory(encoded(flat_summary(timestamp=None)))])
+    ground.pipeline().process([memory(encoded(flat_summary(timestamp=None)))])
 
-    assert site.runs() == ["20241224_002640"]
+    assert ground.runs() == ["20241224_002640"]
 
 
 @pytest.mark.parametrize("timestamp", ["../../outside", "yesterday", "20241399_000000", "", 20241224])
-def test_timestamp_that_is_none_is_rejected_and_says_what_was_expected(site: Site, timestamp: object) -> None:
+def test_timestamp_that_is_none_is_rejected_and_says_what_was_expected(ground: Ground, timestamp: object) -> None:
     """Never a guess, never a path."""
-    (outcome,) = site.pipeline().process([site.found(encoded(flat_summary(timestamp=None) | {"timestamp": timestamp}))])
+    (outcome,) = ground.pipeline().process(
+        [ground.found(encoded(flat_summary(timestamp=None) | {"timestamp": timestamp}))]
+    )
 
     assert isinstance(outcome, Rejected)
     assert "YYYYMMDD_HHMMSS" in outcome.reason
-    assert site.runs() == []
+    assert ground.runs() == []
 
 
 @pytest.mark.parametrize(
     "name",
     [b"\xff\xfe.json", b"new\nline.json", "r\u00e9sum\u00e9.json".encode(), b"`*<!channel>.json"],
 )
-def test_source_of_any_name_is_archived_and_known_again(site: Site, name: bytes) -> None:
+def test_source_of_any_name_is_archived_and_known_again(ground: Ground, name: bytes) -> None:
     """A name is bytes: shown as text that a person can tell, known again to the byte."""
-    found = site.found(encoded(flat_summary()), os.fsdecode(name))
+    found = ground.found(encoded(flat_summary()), os.fsdecode(name))
 
-    (outcome,) = site.pipeline().process([found])
+    (outcome,) = ground.pipeline().process([found])
 
     assert isinstance(outcome, Archived)
     shown = os.fsencode(found.path).decode("utf-8", "backslashreplace")
-    assert index_of(site.root)[0]["source"] == shown
+    assert index_of(ground.root)[0]["source"] == shown
     assert found.fingerprint is not None
-    assert site.pipeline().recorder.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert ground.pipeline().recorder.ledger.is_dealt_with(found.path, found.fingerprint)
 
 
 @pytest.mark.parametrize("figure", [1, 3], ids=["inode of 64 bits", "mtime in the year 2400"])
-def test_source_of_any_file_system_is_archived(site: Site, figure: int) -> None:
+def test_source_of_any_file_system_is_archived(ground: Ground, figure: int) -> None:
     """Some number inodes with all 64 bits, and a file's time may lie beyond 2262."""
     data = encoded(flat_summary())
     device, inode, size, mtime, ctime = [
         13_569_465_600_000_000_000 if place == figure else number for place, number in enumerate((1, 2, 3, 4, 5))
     ]
 
-    (outcome,) = site.pipeline().process(
+    (outcome,) = ground.pipeline().process(
         [Found("/out/summary.json", data, Fingerprint(device, inode, size, mtime, ctime))]
     )
 
     assert isinstance(outcome, Archived)
-    assert len(site.owed()) == 1
+    assert len(ground.owed()) == 1
 
 
-def test_summary_with_a_checkpoint_beyond_any_update_does_not_stop_the_daemon(site: Site) -> None:
+def test_checkpoint_beyond_any_update_does_not_stop_the_daemon(ground: Ground) -> None:
     """Whatever a summary says: archived or rejected, never an error of ours, least of all at the next start."""
     model = {**GOOD, "fitness_history": [number / 2000 for number in range(1100)]}
 
-    (outcome,) = site.pipeline().process([site.found(encoded(flat_summary({"A": model}, validation_interval=2**53)))])
+    (outcome,) = ground.pipeline().process(
+        [ground.found(encoded(flat_summary({"A": model}, validation_interval=2**53)))]
+    )
 
     assert isinstance(outcome, Archived | Rejected)
-    site.pipeline()
+    ground.pipeline()
 
 
-def test_message_is_owed_by_the_classes_a_run_has(site: Site) -> None:
+def test_message_is_owed_by_the_classes_a_run_has(ground: Ground) -> None:
     """A destination that asked for REVIEW alone hears of runs with a model in REVIEW, and of no other."""
     good, all_classes = flat_summary({"A": GOOD}), flat_summary(timestamp="20241225_000000")
 
-    site.pipeline(routes=(SLACK, MAIL)).process([memory(encoded(good)), memory(encoded(all_classes))])
+    ground.pipeline(routes=(SLACK, MAIL)).process([memory(encoded(good)), memory(encoded(all_classes))])
 
-    assert sorted(site.owed()) == sorted(
+    assert sorted(ground.owed()) == sorted(
         [(event_of(encoded(good)), "slack"), *((event_of(encoded(all_classes)), name) for name in ("slack", "mail"))]
     )
 
 
-def archive_and_die(site: Site, *summaries: dict[str, Any], state: str = "state") -> None:
+def archive_and_die(ground: Ground, *summaries: dict[str, Any], state: str = "state") -> None:
     """What a process leaves that dies between the index and the transaction: runs nobody recorded."""
-    scratch = site.pipeline(state, recover=False)
-    database = site.folder / state / "modelwarden.sqlite"
-    before = site.folder / f"{state} before"
+    scratch = ground.pipeline(state, recover=False)
+    database = ground.folder / state / "modelwarden.sqlite"
+    before = ground.folder / f"{state} before"
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(before)) as copy:
         source.backup(copy)
     scratch.recover()
@@ -487,182 +492,183 @@ def archive_and_die(site: Site, *summaries: dict[str, Any], state: str = "state"
     before.unlink()
 
 
-def test_run_archived_and_not_recorded_is_recorded_and_owed_at_the_next_start(site: Site) -> None:
+def test_unrecorded_run_is_recorded_and_owed_at_the_next_start(ground: Ground) -> None:
     """A crash between the index and the transaction: the start finishes it, once."""
-    archive_and_die(site, summary := flat_summary())
-    assert site.runs() == [NAME]
-    assert site.owed() == []
+    archive_and_die(ground, summary := flat_summary())
+    assert ground.runs() == [NAME]
+    assert ground.owed() == []
 
-    pipeline = site.pipeline()
-    site.pipeline()
+    pipeline = ground.pipeline()
+    ground.pipeline()
 
     assert pipeline.recorder.catalog.names() == {NAME}
     assert [each.symbol for each in pipeline.recorder.catalog.assessments(NAME)] == ["GOOD", "MIDDLING", "BAD"]
-    assert site.owed() == [(event_of(encoded(summary)), "slack")]
+    assert ground.owed() == [(event_of(encoded(summary)), "slack")]
 
 
-def test_run_archived_and_not_recorded_is_known_when_its_file_is_found_again(site: Site) -> None:
+def test_unrecorded_run_is_known_when_its_file_is_found_again(ground: Ground) -> None:
     """Its source is still in the folder: dealt with as archived, not archived twice."""
     summary = flat_summary()
-    archive_and_die(site, summary)
+    archive_and_die(ground, summary)
 
-    assert site.pipeline().process([site.found(encoded(summary))]) == [AlreadyArchived(NAME)]
+    assert ground.pipeline().process([ground.found(encoded(summary))]) == [AlreadyArchived(NAME)]
 
-    assert site.runs() == [NAME]
-    assert site.owed() == [(event_of(encoded(summary)), "slack")]
+    assert ground.runs() == [NAME]
+    assert ground.owed() == [(event_of(encoded(summary)), "slack")]
 
 
-def test_run_of_another_daemon_is_cataloged_and_not_announced(site: Site) -> None:
+def test_run_of_another_daemon_is_cataloged_and_not_announced(ground: Ground) -> None:
     """Whoever archived it announces it: on a shared archive no message is sent twice."""
-    site.pipeline("theirs").process([memory(encoded(flat_summary()))])
+    ground.pipeline("theirs").process([memory(encoded(flat_summary()))])
 
-    pipeline = site.pipeline("ours")
+    pipeline = ground.pipeline("ours")
 
     assert pipeline.recorder.catalog.names() == {NAME}
-    assert site.owed("ours") == []
-    assert len(site.owed("theirs")) == 1
+    assert ground.owed("ours") == []
+    assert len(ground.owed("theirs")) == 1
 
 
-def test_run_of_another_daemon_seen_while_running_is_cataloged_and_not_announced(site: Site) -> None:
-    """The same without a restart: the next batch brings it along."""
-    ours, theirs = site.pipeline("ours"), site.pipeline("theirs")
+def test_run_of_another_daemon_seen_in_a_batch_is_not_announced(ground: Ground) -> None:
+    """It is cataloged, the same without a restart: the next batch brings it along."""
+    ours, theirs = ground.pipeline("ours"), ground.pipeline("theirs")
     theirs.process([memory(encoded(flat_summary()))])
 
     ours.process([memory(encoded(mine := flat_summary(timestamp="20250101_000000")))])
 
     assert ours.recorder.catalog.names() == {NAME, "20250101_000000"}
-    assert site.owed("ours") == [(event_of(encoded(mine)), "slack")]
+    assert ground.owed("ours") == [(event_of(encoded(mine)), "slack")]
 
 
 @pytest.mark.parametrize("ask", ["recover", "rebuild"])
-def test_command_that_comes_upon_an_unrecorded_run_leaves_its_announcement_to_the_daemon(site: Site, ask: str) -> None:
+def test_command_upon_an_unrecorded_run_leaves_the_message_to_the_daemon(ground: Ground, ask: str) -> None:
     """A question on the command line records the run; the daemon's next start owes the message, once."""
-    archive_and_die(site, summary := flat_summary())
-    asking = site.pipeline(routes=None)
+    archive_and_die(ground, summary := flat_summary())
+    asking = ground.pipeline(routes=None)
     if ask == "rebuild":
         asking.rebuild()
     assert asking.recorder.catalog.names() == {NAME}
-    assert site.owed() == []
+    assert ground.owed() == []
 
-    site.pipeline()
-    site.pipeline()
+    ground.pipeline()
+    ground.pipeline()
 
-    assert site.owed() == [(event_of(encoded(summary)), "slack")]
+    assert ground.owed() == [(event_of(encoded(summary)), "slack")]
 
 
-def test_state_file_that_was_lost_is_made_again_without_old_messages(site: Site) -> None:
+def test_state_file_that_was_lost_is_made_again_without_old_messages(ground: Ground) -> None:
     """The catalog is back, row for row, and nobody hears of old runs again."""
-    first = site.pipeline()
+    first = ground.pipeline()
     first.process([memory(encoded(random_summary(seed, models=3))) for seed in range(5)])
-    known = first.recorder.catalog
-    before = [(known.run(name), known.assessments(name)) for name in first.archive.names()]
-    for file in (site.folder / "state").iterdir():
+    before = [
+        (first.recorder.catalog.run(name), first.recorder.catalog.assessments(name)) for name in first.archive.names()
+    ]
+    for file in (ground.folder / "state").iterdir():
         file.unlink()
 
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
 
     assert [
-        (pipeline.recorder.catalog.run(name), pipeline.recorder.catalog.assessments(name)) for name in site.runs()
+        (pipeline.recorder.catalog.run(name), pipeline.recorder.catalog.assessments(name)) for name in ground.runs()
     ] == before
     assert len(before) == 5
-    assert site.owed() == []
+    assert ground.owed() == []
 
 
-def test_start_without_changes_changes_nothing(site: Site) -> None:
+def test_start_without_changes_changes_nothing(ground: Ground) -> None:
     """A hundred restarts send nothing new and write nothing."""
-    site.pipeline().process([memory(encoded(flat_summary())), memory(b"{}")])
-    index, owed = (site.root / "index.json").stat(), site.owed()
+    ground.pipeline().process([memory(encoded(flat_summary())), memory(b"{}")])
+    index, owed = (ground.root / "index.json").stat(), ground.owed()
 
     for _ in range(3):
-        site.pipeline()
+        ground.pipeline()
 
-    assert (site.root / "index.json").stat().st_mtime_ns == index.st_mtime_ns
-    assert site.owed() == owed
+    assert (ground.root / "index.json").stat().st_mtime_ns == index.st_mtime_ns
+    assert ground.owed() == owed
     assert len(owed) == 2
 
 
 @pytest.mark.parametrize("rebuilder", [None, (SLACK, MAIL)], ids=["by a command", "by the daemon"])
-def test_rebuild_owes_nothing_for_runs_that_were_announced(site: Site, rebuilder: Sequence[Route] | None) -> None:
+def test_rebuild_owes_nothing_for_runs_that_were_announced(ground: Ground, rebuilder: Sequence[Route] | None) -> None:
     """A destination that is new hears of what comes, not of the archive's whole past, also after `reindex`."""
-    site.pipeline(routes=(SLACK,)).process([memory(encoded(random_summary(seed, models=9))) for seed in range(3)])
-    owed = site.owed()
+    ground.pipeline(routes=(SLACK,)).process([memory(encoded(random_summary(seed, models=9))) for seed in range(3)])
+    owed = ground.owed()
     assert len(owed) == 3
 
-    site.pipeline(routes=rebuilder).rebuild()
-    site.pipeline(routes=(SLACK, MAIL))
+    ground.pipeline(routes=rebuilder).rebuild()
+    ground.pipeline(routes=(SLACK, MAIL))
 
-    assert site.owed() == owed
+    assert ground.owed() == owed
 
 
-def test_start_with_a_new_destination_owes_it_nothing_of_the_past(site: Site) -> None:
+def test_start_with_a_new_destination_owes_it_nothing_of_the_past(ground: Ground) -> None:
     """The same without a rebuild."""
-    site.pipeline(routes=(SLACK,)).process([memory(encoded(flat_summary()))])
+    ground.pipeline(routes=(SLACK,)).process([memory(encoded(flat_summary()))])
 
-    site.pipeline(routes=(SLACK, MAIL))
+    ground.pipeline(routes=(SLACK, MAIL))
 
-    assert [destination for _, destination in site.owed()] == ["slack"]
+    assert [destination for _, destination in ground.owed()] == ["slack"]
 
 
-def test_rebuild_makes_index_and_catalog_again_whatever_they_say(site: Site) -> None:
+def test_rebuild_makes_index_and_catalog_again_whatever_they_say(ground: Ground) -> None:
     """An index edited by hand and a catalog that lost rows: both are as the folders have it."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     pipeline.process([memory(encoded(random_summary(seed, models=3))) for seed in range(3)])
-    before = (site.root / "index.json").read_bytes()
-    (site.root / "index.json").write_bytes(before.replace(b'"models":3', b'"models":4'))
-    with closing(site.database()) as database, database.transaction():
+    before = (ground.root / "index.json").read_bytes()
+    (ground.root / "index.json").write_bytes(before.replace(b'"models":3', b'"models":4'))
+    with closing(ground.database()) as database, database.transaction():
         database.connection.execute("DELETE FROM assessments")
 
     pipeline.rebuild()
 
-    assert (site.root / "index.json").read_bytes() == before
-    assert [len(pipeline.recorder.catalog.assessments(name)) for name in site.runs()] == [3, 3, 3]
+    assert (ground.root / "index.json").read_bytes() == before
+    assert [len(pipeline.recorder.catalog.assessments(name)) for name in ground.runs()] == [3, 3, 3]
 
 
-def test_run_deleted_by_hand_leaves_the_catalog_at_the_next_start(site: Site) -> None:
+def test_run_deleted_by_hand_leaves_the_catalog_at_the_next_start(ground: Ground) -> None:
     """The folders are the truth for the catalog, too."""
-    site.pipeline().process(
+    ground.pipeline().process(
         [memory(encoded(flat_summary())), memory(encoded(flat_summary(timestamp="20250101_000000")))]
     )
-    shutil.rmtree(site.root / NAME)
+    shutil.rmtree(ground.root / NAME)
 
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
 
     assert pipeline.recorder.catalog.names() == {"20250101_000000"}
-    assert site.runs() == ["20250101_000000"]
+    assert ground.runs() == ["20250101_000000"]
 
 
-def test_run_deleted_by_hand_is_archived_again_when_its_file_is_found_again(site: Site) -> None:
+def test_run_deleted_by_hand_is_archived_again_with_its_file(ground: Ground) -> None:
     """Nothing is called archived that the archive does not have."""
-    pipeline, data = site.pipeline(), encoded(flat_summary())
-    pipeline.process([site.found(data)])
-    shutil.rmtree(site.root / NAME)
+    pipeline, data = ground.pipeline(), encoded(flat_summary())
+    pipeline.process([ground.found(data)])
+    shutil.rmtree(ground.root / NAME)
 
-    (outcome,) = pipeline.process([site.found(data, "again.json")])
+    (outcome,) = pipeline.process([ground.found(data, "again.json")])
 
     assert isinstance(outcome, Archived)
-    assert (site.root / NAME / "summary.json").read_bytes() == data
+    assert (ground.root / NAME / "summary.json").read_bytes() == data
 
 
-def test_run_deleted_by_hand_and_trained_again_is_archived_once(site: Site) -> None:
+def test_run_deleted_by_hand_and_trained_again_is_archived_once(ground: Ground) -> None:
     """The daemon runs on; the new run takes the name of the one that is gone."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     pipeline.process([memory(encoded(flat_summary(run_name="first")))])
-    shutil.rmtree(site.root / NAME)
+    shutil.rmtree(ground.root / NAME)
 
     (outcome,) = pipeline.process([memory(encoded(flat_summary(run_name="second")))])
 
     assert isinstance(outcome, Archived)
-    assert [(run["timestamp"], run["run_name"]) for run in index_of(site.root)] == [(NAME, "second")]
+    assert [(run["timestamp"], run["run_name"]) for run in index_of(ground.root)] == [(NAME, "second")]
 
 
 @pytest.mark.parametrize("looks", ["commit", "recover", "rebuild"])
-def test_name_that_another_daemon_gave_to_another_run_is_that_run_in_the_catalog(site: Site, looks: str) -> None:
-    """A run is its bytes, not its name: the catalog follows, at a commit and at a start; the old run is missing."""
+def test_name_that_became_another_run_is_that_run_in_the_catalog(ground: Ground, looks: str) -> None:
+    """A run is its bytes: the catalog follows another daemon, at a commit and at a start; the old run is missing."""
     data = encoded(flat_summary(run_name="first"))
-    first = site.pipeline()
+    first = ground.pipeline()
     first.process([memory(data)])
-    second = site.pipeline("state2")
-    shutil.rmtree(site.root / NAME)
+    second = ground.pipeline("state2")
+    shutil.rmtree(ground.root / NAME)
     second.process([memory(encoded(flat_summary(run_name="second")))])
 
     if looks == "commit":
@@ -671,28 +677,28 @@ def test_name_that_another_daemon_gave_to_another_run_is_that_run_in_the_catalog
         getattr(first, looks)()
 
     assert (run := first.recorder.catalog.run(NAME)) is not None
-    assert (run.run_name, run.sha256) == ("second", index_of(site.root)[0]["sha256"])
+    assert (run.run_name, run.sha256) == ("second", index_of(ground.root)[0]["sha256"])
     assert [missing.sha256 for missing in first.recorder.catalog.missing()] == [hashlib.sha256(data).hexdigest()]
-    assert event_of(encoded(flat_summary(run_name="second"))) not in [event for event, _ in site.owed()]
+    assert event_of(encoded(flat_summary(run_name="second"))) not in [event for event, _ in ground.owed()]
 
 
-def test_run_deleted_by_hand_and_archived_again_under_another_name_is_not_archived_a_third_time(site: Site) -> None:
-    """The name that is gone does not hide the one that is there."""
-    pipeline, data = site.pipeline(), encoded(flat_summary(timestamp=None))
-    pipeline.process([site.found(data, f"first_{NAME}.json")])
-    shutil.rmtree(site.root / NAME)
-    pipeline.process([site.found(data, "second_20250101_000000.json")])
+def test_run_archived_again_under_another_name_is_not_archived_again(ground: Ground) -> None:
+    """It was deleted by hand: the name that is gone does not hide the one that is there."""
+    pipeline, data = ground.pipeline(), encoded(flat_summary(timestamp=None))
+    pipeline.process([ground.found(data, f"first_{NAME}.json")])
+    shutil.rmtree(ground.root / NAME)
+    pipeline.process([ground.found(data, "second_20250101_000000.json")])
 
-    (outcome,) = pipeline.process([site.found(data, "third_20260101_000000.json")])
+    (outcome,) = pipeline.process([ground.found(data, "third_20260101_000000.json")])
 
     assert outcome == AlreadyArchived("20250101_000000")
-    assert sorted(each.name for each in site.root.glob("2*")) == ["20250101_000000"]
+    assert sorted(each.name for each in ground.root.glob("2*")) == ["20250101_000000"]
 
 
 @pytest.mark.parametrize("ask", ["recover", "rebuild"])
-def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(site: Site, ask: str) -> None:
+def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(ground: Ground, ask: str) -> None:
     """A run that is published while a command looks stays cataloged, so that its message is not called moot."""
-    daemon = site.pipeline()
+    daemon = ground.pipeline()
 
     class Overtaken(Archive):
         """An archive in which the daemon works as soon as the command has looked."""
@@ -702,50 +708,40 @@ def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(site: 
             daemon.process([memory(encoded(flat_summary()))])
             return changes
 
-    command = site.pipeline(routes=None, archive=Overtaken, recover=False)
+    command = ground.pipeline(routes=None, archive=Overtaken, recover=False)
 
     command.recover() if ask == "recover" else command.rebuild()
 
-    assert site.runs() == [NAME]
+    assert ground.runs() == [NAME]
     assert daemon.recorder.catalog.names() == {NAME}
-
-
-def failing_fsync(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool], code: int) -> None:
-    """Let the fsync of files at such paths fail."""
-    real_fsync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if fails(os.readlink(f"/proc/self/fd/{descriptor}")):
-            raise OSError(code, os.strerror(code))
-        real_fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("file", ["summary.json", "model_assessments.json", "recommendations.md"])
-def test_run_that_can_not_be_staged_is_postponed_and_succeeds_the_next_time(
-    site: Site, monkeypatch: pytest.MonkeyPatch, file: str, code: int
+def test_run_that_can_not_be_staged_is_postponed_and_succeeds_later(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, file: str, code: int
 ) -> None:
     """The disk refuses any of the three files: nothing half-made, nothing noted, the source still owed."""
-    pipeline, found = site.pipeline(), site.found(encoded(flat_summary()))
+    pipeline, found = ground.pipeline(), ground.found(encoded(flat_summary()))
     with monkeypatch.context() as context:
-        failing_fsync(context, lambda path: os.path.basename(path) == file, code)
+        fail_fsync(context, lambda path: os.path.basename(path) == file, code)
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
     assert found.fingerprint is not None
     assert not pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
-    assert (site.runs(), site.half_made(), site.owed()) == ([], [], [])
+    assert (ground.runs(), ground.half_made(), ground.owed()) == ([], [], [])
 
     (outcome,) = pipeline.process([found])
 
     assert isinstance(outcome, Archived)
-    assert (site.runs(), len(site.owed())) == ([NAME], 1)
+    assert (ground.runs(), len(ground.owed())) == ([NAME], 1)
 
 
-def test_run_that_can_not_be_staged_does_not_hold_up_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_can_not_be_staged_does_not_hold_up_the_others(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One summary too large for the disk, the others archived."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     large = encoded(flat_summary(note="x" * 5000))
     real_write = os.write
 
@@ -761,44 +757,44 @@ def test_run_that_can_not_be_staged_does_not_hold_up_the_others(site: Site, monk
         )
 
     assert [type(outcome) for outcome in outcomes] == [Postponed, Archived]
-    assert site.runs() == ["20250101_000000"]
-    assert site.half_made() == []
+    assert ground.runs() == ["20250101_000000"]
+    assert ground.half_made() == []
 
 
 @pytest.mark.parametrize("what", ["the archive", "the index"])
-def test_run_that_can_not_be_committed_is_postponed_and_found_the_next_time(
-    site: Site, monkeypatch: pytest.MonkeyPatch, what: str
+def test_run_that_can_not_be_committed_is_postponed_and_found_later(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Renamed and not acknowledged: the next try finds it by its bytes, records it and owes its message once."""
-    pipeline, found = site.pipeline(), site.found(data := encoded(flat_summary()))
+    pipeline, found = ground.pipeline(), ground.found(data := encoded(flat_summary()))
     with monkeypatch.context() as context:
-        failing_fsync(
+        fail_fsync(
             context,
-            lambda path: path == str(site.root) if what == "the archive" else "index.json" in os.path.basename(path),
+            lambda path: path == str(ground.root) if what == "the archive" else "index.json" in os.path.basename(path),
             errno.ENOSPC,
         )
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
-    assert (site.runs(), site.half_made(), site.owed()) == ([], [], [])
+    assert (ground.runs(), ground.half_made(), ground.owed()) == ([], [], [])
 
     outcomes = [*pipeline.process([found]), *pipeline.process([found])]
 
     assert outcomes == [AlreadyArchived(NAME)] * 2
-    assert site.runs() == [NAME]
+    assert ground.runs() == [NAME]
     assert pipeline.recorder.catalog.names() == {NAME}
-    assert site.owed() == [(event_of(data), "slack")]
+    assert ground.owed() == [(event_of(data), "slack")]
 
 
 def test_run_whose_index_can_not_be_claimed_is_recorded_by_the_next_try(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The very last sync fails: postponed, then archived, cataloged and owed without a restart."""
-    pipeline, data = site.pipeline(), encoded(flat_summary())
-    before = (site.root / "index.json").stat().st_ino
+    pipeline, data = ground.pipeline(), encoded(flat_summary())
+    before = (ground.root / "index.json").stat().st_ino
     with monkeypatch.context() as context:
-        failing_fsync(
+        fail_fsync(
             context,
-            lambda path: path == str(site.root) and (site.root / "index.json").stat().st_ino != before,
+            lambda path: path == str(ground.root) and (ground.root / "index.json").stat().st_ino != before,
             errno.EIO,
         )
         (outcome,) = pipeline.process([memory(data)])
@@ -807,45 +803,45 @@ def test_run_whose_index_can_not_be_claimed_is_recorded_by_the_next_try(
     assert pipeline.process([memory(data)]) == [AlreadyArchived(NAME)]
 
     assert pipeline.recorder.catalog.names() == {NAME}
-    assert site.owed() == [(event_of(data), "slack")]
+    assert ground.owed() == [(event_of(data), "slack")]
 
 
-def test_batch_that_finds_the_lock_held_is_postponed_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_that_finds_the_lock_held_is_postponed_whole(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process has the archive: nothing happened, nothing is half-made, the next try succeeds."""
     monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     batch = [memory(encoded(flat_summary(run_name=f"run {number}"))) for number in range(3)]
-    with IndexLock(str(site.root)).held(1.0):
+    with IndexLock(str(ground.root)).held(1.0):
         outcomes = pipeline.process(batch)
     assert [type(outcome) for outcome in outcomes] == [Postponed] * 3
     assert all(".index.lock" in str(outcome.error) for outcome in outcomes if isinstance(outcome, Postponed))
-    assert (site.runs(), site.half_made()) == ([], [])
+    assert (ground.runs(), ground.half_made()) == ([], [])
 
     assert [type(outcome) for outcome in pipeline.process(batch)] == [Archived] * 3
-    assert site.runs() == [NAME, f"{NAME}_2", f"{NAME}_3"]
+    assert ground.runs() == [NAME, f"{NAME}_2", f"{NAME}_3"]
 
 
-def busy(site: Site) -> sqlite3.Connection:
+def busy(ground: Ground) -> sqlite3.Connection:
     """Another process that holds the state file, and a database that does not wait long for it."""
-    site.databases[-1].connection.execute("PRAGMA busy_timeout = 10")
-    other = sqlite3.connect(site.folder / "state" / "modelwarden.sqlite", isolation_level=None)
+    ground.databases[-1].connection.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(ground.folder / "state" / "modelwarden.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     return other
 
 
-def test_run_that_can_not_be_recorded_is_not_called_done(site: Site) -> None:
+def test_run_that_can_not_be_recorded_is_not_called_done(ground: Ground) -> None:
     """Only when the transaction has committed is a source done: until then it is postponed."""
-    pipeline, found = site.pipeline(), site.found(encoded(flat_summary()))
-    with closing(busy(site)):
+    pipeline, found = ground.pipeline(), ground.found(encoded(flat_summary()))
+    with closing(busy(ground)):
         (outcome,) = pipeline.process([found])
 
     assert isinstance(outcome, Postponed)
 
 
-def test_run_that_could_not_be_recorded_is_recorded_and_owed_by_the_next_try(site: Site) -> None:
-    """A state file that was busy costs a pause, not a message."""
-    pipeline, found = site.pipeline(), site.found(data := encoded(flat_summary()))
-    with closing(busy(site)):
+def test_run_that_could_not_be_recorded_is_owed_by_the_next_try(ground: Ground) -> None:
+    """A state file that was busy costs a pause, not a message: the run is recorded then, too."""
+    pipeline, found = ground.pipeline(), ground.found(data := encoded(flat_summary()))
+    with closing(busy(ground)):
         pipeline.process([found])
 
     pipeline.process([found])
@@ -853,68 +849,68 @@ def test_run_that_could_not_be_recorded_is_recorded_and_owed_by_the_next_try(sit
     assert found.fingerprint is not None
     assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
     assert pipeline.recorder.catalog.names() == {NAME}
-    assert site.owed() == [(event_of(data), "slack")]
+    assert ground.owed() == [(event_of(data), "slack")]
 
 
-def test_rejection_that_can_not_be_recorded_is_not_called_done(site: Site) -> None:
+def test_rejection_that_can_not_be_recorded_is_not_called_done(ground: Ground) -> None:
     """The bytes are kept, the message is not owed yet: postponed, and announced by the next try."""
-    pipeline, found = site.pipeline(), site.found(b'{"models": []}')
-    with closing(busy(site)):
+    pipeline, found = ground.pipeline(), ground.found(b'{"models": []}')
+    with closing(busy(ground)):
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
 
     pipeline.process([found])
 
-    assert len(site.owed()) == 1
+    assert len(ground.owed()) == 1
 
 
 def test_rejected_file_that_can_not_be_kept_is_postponed_with_the_rest(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No reason is given away without the bytes: the next try keeps them."""
-    pipeline, found = site.pipeline(), site.found(b'{"models": []}')
+    pipeline, found = ground.pipeline(), ground.found(b'{"models": []}')
     with monkeypatch.context() as context:
-        failing_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
+        fail_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
         (outcome,) = pipeline.process([found])
     assert isinstance(outcome, Postponed)
-    assert (site.rejected(), site.owed()) == ([], [])
+    assert (ground.rejected(), ground.owed()) == ([], [])
 
     (outcome,) = pipeline.process([found])
 
     assert isinstance(outcome, Rejected)
-    assert (len(site.rejected()), len(site.owed())) == (1, 1)
+    assert (len(ground.rejected()), len(ground.owed())) == (1, 1)
 
 
 def test_batch_that_ends_before_it_is_published_leaves_nothing_staged(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is full must not fill further with every try."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     batch = [memory(encoded(flat_summary())), memory(b'{"models": []}')]
     with monkeypatch.context() as context:
-        failing_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
+        fail_fsync(context, lambda path: os.path.basename(path) == "as_found", errno.ENOSPC)
         outcomes = pipeline.process(batch)
         pipeline.close()  # whatever is still being staged ends here
     assert [type(outcome) for outcome in outcomes] == [Postponed, Postponed]
 
-    assert site.half_made() == []
+    assert ground.half_made() == []
 
 
-def test_staging_removed_by_hand_does_not_stop_the_walk(site: Site) -> None:
+def test_staging_removed_by_hand_does_not_stop_the_walk(ground: Ground) -> None:
     """A person who tidies up costs nothing."""
-    pipeline = site.pipeline()
+    pipeline = ground.pipeline()
     pipeline.process([memory(encoded(flat_summary()))])
-    shutil.rmtree(site.root / ".staging")
+    shutil.rmtree(ground.root / ".staging")
 
     (outcome,) = pipeline.process([memory(encoded(flat_summary(timestamp="20250101_000000")))])
 
     assert isinstance(outcome, Archived)
-    assert site.runs() == [NAME, "20250101_000000"]
+    assert ground.runs() == [NAME, "20250101_000000"]
 
 
-def test_file_forgotten_is_looked_at_again(site: Site) -> None:
+def test_file_forgotten_is_looked_at_again(ground: Ground) -> None:
     """What left the ledger is not dealt with any more; its bytes are still known."""
-    pipeline, found = site.pipeline(), site.found(encoded(flat_summary()))
+    pipeline, found = ground.pipeline(), ground.found(encoded(flat_summary()))
     pipeline.process([found])
 
     pipeline.recorder.forget([found.path])
@@ -924,26 +920,26 @@ def test_file_forgotten_is_looked_at_again(site: Site) -> None:
     assert pipeline.process([found]) == [AlreadyArchived(NAME)]
 
 
-def test_figures_that_json_can_not_hold_are_null_in_what_is_written(site: Site) -> None:
+def test_figures_that_json_can_not_hold_are_null_in_what_is_written(ground: Ground) -> None:
     """A trainer writes NaN and Infinity: its bytes are kept as they are, and any reader reads the documents."""
     model = {**GOOD, "final_fitness": math.nan, "final_pf": math.inf, "fitness_history": [0.5, math.nan]}
     data = encoded(flat_summary({"A": model}))
-    site.pipeline().process([site.found(data)])
+    ground.pipeline().process([ground.found(data)])
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
     for name in (f"{NAME}/model_assessments.json", "index.json"):
-        json.loads((site.root / name).read_bytes(), parse_constant=refuse)
-    assert (site.root / NAME / "summary.json").read_bytes() == data
+        json.loads((ground.root / name).read_bytes(), parse_constant=refuse)
+    assert (ground.root / NAME / "summary.json").read_bytes() == data
 
 
 def test_walk_over_an_archive_that_can_not_be_locked_at_start_says_so(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The start waits for the lock and then tells who is in the way; it does not go on without."""
     monkeypatch.setattr(publishing, "LOCK_TIMEOUT", 0.05)
-    pipeline = site.pipeline(recover=False)
+    pipeline = ground.pipeline(recover=False)
 
-    with IndexLock(str(site.root)).held(1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
+    with IndexLock(str(ground.root)).held(1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
         pipeline.recover()

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from processes import until
-from rigs.launching import DIES_WITH_US
+from processes import DIES_WITH_US, until
 from rigs.needs import needs
 from servers import unused_port
 

@@ -12,11 +12,10 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from invariants import _assert_run_whole, assert_archive_whole, assert_nothing_half_made, contents, sha256, snapshot
+from invariants import assert_archive_whole, assert_nothing_half_made, assert_run_whole, contents, sha256, snapshot
 from modelwarden.archive.publishing import MARKER_FILE
 from modelwarden.gate.timestamp import is_run_name
 from processes import DEADLINE, Site, destination, drop, index_of, make_site
@@ -40,27 +39,6 @@ def file(name: str) -> bytes:
     if name in REJECTED:
         return encoded({"models": [], "note": name})
     return encoded(random_summary(zlib.crc32(name.encode()) % 10_000_000, models=3, points=4))
-
-
-@dataclass(frozen=True)
-class _HostSite(Site):
-    """A site whose archive and watched folder others may use too."""
-
-    watched: Path
-    archive_folder: Path
-    state_folder: Path
-
-    @property
-    def out(self) -> Path:
-        return self.watched
-
-    @property
-    def archive(self) -> Path:
-        return self.archive_folder
-
-    @property
-    def state(self) -> Path:
-        return self.state_folder
 
 
 class Rows(NamedTuple):
@@ -96,7 +74,7 @@ class Host:
         if state is not None:
             made.config.write_text(f'state_dir = "{place.mount / state}"\n' + made.config.read_text())
         state_folder = place.archive / ".state" if state is None else place.disk / state
-        self.site = _HostSite(made.folder, out, place.archive, state_folder)
+        self.site = Site(made.folder, out, place.archive, state_folder)
         self.files = files
         for each in files:
             (out / each).write_bytes(file(each))
@@ -330,7 +308,7 @@ class Place:
         folders = (
             [entry for entry in self.archive.iterdir() if is_run_name(entry.name)] if self.archive.exists() else []
         )
-        return {folder.name: _assert_run_whole(folder) for folder in folders}
+        return {folder.name: assert_run_whole(folder) for folder in folders}
 
     def _listed(self) -> dict[str, str]:
         return {entry["timestamp"]: entry["sha256"] for entry in index_of(self.archive)}

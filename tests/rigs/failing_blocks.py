@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from invariants import assert_archive_whole, assert_nothing_half_made, assert_owed_once, sha256
-from processes import Daemon, Site, drop, index_of, outbox_of, until
+from processes import Daemon, Site, drop, index_of, outbox_of, running_daemon, until
 from rigs.block_log import Fault, recorded_disk
 from rigs.disk_images import FILE_SYSTEMS, FileSystem, make_image, memory_folder, mounted
-from rigs.launching import launched, traced
+from rigs.launching import traced
 from rigs.namespaces import end_with_the_test
 from rigs.power_cuts import FAILURES, site_on_disk
 from summaries import encoded, random_summary
@@ -161,7 +161,7 @@ def _is_known(site: Site) -> bool:
 def _daemon(site: Site, name: str) -> Iterator[Daemon]:
     """The daemon, its syncs on record."""
     how = traced(site.folder / f"trace-{name}", "-y", "-e", "trace=openat,fsync,fdatasync")
-    with launched(how, "run", "--no-courier", "--config", site.config, log=site.log) as daemon:
+    with running_daemon("--no-courier", "--config", site.config, log=site.log, how=how) as daemon:
         yield daemon
 
 

@@ -1,63 +1,20 @@
-"""Daemons started in a way of their own: under strace, in a namespace, with fewer rights, with another clock.
+"""How a daemon can be started in a way of its own: under strace, with fewer rights, under limits, with another clock.
 
 The rule: the process that is started is the daemon itself (every prefix here ends in an exec), so that a signal to it
-is a signal to the daemon; and it dies with the test process, however that ends.
+is a signal to the daemon.
 """
 
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from processes import Daemon, clean_environment, until
+from processes import until
 from rigs.needs import needs
 
-DIES_WITH_US: Final = ("setpriv", "--pdeathsig=KILL")
-"""The kernel kills the process when its parent ends, so that nothing outlives a test run that was killed. It stands
-last before the daemon: who changes rights on the way loses it."""
-
 _FAKETIME_LIBRARIES: Final = "/usr/lib/*/faketime/libfaketimeMT.so.1"
-
-
-@contextmanager
-def launched(
-    how: Sequence[str | os.PathLike[str]],
-    *arguments: str | os.PathLike[str],
-    log: Path,
-    env: Mapping[str, str] | None = None,
-    ready: str | None = "ready",
-) -> Iterator[Daemon]:
-    """Start modelwarden behind a prefix, wait until it is ready, kill it at the end where it still runs.
-
-    Args:
-        how: commands that run another, such as those below; () for none.
-        arguments: `run` or `courier`, and theirs.
-        log: the file that output is appended to.
-        env: more variables.
-        ready: the event to wait for; None for none.
-    """
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [*how, *DIES_WITH_US, sys.executable, "-P", "-m", "modelwarden", *arguments],
-            cwd="/",
-            env=clean_environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-        )
-    daemon = Daemon(process, log)
-    try:
-        if ready is not None:
-            daemon.wait_for(ready)
-        yield daemon
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def traced(report: Path, *options: str) -> Sequence[str | os.PathLike[str]]:

@@ -15,9 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from processes import DEADLINE, clean_environment
+from processes import DEADLINE, DIES_WITH_US, clean_environment
 from rigs.crash_subject import Orders, Report
-from rigs.launching import DIES_WITH_US
 
 TESTS: Final = Path(__file__).parent.parent
 

@@ -12,8 +12,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Final
 
+from processes import DIES_WITH_US
 from rigs.certificates import Authority
-from rigs.launching import DIES_WITH_US
 from rigs.needs import needs
 from rigs.private_network import PrivateNetwork
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from processes import until
-from rigs.launching import DIES_WITH_US
+from processes import DIES_WITH_US, until
 from rigs.needs import needs
 
 
@@ -20,7 +19,7 @@ class PrivateMounts:
     """A mount namespace.
 
     Attributes:
-        how: what makes a command, or a daemon, run in it (see `launching.launched`).
+        how: what makes a command, or a daemon, run in it (see `processes.running_daemon`).
     """
 
     def __init__(self, holder: int) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Final, NamedTuple
 
-from invariants import _assert_run_whole, assert_archive_whole, assert_nothing_half_made, contents, sha256, snapshot
+from invariants import assert_archive_whole, assert_nothing_half_made, assert_run_whole, contents, sha256, snapshot
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.gate.timestamp import is_run_name
@@ -46,19 +46,13 @@ FAILURES: Final = (AssertionError, ModelwardenError, OSError, ValueError, KeyErr
 """How a check says no: its own words, the product's, the file system's, or those of what can't read the rest."""
 
 
-class _SiteOnDisk(Site):
-    """A place of work whose archive, with the state in it, is on the disk under trial; the sources are on another."""
-
-    @property
-    def archive(self) -> Path:
-        return self.folder / "disk" / "archive"
-
-
 def site_on_disk(folder: Path) -> Site:
-    """Make one; the disk is to be mounted at `disk` below the folder. All that happens is owed to `team`."""
+    """Make one whose archive, with the state in it, is on the disk under trial; the sources are on another.
+
+    The disk is to be mounted at `disk` below the folder. All that happens is owed to `team`.
+    """
     nowhere = destination("team", "json://127.0.0.1:9/hook", "APPROVED", "REVIEW", "DROP", "REJECTED")
-    make_site(folder, nowhere, archive="disk/archive")
-    return _SiteOnDisk(folder)
+    return make_site(folder, nowhere, archive="disk/archive")
 
 
 @dataclass(frozen=True)
@@ -323,7 +317,7 @@ class Verdict:
         """The archive's runs, sha256 by name; each must be whole, and none twice."""
         archive = self._site.archive
         folders = [entry for entry in archive.iterdir() if is_run_name(entry.name)] if archive.exists() else []
-        runs = {folder.name: _assert_run_whole(folder) for folder in folders}
+        runs = {folder.name: assert_run_whole(folder) for folder in folders}
         assert len(set(runs.values())) == len(runs), "the same bytes are archived twice"
         return runs
 

@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from processes import until
-from rigs.launching import DIES_WITH_US
+from processes import DIES_WITH_US, until
 from rigs.mounts import PrivateMounts
 from rigs.needs import needs
 

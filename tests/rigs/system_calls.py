@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from processes import DEADLINE, until
-from rigs.launching import DIES_WITH_US
+from processes import DEADLINE, DIES_WITH_US, until
 from rigs.needs import needs
 
 FILE_CALLS: Final = (

@@ -12,13 +12,12 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from invariants import assert_archive_whole, assert_nothing_half_made, sha256
-from processes import Daemon, Site, destination, drop, index_of, make_site, outbox_of, until
-from rigs.launching import launched
+from processes import Daemon, Site, destination, drop, index_of, make_site, outbox_of, running_daemon, until
 from rigs.mounts import PrivateMounts
 from summaries import encoded, random_summary
 
@@ -30,31 +29,10 @@ PATIENT: Final = 1_000
 
 
 @dataclass(frozen=True)
-class Placed(Site):
-    """A site whose parts need not lie in its folder."""
-
-    out_folder: Path
-    archive_folder: Path
-    state_folder: Path
-
-    @property
-    def out(self) -> Path:
-        return self.out_folder
-
-    @property
-    def archive(self) -> Path:
-        return self.archive_folder
-
-    @property
-    def state(self) -> Path:
-        return self.state_folder
-
-
-@dataclass(frozen=True)
-class StateInMount(Site):
+class SiteInMount(Site):
     """A site with its state in a mount. SQLite resolves its path and would come out there: it gets a copy."""
 
-    copy: Path
+    copy: Path = field(kw_only=True)
 
     @property
     def state(self) -> Path:
@@ -115,9 +93,9 @@ class Watched:
         self._prefix = "" if mounts is None else str(mounts.seen(Path("/"))).rstrip("/")
         self.site = Site(seen)
         if state_beside:
-            self.site = Placed(seen, out or seen / "out", archive or seen / "archive", folder / "state")
+            self.site = Site(seen, out, archive, folder / "state")
         elif mounts is not None:
-            self.site = StateInMount(seen, folder / "copy-of-the-state")
+            self.site = SiteInMount(seen, copy=folder / "copy-of-the-state")
         self.expected: list[bytes] = []
         self.rejected: list[bytes] = []
         self.forgotten: list[bytes] = []
@@ -133,9 +111,9 @@ class Watched:
         ready: str | None = "ready",
     ) -> Iterator[Daemon]:
         """Run one. Where it runs at the end still, it is let catch up and stopped."""
-        arguments = ("run", "--no-courier", "--config", self._config)
+        arguments = ("--no-courier", "--config", self._config)
         log = self.site.folder / f"log-{len(self._daemons) + 1}"  # what an earlier one said is not this one's
-        with launched([*self._how, *how], *arguments, log=log, env=env, ready=ready) as daemon:
+        with running_daemon(*arguments, log=log, how=[*self._how, *how], env=env, ready=ready) as daemon:
             self._daemons.append(daemon)
             yield daemon
             if daemon.process.poll() is None:

@@ -424,7 +424,7 @@ def _taken(running: tuple[Site, Daemon], left: list[str], taken: list[str], seco
     return {str(Path(source).relative_to(site.folder)) for source in archived()}
 
 
-def test_folder_takes_what_its_patterns_name_and_looks_below_only_where_told(folders: tuple[Site, Daemon]) -> None:
+def test_folder_takes_what_its_patterns_and_its_depth_name(folders: tuple[Site, Daemon]) -> None:
     """Each `[[watch]]` has patterns and a depth of its own."""
     left = ["deep/a.txt", "flat/other.json", "flat/below/result_2.json"]
     taken = ["deep/a.json", "deep/er/still/b.json", "flat/result_1.json", "flat/z.summary"]
@@ -521,7 +521,7 @@ def test_sigkills_amid_a_burst_lead_to_the_same_archive(tmp_path: Path) -> None:
         sources = snapshot(site.out)
         _kill_when_visible(site, daemon, 1)
     for runs in (80, 150):
-        with running_daemon("--no-courier", "--config", site.config, log=site.log, ready=False) as daemon:
+        with running_daemon("--no-courier", "--config", site.config, log=site.log, ready=None) as daemon:
             _kill_when_visible(site, daemon, runs)
     assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
     assert_archive_whole(site.archive, summaries)
@@ -627,7 +627,7 @@ def test_c_locale_changes_nothing(tmp_path: Path) -> None:
     assert entry["source"] == str(site.folder / "tränig" / "läufe 🚀.json")
 
 
-def test_run_once_leaves_nothing_undecided_and_says_that_files_were_rejected(tmp_path: Path) -> None:
+def test_run_once_leaves_nothing_undecided_and_tells_of_rejections(tmp_path: Path) -> None:
     """`run --once` waits for what may still be being written; its exit code is 1 where a file was rejected."""
     site = make_site(tmp_path)
     data = encoded(flat_summary())

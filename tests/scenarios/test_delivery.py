@@ -4,10 +4,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +15,13 @@ import pytest
 from processes import (
     Daemon,
     Site,
-    clean_environment,
     destination,
     drop,
     is_running,
     make_site,
     modelwarden,
     outbox_of,
+    running_courier,
     running_daemon,
     until,
 )
@@ -208,19 +205,6 @@ def test_courier_that_was_killed_or_hung_is_started_again(tmp_path: Path) -> Non
         assert SECRET not in hung.log.read_text()
 
 
-@contextmanager
-def _courier(site: Site) -> Iterator[subprocess.Popen[bytes]]:
-    """A courier on its own, killed at the end where it still runs."""
-    with site.log.open("ab") as stream:
-        command = [sys.executable, "-P", "-m", "modelwarden", "courier", "--config", str(site.config)]
-        process = subprocess.Popen(command, env=clean_environment(), stdout=stream, stderr=stream)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.delivery
 def test_what_was_owed_while_no_courier_ran_is_one_message(tmp_path: Path) -> None:
     """More runs than `digest_above` after a downtime are one message; killed amid its send it is repeated, marked."""
@@ -231,7 +215,7 @@ def test_what_was_owed_while_no_courier_ran_is_one_message(tmp_path: Path) -> No
         assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
         assert server.requests == []
         server.answer = Answer.HANG
-        with _courier(site):
+        with running_courier("--config", site.config, log=site.log, ready=None):
             until(lambda: server.requests, "the message is under way")
         server.answer = 200
         drained = modelwarden("courier", "--drain", "--config", site.config)

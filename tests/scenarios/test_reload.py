@@ -3,15 +3,13 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from processes import Site, clean_environment, drop, index_of, make_site, outbox_of, running_daemon, until
+from processes import Site, drop, index_of, make_site, outbox_of, running_courier, running_daemon, until
 from servers import http_server
 from summaries import GOOD, encoded, flat_summary
 
@@ -104,77 +102,46 @@ def test_refused_settings_stay_in_the_status(site: Site, notified: socket.socket
 
 def test_courier_reads_its_settings_again(site: Site) -> None:
     """Under the same process id, with the destinations as they are now; wrong ones leave those of before in force."""
-    with http_server() as server, running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
-        courier_log = site.folder / "courier.log"
-        with courier_log.open("wb") as stream:
-            courier = subprocess.Popen(
-                [sys.executable, "-P", "-m", "modelwarden", "courier", "--config", site.config],
-                env=clean_environment(),
-                stderr=stream,
-            )
-        try:
-            until(lambda: "courier_ready" in courier_log.read_text(), "the courier")
-            settings = site.config.read_text()
-            site.config.write_text("[nonsense]\n")
-            courier.send_signal(signal.SIGHUP)
-            until(lambda: "settings_refused" in courier_log.read_text(), "the refusal")
-            site.config.write_text(
-                f'{settings}\n[[notify.destination]]\nname = "team"\nurl = "json://127.0.0.1:{server.port}/"\n'
-                'on = ["APPROVED"]\n'
-            )
-            courier.send_signal(signal.SIGHUP)
-            until(lambda: courier_log.read_text().count("courier_ready") == 2, "the courier again")
-            daemon.process.send_signal(signal.SIGHUP)
-            daemon.wait_for("ready", 2)
-            drop(encoded(flat_summary({"a": GOOD})), site.out)
-            until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"], "the message")
-            courier.terminate()
-            assert courier.wait(30) == 0
-        finally:
-            courier.kill()
-            courier.wait()
+    with (
+        http_server() as server,
+        running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon,
+        running_courier("--config", site.config, log=site.folder / "courier.log") as courier,
+    ):
+        settings = site.config.read_text()
+        site.config.write_text("[nonsense]\n")
+        courier.process.send_signal(signal.SIGHUP)
+        courier.wait_for("settings_refused")
+        site.config.write_text(
+            f'{settings}\n[[notify.destination]]\nname = "team"\nurl = "json://127.0.0.1:{server.port}/"\n'
+            'on = ["APPROVED"]\n'
+        )
+        courier.process.send_signal(signal.SIGHUP)
+        courier.wait_for("courier_ready", 2)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("ready", 2)
+        drop(encoded(flat_summary({"a": GOOD})), site.out)
+        until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"], "the message")
+        assert courier.stop() == 0
 
 
 def test_courier_before_the_daemons_first_start_waits(site: Site) -> None:
     """On the first boot either may come first: the courier waits, makes nothing, and then delivers."""
     site.archive.mkdir()
-    log = site.folder / "courier.log"
-    with log.open("wb") as stream:
-        courier = subprocess.Popen(
-            [sys.executable, "-P", "-m", "modelwarden", "courier", "--config", site.config],
-            env=clean_environment(),
-            stderr=stream,
-        )
-    try:
-        until(lambda: "waiting_for_daemon" in log.read_text(), "the courier waits")
+    with running_courier("--config", site.config, log=site.folder / "courier.log", ready=None) as courier:
+        courier.wait_for("waiting_for_daemon")
         assert os.listdir(site.archive) == []
         with running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
-            until(lambda: "courier_ready" in log.read_text(), "the courier")
+            courier.wait_for("courier_ready")
             assert daemon.stop() == 0
-        courier.terminate()
-        assert courier.wait(30) == 0
-    finally:
-        courier.kill()
-        courier.wait()
+        assert courier.stop() == 0
 
 
 def test_hang_up_that_is_ignored_stays_ignored(site: Site) -> None:
     """`nohup modelwarden run` outlives the terminal, and does not start again either."""
-    with site.log.open("ab") as stream:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", 'trap "" HUP; exec "$0" -P -m modelwarden run --config config.toml', sys.executable],
-            cwd=site.folder,
-            env=clean_environment(),
-            stderr=stream,
-        )
-    try:
-        until(lambda: '"ready"' in site.log.read_text(), "the daemon")
-        process.send_signal(signal.SIGHUP)
+    deaf = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    with running_daemon("--config", site.config, log=site.log, how=deaf) as daemon:
+        daemon.process.send_signal(signal.SIGHUP)
         drop(encoded(flat_summary({"a": GOOD})), site.out)
         until(lambda: len(index_of(site.archive)) == 1, "a run after the hang-up")
         assert "settings_read_again" not in site.log.read_text()
-        process.terminate()
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
-        process.wait()
+        assert daemon.stop() == 0

@@ -30,11 +30,10 @@ IDENTITY = ".archive.json"
 
 
 class Place(Site):
-    """A site whose state is beside the archive, so that it stays where it is when the archive goes."""
+    """A site whose archive goes away, while its state stays where it is."""
 
-    @property
-    def state(self) -> Path:
-        return self.folder / "state"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, state_folder=folder / "state")
 
     @property
     def away(self) -> Path:
@@ -62,7 +61,7 @@ class Place(Site):
         ] + [self.table("SELECT event, status FROM outbox WHERE kind = 'RUN'")]
 
     @contextmanager
-    def daemon(self, *, ready: bool = True) -> Iterator[Daemon]:
+    def daemon(self, *, ready: str | None = "ready") -> Iterator[Daemon]:
         """Run one."""
         log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}"
         with running_daemon("--no-courier", "--config", self.config, log=log, ready=ready) as daemon:
@@ -142,7 +141,7 @@ def test_archive_that_is_not_there_at_the_start_is_waited_for(place: Place, put:
     put(place)
     there, remembered = snapshot(place.archive), place.remembered()
     drop(place.summary(3), place.out, "3.json")
-    with place.daemon(ready=False) as daemon:
+    with place.daemon(ready=None) as daemon:
         (event,) = daemon.wait_for("archive_away")
         assert "modelwarden adopt" in event["reason"]
         until(lambda: len(outbox_of(place.state)) == 3, "the team to be told")

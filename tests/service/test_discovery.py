@@ -6,8 +6,8 @@ from processes import drop, index_of, make_site, running_daemon
 from summaries import GOOD, encoded, flat_summary
 
 
-def test_links_that_lead_out_are_said_once_and_nothing_behind_them_is_archived(tmp_path: Path) -> None:
-    """A summary, a folder, at the start and later; a line for what is found together, and none at the next scans."""
+def test_links_that_lead_out_are_said_once_and_not_followed(tmp_path: Path) -> None:
+    """A summary, a folder, at the start and later: none is archived; one line for what is found together."""
     site = make_site(tmp_path, intake="scan_every_seconds = 0.2", level="debug")
     outside = tmp_path / "outside"
     outside.mkdir()

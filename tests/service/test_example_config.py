@@ -1,6 +1,5 @@
 """config.example.toml is the documentation of the settings: it loads, leaves nothing out, and its defaults are true."""
 
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from modelwarden.config.places import state_dir_of
 from modelwarden.gate.gates import Better, Gate, Override
 from modelwarden.gate.policy import Policy
 from processes import modelwarden
+
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 SETTING = re.compile(r"# (?P<name>\w+) = (?P<value>.+)")
@@ -50,13 +51,6 @@ def uncommented(*wanted: tuple[str, str]) -> str:
     return "\n".join(text)
 
 
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith("MODELWARDEN_"):
-            monkeypatch.delenv(name)
-
-
 def loaded(folder: Path, text: str) -> Settings:
     path = folder / "config.toml"
     path.write_text(text, encoding="utf-8")
@@ -90,7 +84,7 @@ def test_example_loads_as_it_stands(tmp_path: Path) -> None:
     assert settings.notify.destination == ()
 
 
-def test_example_differs_from_the_defaults_only_where_a_line_is_not_commented_out() -> None:
+def test_example_differs_from_the_defaults_only_where_uncommented() -> None:
     """What stands in the example uncommented is what a first user needs; all the rest is as without a file."""
     plain = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
     plain["watch"][0].pop("create")

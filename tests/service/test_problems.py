@@ -90,13 +90,6 @@ class Host:
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is opened is closed with the test."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def host(tmp_path: Path, stack: ExitStack) -> Host:
     """A host that expects a summary a day in one folder."""
     return Host(tmp_path, stack, Expected("/out", DAY))
@@ -194,7 +187,7 @@ def test_second_silence_is_news_again(host: Host) -> None:
     assert [text.split()[0] for text in host.told()] == ["no", "summaries", "no", "summaries"]
 
 
-def test_daemon_that_was_down_counts_from_the_last_summary_not_from_its_start(host: Host) -> None:
+def test_daemon_that_was_down_counts_from_the_last_summary(host: Host) -> None:
     """A silence does not begin anew with each restart."""
     host.look()
     host.now += DAY / 2
@@ -304,7 +297,7 @@ def test_stepped_clock_is_no_silence_and_hides_none(host: Host, seconds: float) 
     assert len(host.told()) == 1
 
 
-def test_summary_that_waits_for_the_disk_is_no_silence_but_what_follows_it_is(host: Host) -> None:
+def test_summary_that_waits_for_the_disk_is_no_silence(host: Host) -> None:
     """It came; that it can't be archived is said otherwise. A file that stays for ever hides no silence after it."""
     host.look()
     host.now += DAY - 1

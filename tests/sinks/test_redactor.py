@@ -51,7 +51,7 @@ def test_password_comes_through_in_no_form(password: str) -> None:
 
 
 @given(st.from_regex("[a-z]{1,12}|[A-Z][a-z]{1,11}|[A-Z]{1,12}", fullmatch=True))
-def test_password_that_is_a_word_is_hidden_where_it_can_only_be_the_password(password: str) -> None:
+def test_password_that_is_a_word_is_hidden_where_it_is_the_password(password: str) -> None:
     """Beside its user, after what names it, and in each form of a login, whatever the word."""
     redact = redactor(f"mailtos://warden:{password}@mail.example.com")
     for login in (password, f"warden:{password}", f"\0warden\0{password}"):

@@ -302,9 +302,7 @@ def test_symbols_of_a_class_are_in_the_summary_s_order(database: Database, catal
     assert [catalog.symbols(NAME, each) for each in Classification] == [["Z", "A", "B"], ["K"], ["M"]]
 
 
-def test_history_of_a_symbol_is_oldest_first_and_a_limit_keeps_the_youngest(
-    database: Database, catalog: Catalog
-) -> None:
+def test_history_of_a_symbol_is_oldest_first_and_cut_to_the_youngest(database: Database, catalog: Catalog) -> None:
     """Across suffixes, and only that symbol, to the letter."""
     ordered = [NAME, f"{NAME}_2", f"{NAME}_10", "20250101_000000"]
     for number, name in reversed(list(enumerate(ordered))):
@@ -443,9 +441,7 @@ def test_change_is_beside_the_last_run_before_that_has_the_symbol(database: Data
     assert catalog.at(tally._replace(key=1), [0]) == []
 
 
-def test_change_over_many_runs_is_the_last_beside_what_was_before_the_first(
-    database: Database, catalog: Catalog
-) -> None:
+def test_change_over_many_runs_is_from_before_the_first_to_the_last(database: Database, catalog: Catalog) -> None:
     """What changed back did not change, in whatever order the runs are named."""
     keys = days(database, {"A": GOOD, "B": GOOD}, {"A": BAD}, {"A": MIDDLING, "B": BAD}, {"B": GOOD})
     assert [(change.symbol, change.now) for change in catalog.changes(keys[:0:-1])] == [("A", Classification.REVIEW)]

@@ -347,7 +347,7 @@ def test_processes_that_open_an_old_state_file_at_once_bring_it_up_once(old: Pat
     assert [row[:13] for row in content_of(old / STATE_FILE)["outbox"]] == before["outbox"]
 
 
-def test_process_that_dies_while_it_brings_a_state_file_up_leaves_it_as_it_was(old: Path) -> None:
+def test_upgrade_of_a_state_file_that_dies_leaves_it_as_it_was(old: Path) -> None:
     """All or nothing; the next one does it."""
     before = content_of(old / STATE_FILE)
     process = subprocess.run([sys.executable, "-P", "-c", DYING_PROCESS, old], check=False)

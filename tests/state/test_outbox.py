@@ -109,7 +109,7 @@ def standing(outbox: Outbox) -> dict[str, int]:
     return {status.value: count for status, count in outbox.counts().items() if count}
 
 
-def test_event_is_owed_to_each_destination_that_asked_for_one_of_its_topics(database: Database, outbox: Outbox) -> None:
+def test_event_is_owed_to_each_destination_that_asked_for_it(database: Database, outbox: Outbox) -> None:
     """One row an event and destination, and none for who asked for nothing of it."""
     assert owe(database, RUN, REJECTED, routes=(SLACK, MAIL)) == 3
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
-from processes import Daemon, Site, destination, until
-from rigs.launching import SteppedClock, launched
+from processes import Daemon, Site, destination, running_daemon, until
+from rigs.launching import SteppedClock
 from rigs.soak.disks import Disk
 from rigs.soak.readings import children
 from rigs.soak.trainers import MAX_BYTES
@@ -79,27 +79,6 @@ def clock_in(folder: Path) -> Clock:
 
 
 @dataclass(frozen=True)
-class Place(Site):
-    """A site whose parts lie where they are told to."""
-
-    archive_folder: Path
-    state_folder: Path
-    out_folder: Path
-
-    @property
-    def archive(self) -> Path:
-        return self.archive_folder
-
-    @property
-    def state(self) -> Path:
-        return self.state_folder
-
-    @property
-    def out(self) -> Path:
-        return self.out_folder
-
-
-@dataclass(frozen=True)
 class Ended:
     """An end that nobody asked for.
 
@@ -137,7 +116,7 @@ class Host:
         refusals: how often it could not start while the disk was full, by what it said.
     """
 
-    def __init__(self, name: str, site: Place, roots: Sequence[Path], url: str, disk: Disk) -> None:
+    def __init__(self, name: str, site: Site, roots: Sequence[Path], url: str, disk: Disk) -> None:
         self._disk = disk
         self.name = name
         self.site = site
@@ -177,8 +156,8 @@ class Host:
         self._starts += 1
         self._is_wanted = True
         log = self.site.folder / f"log-{self._starts}"
-        arguments = ("run", "--config", self.site.config)
-        self._daemon = self._stack.enter_context(launched((), *arguments, log=log, env=self._env, ready=None))
+        running = running_daemon("--config", self.site.config, log=log, env=self._env, ready=None)
+        self._daemon = self._stack.enter_context(running)
         if ready:
             until(self.is_ready, f"{self.name} to be ready")
 
@@ -279,7 +258,7 @@ def _sleep_mended(folder: Path) -> Mapping[str, str]:
     return {"PYTHONPATH": f"{folder}{os.pathsep}{before}" if before else str(folder)}
 
 
-def _settings(site: Place, roots: Sequence[Path], url: str) -> str:
+def _settings(site: Site, roots: Sequence[Path], url: str) -> str:
     """The config file's text."""
     tables: dict[str, dict[str, Any]] = {
         # Seconds, for writers are held up on a loaded machine; what is given up nevertheless is known by its beginning.

@@ -28,13 +28,6 @@ def server() -> Iterator[HttpServer]:
         yield server
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """What is closed at the end."""
-    with ExitStack() as stack:
-        yield stack
-
-
 def desk_of(folder: Path, stack: ExitStack, *on: str) -> Desk:
     """A state file whose one destination asked for these."""
     desk = Desk(folder, {"team": on})

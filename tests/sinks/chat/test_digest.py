@@ -67,8 +67,8 @@ def test_run_message_title_has_the_three_counts_the_run_and_the_host() -> None:
     assert title == "APPROVED 3 · REVIEW 5 · DROP 42: run 20241224_153000 (trainer-7)"
 
 
-def test_run_message_title_of_a_host_with_a_long_name_is_cut_and_the_text_has_it_whole() -> None:
-    """Counts and run are never crowded out."""
+def test_run_message_title_of_a_long_host_name_is_cut() -> None:
+    """Counts and run are never crowded out; the text has the name whole."""
     news = news_of(flat_summary(), host=f"{'trainer-' * 20}7")
     message = run_message(news, ALL, repeated=True)
     assert message.title.startswith("(possible repeat) APPROVED 1 · REVIEW 1 · DROP 1: run 20241224_153000 (trainer-")
@@ -142,9 +142,7 @@ def test_run_message_without_a_run_name_has_no_line_for_it() -> None:
         ({"final_pf": math.inf}, "profit factor is infinite (no losing trade): a person looks"),
     ],
 )
-def test_run_message_names_the_figures_that_decided_beside_the_bounds_they_missed(
-    figures: dict[str, Any], said: str
-) -> None:
+def test_run_message_names_the_figures_that_decided_with_their_bounds(figures: dict[str, Any], said: str) -> None:
     """What decided the class, and nothing that did not."""
     assert lines_about(news_of_one(**figures)) == [f"- AAPL: {said}"]
 
@@ -276,7 +274,7 @@ def test_many_runs_message_stands_for_all_of_them() -> None:
     ]
 
 
-def test_many_runs_message_names_the_approved_models_of_all_runs_before_any_other() -> None:
+def test_many_runs_message_names_the_approved_models_of_all_first() -> None:
     """What may be deployed comes first, with the checkpoint to take, whichever run it is of."""
     first = news_of(flat_summary({"BAD": BAD, "SOSO": MIDDLING}), "20241224_153000")
     declined = {**GOOD, "fitness_history": [0.5, 0.99, 0.91]}
@@ -320,7 +318,7 @@ def test_many_runs_message_of_many_runs_is_cut_with_counts() -> None:
     assert size(message.body) <= LONGEST_TEXT
 
 
-def test_rejected_message_says_file_host_and_reason_in_title_and_first_line() -> None:
+def test_rejected_message_says_file_host_and_reason_at_once() -> None:
     """A lock screen says which and why; the first line has the whole path; what else there is to know comes below."""
     text = "/out/x.json\nmodels[0].final_pf: expected a number\nkept in /archive/rejected/ab\nhost: trainer-7"
     message = rejected_message([text])

@@ -235,7 +235,7 @@ def test_hostile_symbol_is_shown_to_the_letter_and_is_no_markup(symbol: str) -> 
 
 
 @pytest.mark.parametrize("unshown", UNSHOWN, ids=ascii)
-def test_character_that_would_break_a_line_or_turn_it_is_shown_as_an_escape(unshown: str) -> None:
+def test_character_that_would_break_or_turn_a_line_is_escaped(unshown: str) -> None:
     """A hand-edited archive can hold what the gate refuses; it ends no line, and can be encoded."""
     name = f"A{unshown}B"
     section = Section("APPROVED", 1, (Row(name, (Figure("run", name),), (name,), name),))
@@ -407,7 +407,7 @@ def test_path_as_long_as_a_file_system_has_leaves_room_for_the_reason() -> None:
 
 @pure
 @given(words, words)
-def test_title_of_any_subject_and_host_fits_a_header_and_the_mark_changes_nothing_else(subject: str, host: str) -> None:
+def test_title_of_any_subject_and_host_fits_a_header(subject: str, host: str) -> None:
     """A phone and Slack show 150 characters; a repeat is told from the first by its mark alone."""
     page = Page(("APPROVED 3", "REVIEW 5", "DROP 42"), subject * 20, host * 20)
     title, again = render_title(page), render_title(page, repeated=True)
