@@ -266,7 +266,7 @@ def test_state_file_that_refuses_to_forget_a_file_ends_no_daemon(
         turned(service)
         paths[0].unlink()
         with monkeypatch.context() as patch:
-            patch.setattr(service._pipeline, "forget", full)
+            patch.setattr(service._pipeline.recorder, "forget", full)
             service._discovery.scan()
         service._discovery.scan()
         assert str(paths[0]) not in set(service._pipeline.recorder.ledger.paths())

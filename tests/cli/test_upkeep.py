@@ -74,7 +74,7 @@ def test_reindex_without_a_state_file_makes_one(archive: Path) -> None:
 def test_reindex_puts_a_catalog_right_that_says_something_else(archive: Path) -> None:
     """The catalog is made again row for row, whatever its rows say."""
     with closing(sqlite3.connect(archive / ".state" / "modelwarden.sqlite", isolation_level=None)) as connection:
-        connection.execute("UPDATE runs SET approved_count = 7")
+        connection.execute("UPDATE all_runs SET approved_count = 7")
         connection.execute("UPDATE assessments SET symbol = 'X'")
     assert command("reindex", "--archive", archive).code == 0
     assert [row["approved_count"] for row in json.loads(command("runs", "--json", "--archive", archive).out)] == [
