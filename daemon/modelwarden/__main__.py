@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Final
 
 if sys.platform != "linux":  # before all that is imported below: elsewhere some of it can't be
@@ -45,7 +44,7 @@ COMMANDS: Final = {
 
 
 def command_line(words: Sequence[str] = ()) -> typer.Typer:
-    """The command line: with the one command that the words begin with, else with all.
+    """The command line: with the one command that the words begin with, with none for an option alone, else with all.
 
     What one command needs is imported alone: a question is answered before the rest would be.
     """
@@ -60,7 +59,8 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(everything)
-    for name in (words[0],) if words and words[0] in COMMANDS else COMMANDS:
+    wanted = words[:1] if words and (words[0] in COMMANDS or words[0] in {"--version", "-V"}) else COMMANDS
+    for name in filter(COMMANDS.get, wanted):
         module, _, attribute = COMMANDS[name].partition(".")
         command = getattr(import_module(f"modelwarden.cli.{module}"), attribute)
         if isinstance(command, typer.Typer):
@@ -72,6 +72,8 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
 
 def _say_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - as slow as all else that a question imports
+
         typer.echo(f"modelwarden {version('modelwarden')}")
         raise typer.Exit
 
