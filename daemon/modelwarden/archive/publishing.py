@@ -151,10 +151,6 @@ class Archive:
         self._is_new_place = True
         self._unsure = True
 
-    def insist(self) -> None:
-        """Raise NotTheArchive where the folder does not hold the archive that is trusted; RetryLater where unsure."""
-        self.tree.insist()
-
     def close(self) -> None:
         """Give up the staging folder and the index's spare."""
         self._index.close()

@@ -365,7 +365,7 @@ class Pipeline:
         if not done:
             return
         if any(isinstance(outcome, Archived | AlreadyArchived) for _, outcome in done):
-            self.archive.insist()  # what was looked for in another folder, or synced there, is not archived
+            self.archive.tree.insist()  # what was looked for in another folder, or synced there, is not archived
         now = self._clock()
         self.recorder.record([dealt for each, outcome in done for dealt in _dealt(each, outcome, now)])
 
@@ -390,7 +390,7 @@ class Pipeline:
         folder = self.archive.tree.keep_rejected(
             identity, {"as_found": summary.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
         )
-        self.archive.insist()
+        self.archive.tree.insist()
         text = f"{show_path(summary.found.path)}\n{rejected.reason}\nkept in {folder}\nhost: {self._host}"
         dealt = _dealt(summary, rejected, self._clock())
         new = self.recorder.reject(

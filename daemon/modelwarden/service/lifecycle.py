@@ -187,7 +187,7 @@ class Service:
             self._discovery.scan_at = 0.0
             return True
         try:
-            self._pipeline.archive.insist()
+            self._pipeline.archive.tree.insist()
         except NotTheArchive as error:
             self._say_away(error)
             self._supervise_at = now + SUPERVISE_SECONDS
