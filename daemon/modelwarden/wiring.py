@@ -102,7 +102,12 @@ def open_database(settings: Settings) -> Database:
 
 @contextmanager
 def open_pipeline(
-    settings: Settings, *, announces: bool, adopts: bool = False, judging: Judging = nullcontext
+    settings: Settings,
+    *,
+    announces: bool,
+    adopts: bool = False,
+    judging: Judging = nullcontext,
+    progress: Callable[[], object] = lambda: None,
 ) -> Iterator[Pipeline]:
     """The archive, the state and the walk over them, given back at the end.
 
@@ -111,6 +116,7 @@ def open_pipeline(
         announces: whether the caller is the daemon, which alone decides on what is sent.
         adopts: whether whatever is in archive_dir is to be the archive.
         judging: see Stager.
+        progress: see Pipeline.
 
     Raises:
         StopService: the state file can't be used, or would be made where there is no archive.
@@ -119,7 +125,7 @@ def open_pipeline(
     with ExitStack() as stack:
         database = open_database(settings)
         stack.callback(database.close)
-        archive = Archive(settings.archive_dir, database.daemon_id, make=False)
+        archive = Archive(settings.archive_dir, database.daemon_id, make=False, progress=progress)
         stack.callback(archive.close)
         pipeline = Pipeline(
             archive,
@@ -135,6 +141,7 @@ def open_pipeline(
             workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))) if announces else 0,
             may_make=settings.create_archive,
             judging=judging,
+            progress=progress,
         )
         stack.callback(pipeline.close)
         yield pipeline
@@ -171,10 +178,11 @@ def open_service(
     """
     _insist_on_archive(settings)
     state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
+    notifier = Notifier()
     with (
         only_one(state_dir, DAEMON_LOCK, "daemon"),
         closing(Attempts(state_dir)) as attempts,
-        open_pipeline(settings, announces=True, judging=attempts.judging) as pipeline,
+        open_pipeline(settings, announces=True, judging=attempts.judging, progress=notifier.alive) as pipeline,
     ):
         roots = [Root(each.path, each.patterns, each.recursive) for each in settings.watch]
         for table in settings.watch:
@@ -202,6 +210,7 @@ def open_service(
             watch,
             settling,
             processing,
+            notifier.alive,
             scan_every=settings.intake.scan_every_seconds,
         )
         has_destinations = bool(settings.notify.destination)
@@ -212,7 +221,7 @@ def open_service(
             pipeline,
             problems,
             CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),
-            Notifier(),
+            notifier,
             wake,
             lambda: _warn_of_network(pipeline.archive.root),
             read_settings,

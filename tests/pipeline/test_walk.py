@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import Found, Pipeline
+from modelwarden.pipeline.walk import GROUP, Found, Pipeline
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Route
 from processes import index_of, outbox_of
@@ -46,9 +46,11 @@ class Ground:
         self.databases: list[Database] = []
         self._stack = stack
 
-    def archive(self, database: Database, kind: type[Archive] = Archive) -> Archive:
+    def archive(
+        self, database: Database, kind: type[Archive] = Archive, progress: Callable[[], object] = lambda: None
+    ) -> Archive:
         """The archive, opened once more."""
-        archive = kind(str(self.root), database.daemon_id)
+        archive = kind(str(self.root), database.daemon_id, progress=progress)
         self._stack.callback(archive.close)
         return archive
 
@@ -65,11 +67,12 @@ class Ground:
         archive: type[Archive] = Archive,
         *,
         recover: bool = True,
+        progress: Callable[[], object] = lambda: None,
     ) -> Pipeline:
         """A walk over the archive, as a start of the daemon opens it."""
         database = self.database(state)
         pipeline = Pipeline(
-            self.archive(database, archive),
+            self.archive(database, archive, progress),
             database,
             Policies(Policy.from_config()),
             routes,
@@ -77,6 +80,7 @@ class Ground:
             host="trainer-7",
             clock=lambda: NOW,
             deadline_seconds=3600.0,
+            progress=progress,
         )
         self._stack.callback(pipeline.close)
         if recover:
@@ -943,3 +947,17 @@ def test_walk_over_an_archive_that_can_not_be_locked_at_start_says_so(
 
     with IndexLock(str(ground.root)).held(1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
         pipeline.recover()
+
+
+def test_long_work_is_seen_to_go_on(ground: Ground) -> None:
+    """A backlog, and a start that reads an archive whose index and state are lost: a sign each group, and each run."""
+    seen: list[None] = []
+    pipeline = ground.pipeline(progress=lambda: seen.append(None))
+    runs = 2 * GROUP + 1
+    pipeline.process([memory(encoded(random_summary(seed, models=1))) for seed in range(runs)])
+    assert len(seen) >= 3
+
+    (ground.root / "index.json").unlink()
+    seen.clear()
+    ground.pipeline("another", progress=lambda: seen.append(None))
+    assert len(seen) >= 2 * runs  # read into the index, and into the catalog

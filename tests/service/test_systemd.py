@@ -55,10 +55,16 @@ def test_reload_is_told_with_its_moment(listener: socket.socket) -> None:
     assert before <= int(moment.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
-def test_longer_work_is_told_in_microseconds(listener: socket.socket) -> None:
-    """A start that goes on asks for time."""
-    Notifier().takes_longer(90.0)
-    assert received(listener) == ["EXTEND_TIMEOUT_USEC=90000000"]
+def test_service_that_was_asked_to_end_asks_for_time_while_it_works(listener: socket.socket) -> None:
+    """A batch on a slow disk may outlast TimeoutStopSec; what works no more asks for nothing."""
+    notifier = Notifier(watchdog_seconds=60.0, timer=lambda: 1000.0)
+    notifier.alive()
+    notifier.ends()
+    notifier.alive()
+    notifier.stopping()
+    assert received(listener) == ["WATCHDOG=1"]
+    assert received(listener) == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000"]
+    assert received(listener) == ["STOPPING=1"]
 
 
 def test_signs_of_life_are_told_four_times_in_the_watchdogs_time(listener: socket.socket) -> None:

@@ -70,9 +70,13 @@ class Archive:
         root: the archive directory.
         owner: whose half-made runs are swept at start (see Tree).
         make: whether to make the archive directory where it is missing; not where a disk may only be away.
+        progress: called for each run that is read from its folder: a long look is seen to go on.
     """
 
-    def __init__(self, root: str, owner: str, *, make: bool = True) -> None:
+    def __init__(
+        self, root: str, owner: str, *, make: bool = True, progress: Callable[[], object] = lambda: None
+    ) -> None:
+        self._progress = progress
         self.tree = Tree(root, owner, make=make)
         self._index = self._new_index()
         self._lock = IndexLock(self.tree.root)
@@ -345,6 +349,7 @@ class Archive:
 
     def _read_into_index(self, name: str) -> bool:
         """Index a folder that is a run; False for one that only looks like it."""
+        self._progress()
         reason = ""
         if not self.tree.is_complete(name):
             reason = "its three files are not there"

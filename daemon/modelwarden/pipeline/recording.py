@@ -34,6 +34,7 @@ class Recorder:
             Python API): own runs it comes upon are left to the daemon.
         clock: seconds since the epoch.
         deadline_seconds: how long a message may be tried.
+        progress: called for each run that is recorded.
 
     Attributes:
         ledger: which files were dealt with.
@@ -49,6 +50,7 @@ class Recorder:
         routes: Sequence[Route] | None,
         clock: Callable[[], float],
         deadline_seconds: float,
+        progress: Callable[[], object] = lambda: None,
     ) -> None:
         self.ledger = Ledger(database)
         self.catalog = Catalog(database)
@@ -59,6 +61,7 @@ class Recorder:
         self._routes = routes
         self._clock = clock
         self._deadline_seconds = deadline_seconds
+        self._progress = progress
         self._appeared: dict[str, RunWithRows | None] = {}
         self._vanished: dict[str, None] = {}
         self._look: str | None = None  # of the archive with all that is noted
@@ -96,6 +99,7 @@ class Recorder:
                     self._remove(name)
                 self.ledger.forget_runs(self._vanished)
                 for name, judged in self._appeared.items():
+                    self._progress()
                     try:
                         archived += self._catalog(name, judged)
                     except RetryLater as error:  # one bad folder must not hold up all others

@@ -83,6 +83,7 @@ class Pipeline:
         workers: how many processes may stage a backlog; fewer than two: none.
         judging: see Stager.
         may_make: whether a first start may make the archive.
+        progress: called after each group, and each run that is recorded: long work is seen to go on.
 
     Attributes:
         archive: as given.
@@ -103,11 +104,13 @@ class Pipeline:
         judging: Judging = nullcontext,
         *,
         may_make: bool = True,
+        progress: Callable[[], object] = lambda: None,
     ) -> None:
         self.archive = archive
+        self._progress = progress
         self._database = database
         self._may_make = may_make
-        self.recorder = Recorder(database, archive.read, routes, clock, deadline_seconds)
+        self.recorder = Recorder(database, archive.read, routes, clock, deadline_seconds, progress)
         self._policies = policies
         self._clock = clock
         self._owner = owner
@@ -233,6 +236,7 @@ class Pipeline:
         with closing(self._stage(fresh)) as groups:
             for group in groups:
                 yield from self._conclude(group, final=final)
+                self._progress()
         known = [(each, AlreadyArchived(name)) for each, name in zip(summaries, names, strict=True) if name is not None]
         self._record(known)
         yield from known

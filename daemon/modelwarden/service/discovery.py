@@ -7,7 +7,7 @@ the next scan finds; a scan takes a bounded share of the time, however large the
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from modelwarden.filesystems import show_path
@@ -38,6 +38,7 @@ class Discovery:
         watch: hints about the roots.
         settling: hears of every file that is not dealt with.
         processing: knows which are.
+        progress: called for each file of a scan: a long one is seen to go on.
         scan_every: seconds between scans while hints arrive.
 
     Attributes:
@@ -55,6 +56,7 @@ class Discovery:
         watch: Watch,
         settling: Settling,
         processing: Processing,
+        progress: Callable[[], object] = lambda: None,
         *,
         scan_every: float,
     ) -> None:
@@ -64,6 +66,7 @@ class Discovery:
         self._settling = settling
         self._processing = processing
         self._scan_every = scan_every
+        self._progress = progress
         self._links: set[str] = set()  # that were looked at, and told of if anything is missed by them
         self.is_watched = False
         self.has_scanned = False
@@ -109,6 +112,7 @@ class Discovery:
         for root in self._roots:
             scan = Scan(root, self._excluded)
             for path, fingerprint in scan:
+                self._progress()
                 seen.add(path)
                 devices.add(fingerprint.device)
                 if not self._processing.is_dealt_with(path, fingerprint):

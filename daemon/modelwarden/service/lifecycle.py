@@ -109,6 +109,7 @@ class Service:
     def request_stop(self) -> None:
         """End the loop after the batch under way; safe in a signal handler."""
         self._stopping = True
+        self._notifier.ends()
         self._processing.hurry()
         self._wake.ring()
 

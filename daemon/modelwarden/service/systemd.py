@@ -15,6 +15,10 @@ ALIVE_SHARE: Final = 4
 """How often in the time of the watchdog the service tells that it is alive: three may be late."""
 
 
+LONGER: Final = 60.0
+"""Seconds that systemd is asked to wait for the next sign of life of a service that ends."""
+
+
 class Notifier:
     """The socket of sd_notify(3); nothing if there is none.
 
@@ -36,6 +40,7 @@ class Notifier:
         self._pause = seconds / ALIVE_SHARE
         self._timer = timer
         self._alive_at = float("-inf")
+        self._ends = False
 
     def ready(self, status: str) -> None:
         """The service does its work from now on, or goes on with it after a reload."""
@@ -46,14 +51,18 @@ class Notifier:
         self._send(f"STATUS={_line(status)}")
 
     def alive(self) -> None:
-        """There was progress. Cheap to call: it tells systemd no more often than the watchdog needs to hear it."""
+        """There was progress. Cheap to call: it tells systemd no more often than the watchdog needs to hear it.
+
+        On the way out it also asks for LONGER: a batch on a slow disk may outlast TimeoutStopSec.
+        """
         if self._pause and (now := self._timer()) - self._alive_at >= self._pause:
             self._alive_at = now
-            self._send("WATCHDOG=1")
+            self._send(f"WATCHDOG=1\nEXTEND_TIMEOUT_USEC={int(LONGER * 1e6)}" if self._ends else "WATCHDOG=1")
 
-    def takes_longer(self, seconds: float) -> None:
-        """A start or a stop goes on: systemd is to wait so many seconds more for the next sign."""
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+    def ends(self) -> None:
+        """The service was asked to end; safe in a signal handler."""
+        self._ends = True
+        self._alive_at = float("-inf")  # the next sign is to come at once
 
     def reloading(self) -> None:
         """The settings are read again; `ready` ends it."""
