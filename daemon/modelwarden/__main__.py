@@ -25,6 +25,7 @@ CANT_WRITE: Final = 74
 
 COMMANDS: Final = {
     "run": "running.run",
+    "status": "status.status",
     "check": "judging.check",
     "runs": "asking.runs",
     "show": "asking.show",

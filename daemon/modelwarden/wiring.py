@@ -36,6 +36,7 @@ from modelwarden.service.discovery import Discovery
 from modelwarden.service.lifecycle import Service
 from modelwarden.service.problems import Expected, Problems
 from modelwarden.service.processing import Processing
+from modelwarden.service.standing import StandingFile
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 from modelwarden.state.catalog import Catalog
@@ -223,6 +224,7 @@ def open_service(
             CourierProcess(courier_arguments) if courier and has_destinations else NoCourier(),
             notifier,
             wake,
+            StandingFile(state_dir),
             lambda: _warn_of_network(pipeline.archive.root),
             read_settings,
         )

@@ -4,10 +4,12 @@ The rule: one thread does all the work and every wait has an end. Signals and hi
 out here.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Final
 
@@ -19,6 +21,7 @@ from modelwarden.service.courier_process import CourierHandle
 from modelwarden.service.discovery import Discovery
 from modelwarden.service.problems import Problems
 from modelwarden.service.processing import Processing
+from modelwarden.service.standing import Standing, StandingFile
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 
@@ -45,6 +48,7 @@ class Service:
         notifier: systemd.
         wake: what the watch rings.
         found: called when the archive is found: at the start, and when it is back.
+        standing: what is said to who asks.
         read_settings: on a hang-up, reads the settings again, for the next life, and raises StopService if they are
             wrong; None if a hang-up is the end, as at a terminal that is closed.
     """
@@ -59,6 +63,7 @@ class Service:
         courier: CourierHandle,
         notifier: Notifier,
         wake: Wake,
+        standing: StandingFile,
         found: Callable[[], None] = lambda: None,
         read_settings: Callable[[], None] | None = None,
     ) -> None:
@@ -70,6 +75,8 @@ class Service:
         self._courier = courier
         self._notifier = notifier
         self._wake = wake
+        self._standing = standing
+        self._since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._found = found
         self._read_settings = read_settings
         self._refused = ""  # why the settings as they are on disk now are not in force
@@ -130,6 +137,7 @@ class Service:
             return
         self._discovery.start()
         self._notifier.ready(self._status())
+        self._stand()
         log.info("ready", runs=len(self._pipeline.archive), folders=self._discovery.folders)
 
     def _recover(self, *, waits: bool = True) -> None:
@@ -156,6 +164,7 @@ class Service:
         except RetryLater as error:
             log.warning("waiting_to_start", reason=str(error))
             self._notifier.ready(f"waiting: {error}")  # ready: a full disk must not hold up the host's start
+            self._stand(f"it waits: {error}")
             return False
         self._found()
         if self._away:
@@ -176,6 +185,7 @@ class Service:
         )
         self._problems.announce()
         self._notifier.ready(f"waiting for the archive: {error}")  # ready: or who is started after this one never is
+        self._stand(f"the archive is away: {error}")
 
     def _has_archive(self, now: float) -> bool:
         """Whether the archive is the one that the state knows; if it was away and is back, all is looked at anew."""
@@ -240,6 +250,7 @@ class Service:
         if now >= self._supervise_at:
             self._discovery.supervise()
             self._notifier.status(self._status())
+            self._stand()
             is_certain = self._look_for_problems(now)
             self._catch_up()
             if not len(self._settling):
@@ -269,6 +280,20 @@ class Service:
         if not is_certain:
             self._discovery.scan_at = now
         return is_certain
+
+    def _stand(self, trouble: str = "") -> None:
+        """Say to who asks how things stand."""
+        self._standing.write(
+            Standing(
+                os.getpid(),
+                self._since,
+                tuple(self._discovery.folders),
+                self._discovery.is_watched or not self._supervise_at,
+                len(self._settling),
+                self._discovery.unseen,
+                trouble or self._refused.removeprefix("; "),
+            )
+        )
 
     def _status(self) -> str:
         watch = "watching" if self._discovery.is_watched or not self._supervise_at else "scanning only"

@@ -9,12 +9,27 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from modelwarden.state.database import SCHEMA, STATE_FILE
 
 Unreadable = sqlite3.Error
 """What a query raises if the file turns out to be damaged, or was written to under a reader that took it for idle."""
+
+
+class Messages(NamedTuple):
+    """How many messages stand open.
+
+    Attributes:
+        owed: that wait or are on their way.
+        dead: that were given up.
+        oldest: when the oldest that is owed came, seconds since the epoch; None if none is.
+    """
+
+    owed: int
+    dead: int
+    oldest: float | None
 
 
 class Snapshot:
@@ -34,6 +49,21 @@ class Snapshot:
         """The id of the archive that the state is about; None before one was seen."""
         row = self.connection.execute("SELECT archive_id FROM identity").fetchone()
         return None if row is None else row[0]
+
+    def messages(self) -> Messages:
+        """How many messages stand open."""
+        return Messages(
+            *self.connection.execute(
+                "SELECT ifnull(sum(status IN ('pending', 'sending')), 0), ifnull(sum(status = 'dead'), 0), "
+                "min(iif(status IN ('pending', 'sending'), created_at, NULL)) FROM outbox "
+                "WHERE status IN ('pending', 'sending', 'dead')"
+            ).fetchone()
+        )
+
+    def rejected_since(self, moment: str) -> int:
+        """How many files were rejected since a moment, ISO 8601 in UTC."""
+        (count,) = self.connection.execute("SELECT count(*) FROM rejections WHERE at >= ?", (moment,)).fetchone()
+        return int(count)
 
 
 @contextmanager
