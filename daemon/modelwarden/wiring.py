@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
@@ -31,6 +32,7 @@ from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.staging import Judging
 from modelwarden.pipeline.walk import Pipeline
 from modelwarden.service.attempts import Attempts
+from modelwarden.service.bell import ring_bell
 from modelwarden.service.courier_process import CourierProcess, NoCourier
 from modelwarden.service.discovery import Discovery
 from modelwarden.service.lifecycle import Service
@@ -143,6 +145,7 @@ def open_pipeline(
             may_make=settings.create_archive,
             judging=judging,
             progress=progress,
+            ring=partial(ring_bell, state_dir_of(settings.archive_dir, settings.state_dir)),
         )
         stack.callback(pipeline.close)
         yield pipeline

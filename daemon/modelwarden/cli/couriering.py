@@ -16,8 +16,10 @@ import typer
 from modelwarden.cli.options import Archive, Config
 from modelwarden.cli.processes import reading_settings, start_again
 from modelwarden.config import Settings, load_settings
+from modelwarden.config.places import state_dir_of
 from modelwarden.errors import StopService
 from modelwarden.log import log
+from modelwarden.service.bell import Bell
 from modelwarden.service.courier_process import START_AGAIN
 from modelwarden.service.logs import configure_logs
 from modelwarden.service.systemd import Notifier
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from modelwarden.courier.delivery import Courier  # brings Apprise along
 
 POLL_SECONDS: Final = 1.0
-"""How often the courier looks for what is owed; the look is one indexed query."""
+"""How often the courier looks while something is owed, or if there is no bell; the look is one indexed query."""
+
+IDLE_SECONDS: Final = 30.0
+"""The same while nothing is: who owes something rings. Less than half of the units' WatchdogSec."""
 
 SENDING_POLL_SECONDS: Final = 0.05
 """The same while a message is under way."""
@@ -67,7 +72,8 @@ def courier(
         if check:
             destinations_of(settings)
             return
-    rings, notifier = _Rings(attached=attached), Notifier()
+    bell = Bell(state_dir_of(settings.archive_dir, settings.state_dir))
+    rings, notifier = _Rings(bell, attached=attached), Notifier()
     if is_service and not _wait_for_state(settings, rings, notifier):
         return
     with only_courier(settings), open_courier(settings, drain=drain) as deliveries:
@@ -104,10 +110,17 @@ def _deliver(
             _exit_now(START_AGAIN)
         if drain and not deliveries.is_sending() and not deliveries.is_paced():
             raise typer.Exit(SOMETHING_OWED if deliveries.pending() else 0)
-        if rings.within(SENDING_POLL_SECONDS if deliveries.is_sending() else POLL_SECONDS):
+        if rings.within(_pause(deliveries, rings)):
             return False
         if rings.hung_up() and _are_good(read, notifier):
             return True
+
+
+def _pause(deliveries: "Courier", rings: "_Rings") -> float:
+    """How long the courier may do nothing, in seconds, unless somebody rings."""
+    if deliveries.is_sending():
+        return SENDING_POLL_SECONDS
+    return IDLE_SECONDS if rings.has_bell and not deliveries.is_owed() else POLL_SECONDS
 
 
 def _wait_for_state(settings: Settings, rings: "_Rings", notifier: Notifier) -> bool:
@@ -143,9 +156,10 @@ def _exit_now(code: int) -> NoReturn:
 
 
 class _Rings:
-    """What interrupts the courier's waiting: a signal, or that the daemon which it is attached to is gone."""
+    """What interrupts the courier's waiting: the bell, a signal, or that the daemon which it is attached to is gone."""
 
-    def __init__(self, *, attached: bool) -> None:
+    def __init__(self, bell: Bell, *, attached: bool) -> None:
+        self._bell = bell
         self._ends = False
         self._hung_up = False
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -156,10 +170,17 @@ class _Rings:
             # Attached, it ends with the daemon, which starts another; a terminal that is closed is the end, too.
             signal.signal(signal.SIGHUP, self._end if attached or sys.stderr.isatty() else self._hang_up)
 
+    @property
+    def has_bell(self) -> bool:
+        """Whether who owes something can ring."""
+        return self._bell.descriptor is not None
+
     def within(self, seconds: float) -> bool:
-        """Wait so long, or until the end is called for, or there was a hang-up; True if it is the end."""
+        """Wait so long, or for a ring, a hang-up or the call for the end; True if it is the end."""
         is_done = self._ends or self._hung_up
-        ready, _, _ = select.select([self._read, *self._stdin], [], [], 0 if is_done else seconds)
+        bell = [] if self._bell.descriptor is None else [self._bell.descriptor]
+        ready, _, _ = select.select([self._read, *self._stdin, *bell], [], [], 0 if is_done else seconds)
+        self._bell.heed()
         return self._ends or any(each in ready for each in self._stdin)
 
     def hung_up(self) -> bool:

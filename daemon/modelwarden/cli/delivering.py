@@ -16,7 +16,9 @@ import typer
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.tables import print_json_list, print_table
 from modelwarden.config import Settings, load_settings, parse_duration
+from modelwarden.config.places import state_dir_of
 from modelwarden.errors import StopService
+from modelwarden.service.bell import ring_bell
 from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, Refused, TryLater
 from modelwarden.state.messages import OPEN, Row, Status
 from modelwarden.state.outbox import Outbox
@@ -149,6 +151,7 @@ def retry(
             raise typer.Exit(NOT_TAKEN)
         refused = _unfit(owed, ids or ())
         count = owed.retry(ids or None, time.time(), settings.notify.deadline_hours * 3600)
+        ring_bell(state_dir_of(settings.archive_dir, settings.state_dir))
         _say_count(count, "will be tried again", refused)
 
 

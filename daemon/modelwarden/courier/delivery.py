@@ -141,6 +141,10 @@ class Courier:
             self._wait_for_an_end(end)
             self._record_ended()
 
+    def is_owed(self) -> bool:
+        """Whether anything is owed to configured destinations, due or not."""
+        return self._outbox.is_waiting(self._lanes)
+
     def pending(self) -> int:
         """How many messages are still owed to configured destinations now."""
         return self._outbox.counts(self._lanes)[Status.PENDING]

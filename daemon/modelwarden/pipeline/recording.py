@@ -35,6 +35,7 @@ class Recorder:
         clock: seconds since the epoch.
         deadline_seconds: how long a message may be tried.
         progress: called for each run that is recorded.
+        ring: called once messages are owed, on disk: whoever delivers is to look.
 
     Attributes:
         ledger: which files were dealt with.
@@ -51,6 +52,7 @@ class Recorder:
         clock: Callable[[], float],
         deadline_seconds: float,
         progress: Callable[[], object] = lambda: None,
+        ring: Callable[[], object] = lambda: None,
     ) -> None:
         self.ledger = Ledger(database)
         self.catalog = Catalog(database)
@@ -62,6 +64,7 @@ class Recorder:
         self._clock = clock
         self._deadline_seconds = deadline_seconds
         self._progress = progress
+        self.ring = ring
         self._appeared: dict[str, RunWithRows | None] = {}
         self._vanished: dict[str, None] = {}
         self._look: str | None = None  # of the archive with all that is noted
@@ -119,6 +122,8 @@ class Recorder:
             self._look = None
         for run in archived:
             _log_archived(run)
+        if owed:
+            self.ring()
         return owed
 
     def catch_up(self) -> None:
@@ -146,6 +151,8 @@ class Recorder:
                 self._owe([Event(f"rejected:{identity}", Kind.REJECTED, (Kind.REJECTED,), Noticed(text))])
             self.ledger.record(dealt)
         self.ledger.remember(dealt)
+        if new:
+            self.ring()
         return new
 
     def announce(self, event: Event) -> int:
@@ -155,10 +162,13 @@ class Recorder:
             RetryLater: the state file refused.
         """
         with self._database.transaction():
-            return self.owe(event)
+            owed = self.owe(event)
+        if owed:
+            self.ring()
+        return owed
 
     def owe(self, event: Event) -> int:
-        """The same inside the caller's transaction."""
+        """The same inside the caller's transaction; who commits it rings."""
         return self._owe([event])
 
     def forget(self, paths: Sequence[str]) -> None:

@@ -84,6 +84,7 @@ class Pipeline:
         judging: see Stager.
         may_make: whether a first start may make the archive.
         progress: called after each group, and each run that is recorded: long work is seen to go on.
+        ring: see Recorder.
 
     Attributes:
         archive: as given.
@@ -105,12 +106,13 @@ class Pipeline:
         *,
         may_make: bool = True,
         progress: Callable[[], object] = lambda: None,
+        ring: Callable[[], object] = lambda: None,
     ) -> None:
         self.archive = archive
         self._progress = progress
         self._database = database
         self._may_make = may_make
-        self.recorder = Recorder(database, archive.read, routes, clock, deadline_seconds, progress)
+        self.recorder = Recorder(database, archive.read, routes, clock, deadline_seconds, progress, ring)
         self._policies = policies
         self._clock = clock
         self._owner = owner

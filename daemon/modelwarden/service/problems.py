@@ -145,6 +145,7 @@ class Problems:
         """Record and announce together."""
         event = self._event(f"silence:{path_text(folder)}:{expectation.is_overdue}", text)
         self._recorder.expectations.note(folder, expectation, lambda: self._recorder.owe(event))
+        self._recorder.ring()
         log.warning("summaries_missing" if expectation.is_overdue else "summaries_again", folder=show_path(folder))
 
     def _event(self, what: str, text: str) -> Event:

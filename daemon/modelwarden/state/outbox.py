@@ -368,6 +368,15 @@ class Outbox:
             values = _these(ids) | {"reason": "dropped by hand", "now": now}
             return self._move(DROP, _THESE, values, set_also="last_error = :reason, ended_at = :now")
 
+    def is_waiting(self, destinations: Collection[str]) -> bool:
+        """Whether a message to one of these waits, due or not."""
+        return any(
+            self._connection.execute(
+                "SELECT 1 FROM outbox WHERE status = 'pending' AND destination = ? LIMIT 1", (each,)
+            ).fetchone()
+            for each in destinations
+        )
+
     def counts(self, destinations: Collection[str] | None = None) -> dict[Status, int]:
         """How many rows stand where, of these destinations or of all; every status is present."""
         counts = dict.fromkeys(Status, 0)
