@@ -23,6 +23,7 @@ from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
 COMMANDS = [
     [],
     ["run"],
+    ["status"],
     ["check"],
     ["runs"],
     ["show"],
