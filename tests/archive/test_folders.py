@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from invariants import snapshot
-from modelwarden.archive.folders import oldest_first, read_file, read_index, read_record, read_run, run_names
+from modelwarden.archive.folders import look_of, oldest_first, read_file, read_index, read_record, read_run, run_names
 from modelwarden.archive.publishing import Archive
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.gate.timestamp import run_key
+from processes import until
 from summaries import flat_summary, run_folder
 
 NAME = "20241224_153000"
@@ -96,3 +97,45 @@ def test_index_that_can_not_be_read_says_nothing(tmp_path: Path, data: bytes | N
     if data is not None:
         (tmp_path / "index.json").write_bytes(data)
     assert read_index(str(tmp_path)) == {}
+
+
+def test_archive_looks_otherwise_after_every_change_of_its_runs(tmp_path: Path) -> None:
+    """A run that comes, goes or gets another name, an index that is replaced; not what happens inside a run."""
+    root, clock = tmp_path / "archive", tmp_path / "clock"
+    root.mkdir()
+    (root / "index.json").write_text("{}")
+    (root / ".new").write_text("{}")
+    run_folder(root, flat_summary(), NAME)
+
+    def look() -> str | None:
+        """How it looks, once the file system's clock has gone on: its times are those of the kernel's last tick."""
+        found, before = look_of(str(root)), root.stat().st_mtime_ns
+
+        def has_gone_on() -> bool:
+            clock.write_bytes(b"")
+            return clock.stat().st_mtime_ns > before
+
+        until(has_gone_on, "the next tick")
+        return found
+
+    looks = [look()]
+    run_folder(root, flat_summary(), AGAIN)
+    looks.append(look())
+    (root / AGAIN).rename(root / "notes")
+    looks.append(look())
+    (root / ".new").rename(root / "index.json")
+    looks.append(look())
+    assert len(set(looks)) == 4
+    assert None not in looks
+    (root / NAME / "summary.json").write_text("{}")
+    assert look() == looks[-1]
+
+
+def test_archive_whose_times_say_too_little_has_no_look(tmp_path: Path) -> None:
+    """Without an index; on a file system that knows whole seconds alone; where there is none."""
+    assert look_of(str(tmp_path)) is None
+    (tmp_path / "index.json").write_text("{}")
+    assert look_of(str(tmp_path)) is not None
+    os.utime(tmp_path, (1_700_000_000, 1_700_000_000))
+    assert look_of(str(tmp_path)) is None
+    assert look_of(str(tmp_path / "nowhere")) is None

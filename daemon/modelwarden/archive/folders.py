@@ -120,11 +120,14 @@ def read_index(root: str) -> Mapping[str, Sequence[str]]:
 def look_of(root: str) -> str | None:
     """How the archive's folder and index.json look to `stat`: another look is another set of runs. None without them.
 
-    A folder's times change with every name in it, and index.json is another file, or longer, after every commit.
+    A folder's times change with every name in it, and index.json is another file, or longer, after every commit. None
+    also if the times have no fractions: two changes within a second would look the same.
     """
     try:
         folder, index = os.stat(root), os.stat(os.path.join(root, INDEX_FILE))
     except OSError:
+        return None
+    if folder.st_mtime_ns % 1_000_000_000 == 0:
         return None
     return ":".join(map(str, (folder.st_mtime_ns, folder.st_ctime_ns, *Fingerprint.of(index))))
 
