@@ -38,6 +38,18 @@ def until(condition: Callable[[], T], what: str, seconds: float = DEADLINE, *, t
         time.sleep(tick)
 
 
+def next_tick(folder: Path) -> None:
+    """Wait until what is done to the folder has another time than what was: files have the kernel's last tick."""
+    before, clock = folder.stat().st_mtime_ns, folder.parent / f"{folder.name}.clock"
+
+    def has_come() -> bool:
+        clock.write_bytes(b"")
+        return clock.stat().st_mtime_ns > before
+
+    until(has_come, "the next tick")
+    clock.unlink()
+
+
 def modelwarden(
     *arguments: str | os.PathLike[str],
     cwd: Path | None = None,

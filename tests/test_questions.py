@@ -19,6 +19,7 @@ from modelwarden.errors import UnknownRun
 from modelwarden.questions import Questions, asking
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from processes import next_tick
 from summaries import BAD, GOOD, MIDDLING, flat_summary, run_folder
 
 DAYS = ["20250101_000000", "20250102_000000", "20250103_000000"]
@@ -35,6 +36,7 @@ def archive(tmp_path: Path) -> Path:
             [*DAYS[1:], DAYS[0]], [{"A": GOOD}, {"A": BAD, "B": GOOD}, {"A": MIDDLING}], strict=True
         ):
             manager.archive_training_run(flat_summary(models, timestamp=day))
+    next_tick(root)
     return root
 
 

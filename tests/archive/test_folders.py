@@ -12,7 +12,7 @@ from modelwarden.archive.folders import look_of, oldest_first, read_file, read_i
 from modelwarden.archive.publishing import Archive
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.gate.timestamp import run_key
-from processes import until
+from processes import next_tick
 from summaries import flat_summary, run_folder
 
 NAME = "20241224_153000"
@@ -101,21 +101,15 @@ def test_index_that_can_not_be_read_says_nothing(tmp_path: Path, data: bytes | N
 
 def test_archive_looks_otherwise_after_every_change_of_its_runs(tmp_path: Path) -> None:
     """A run that comes, goes or gets another name, an index that is replaced; not what happens inside a run."""
-    root, clock = tmp_path / "archive", tmp_path / "clock"
+    root = tmp_path / "archive"
     root.mkdir()
     (root / "index.json").write_text("{}")
     (root / ".new").write_text("{}")
     run_folder(root, flat_summary(), NAME)
 
     def look() -> str | None:
-        """How it looks, once the file system's clock has gone on: its times are those of the kernel's last tick."""
-        found, before = look_of(str(root)), root.stat().st_mtime_ns
-
-        def has_gone_on() -> bool:
-            clock.write_bytes(b"")
-            return clock.stat().st_mtime_ns > before
-
-        until(has_gone_on, "the next tick")
+        found = look_of(str(root))
+        next_tick(root)
         return found
 
     looks = [look()]
