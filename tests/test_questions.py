@@ -19,7 +19,7 @@ from modelwarden.errors import UnknownRun
 from modelwarden.questions import Questions, asking
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
-from processes import next_tick
+from processes import modelwarden, next_tick
 from summaries import BAD, GOOD, MIDDLING, flat_summary, run_folder
 
 DAYS = ["20250101_000000", "20250102_000000", "20250103_000000"]
@@ -123,6 +123,15 @@ def test_catalog_answers_again_once_the_state_has_seen_what_changed(archive: Pat
 
     with TrainingArchiveManager(archive):
         assert is_asked(archive)
+
+
+def test_run_that_was_damaged_in_place_is_in_no_answer_after_a_reindex(archive: Path, questions: Questions) -> None:
+    """Once a look at the whole archive has seen it: it is no run, in the catalog's answers neither."""
+    (archive / DAYS[1] / "model_assessments.json").write_bytes(b"{}")
+    assert modelwarden("reindex", "--archive", archive).returncode == 0
+
+    assert DAYS[1] not in [each.run for each in questions.history("A")]
+    assert answers(questions) == answers(Questions(str(archive)))
 
 
 def test_archive_of_another_process_is_answered_by_folder(archive: Path, questions: Questions, tmp_path: Path) -> None:
