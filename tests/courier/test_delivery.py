@@ -431,6 +431,24 @@ def test_run_that_was_removed_while_its_name_went_to_another_is_told_as_itself(
     assert "GONE" not in last
 
 
+def test_message_whose_run_nobody_knows_holds_up_no_other(desk: Desk, server: HttpServer) -> None:
+    """It is dead, and says why, until the run is there again; what can be said is said."""
+    desk.archives(flat_summary({"LOST": GOOD}), flat_summary({"STAYS": GOOD}, timestamp="20250101_000000"))
+    with desk.database.transaction() as connection:
+        connection.execute("DELETE FROM all_runs WHERE timestamp = '20241224_153000'")
+
+    all_delivered(desk, desk.courier(team(server)))
+
+    assert server.titles() == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20250101_000000 (trainer-7)"]
+    assert [(row["status"], row["last_error"]) for row in outbox_of(desk.state)] == [
+        ("dead", "its run is not in the archive"),
+        ("delivered", None),
+    ]
+    desk.pipeline.recover()
+    all_delivered(desk, desk.courier(team(server)))
+    assert server.titles()[1:] == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000 (trainer-7)"]
+
+
 @pytest.mark.parametrize("hours", [1, 60])
 def test_run_that_comes_back_is_announced_once(
     desk: Desk, server: HttpServer, torn: tuple[Path, Path], hours: float

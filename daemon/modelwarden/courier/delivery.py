@@ -206,8 +206,8 @@ class Courier:
         asked = self._lanes.get(bundle.first.stands_for, lane).sink
         call = lane.sink.prepare(bundle, asked)
         if call is None:
-            lost = self._outbox.lose(bundle.ids)
-            log.error("message_dead", destination=name, count=lost, error=NO_RUN, hint="`modelwarden verify`")
+            if lost := self._outbox.lose(bundle.ids):
+                log.error("message_dead", destination=name, count=lost, error=NO_RUN, hint="`modelwarden verify`")
             return
         if not self._outbox.sending(bundle.ids):
             return
