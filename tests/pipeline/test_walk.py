@@ -144,7 +144,7 @@ def test_summary_becomes_a_run_that_is_archived_cataloged_and_owed(ground: Groun
     assert pipeline.recorder.catalog.names() == {NAME}
     assert found.fingerprint is not None
     assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
-    assert pipeline.recorder.ledger.was_archived(found.path)
+    assert pipeline.recorder.ledger.run(found.path) is not None
     assert ground.owed() == [(event_of(data), "slack")]
     assert Path(found.path).read_bytes() == data
 
@@ -209,7 +209,7 @@ def test_same_bytes_twice_are_one_run_and_both_files_are_dealt_with(ground: Grou
     for found in (first, second):
         assert found.fingerprint is not None
         assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
-        assert pipeline.recorder.ledger.was_archived(found.path)
+        assert pipeline.recorder.ledger.run(found.path) is not None
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
@@ -315,7 +315,7 @@ def test_object_that_is_no_summary_is_kept_as_found_with_the_reason(ground: Grou
     assert document["rejected_at"] == "2024-12-24T00:26:40.000000Z"
     assert found.fingerprint is not None
     assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
-    assert not pipeline.recorder.ledger.was_archived(found.path)
+    assert pipeline.recorder.ledger.run(found.path) is None
     assert Path(found.path).read_bytes() == data
 
 

@@ -119,7 +119,7 @@ def test_only_a_file_that_became_a_run_was_archived(database: Database) -> None:
     record(database, ledger, archived("/out/a"), rejected("/out/b"))
 
     for each in (ledger, Ledger(database)):
-        assert [each.was_archived(path) for path in ("/out/a", "/out/b", "/out/c")] == [True, False, False]
+        assert [each.run(path) is not None for path in ("/out/a", "/out/b", "/out/c")] == [True, False, False]
 
 
 def test_device_of_a_file_is_known_for_what_is_in_the_ledger(database: Database) -> None:

@@ -53,10 +53,6 @@ class Ledger:
         known = self._known.get(path)
         return known is not None and known[0] == _text(fingerprint)
 
-    def was_archived(self, path: str) -> bool:
-        """Whether what is known at the path became a run (and not a rejected file)."""
-        return self.run(path) is not None
-
     def run(self, path: str) -> str | None:
         """The run that what is known at the path became; None for a rejected file, and for what is not known."""
         known = self._known.get(path)
