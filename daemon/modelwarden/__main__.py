@@ -26,6 +26,7 @@ CANT_WRITE: Final = 74
 COMMANDS: Final = {
     "run": "running.run",
     "status": "status.status",
+    "doctor": "doctor.doctor",
     "check": "judging.check",
     "runs": "asking.runs",
     "show": "asking.show",

@@ -24,6 +24,7 @@ COMMANDS = [
     [],
     ["run"],
     ["status"],
+    ["doctor"],
     ["check"],
     ["runs"],
     ["show"],

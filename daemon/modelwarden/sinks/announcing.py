@@ -68,6 +68,10 @@ class Target(ABC):
         """The text without secrets."""
         return text
 
+    def address(self) -> tuple[str, int] | None:
+        """Host and port that it is sent to; None if it goes to none."""
+        return None
+
     def goes_unencrypted(self) -> bool:
         """Whether what is sent crosses a network as plain text."""
         return False

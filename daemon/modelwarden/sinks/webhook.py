@@ -122,6 +122,11 @@ class Webhook(Target):
         answer.close()
         return self._outcome(status, retry_after)
 
+    def address(self) -> tuple[str, int] | None:
+        """The receiver's."""
+        parts = urlsplit(self._url)
+        return parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
+
     def redact(self, text: str) -> str:
         """The text without secrets."""
         return self._redactor(text)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import apprise
 from apprise.attachment.memory import AttachMemory
@@ -108,6 +109,22 @@ class Destination:
         # A webhook of Slack's says that it takes attachments, and does not.
         is_webhook = self._service.service_name == "Slack" and self._service.mode != "bot"
         self.takes_pictures = bool(self._service.attachment_support) and not is_webhook
+
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the server that its messages go to, as far as Apprise's plugin says them; else None.
+
+        Where a URL has a token and no host, the plugin calls the token its host: that is never told.
+        """
+        service = self._service
+        if self._is_mail:
+            return service.smtp_host, service.port
+        if "host" in service.template_tokens:
+            return service.host, service.port or (443 if service.secure else 80)
+        for name in ("webhook_url", "notify_url"):
+            fixed = getattr(type(service), name, None)
+            if isinstance(fixed, str) and (host := urlsplit(fixed).hostname) and "{" not in host:
+                return host, 443
+        return None
 
     def goes_unencrypted(self) -> bool:
         """Whether mail to it, and the password for it, crosses a network as plain text."""
