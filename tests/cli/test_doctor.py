@@ -40,7 +40,7 @@ def test_machine_as_it_must_be_is_good(tmp_path: Path, server: HttpServer) -> No
     assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
     code, said = doctor(site)
     assert code == 0
-    assert any("1 runs" in line for line in said)
+    assert any("1 run," in line for line in said)
     assert any(f"127.0.0.1:{server.port} answers" in line for line in said)
     assert server.requests == []
     assert CANARY not in "\n".join(said)
@@ -95,7 +95,7 @@ def test_folder_that_may_not_be_read_is_wrong(tmp_path: Path) -> None:
     (site.out / "closed").mkdir(mode=0)
     code, said = doctor(site)
     assert code == 1
-    assert any("1 places can't be read" in line for line in said)
+    assert any("1 place can't be read" in line for line in said)
 
 
 @pytest.mark.parametrize(

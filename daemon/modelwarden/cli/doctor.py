@@ -15,7 +15,7 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from modelwarden.cli.options import Archive, Config
-from modelwarden.cli.status import LEAST_FREE
+from modelwarden.cli.status import LEAST_FREE, counted
 from modelwarden.config import Settings, WatchTable, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError
@@ -99,10 +99,12 @@ def _watched(table: WatchTable, *, deletes: bool) -> Found:
     count = sum(1 for _ in scan)
     if scan.problems:
         path, reason = scan.problems[0]
-        return Found(what, f"{len(scan.problems)} places can't be read; {show_path(path)}: {reason}", _ACCESS_HINT)
+        return Found(
+            what, f"{counted(len(scan.problems), 'place')} can't be read; {show_path(path)}: {reason}", _ACCESS_HINT
+        )
     kind = network_file_system(table.path)
     how = f"on {kind}, so it is scanned: what others write gives no hints" if kind else "gives hints"
-    return Found(what, f"{count} files that fit, {how}")
+    return Found(what, f"{counted(count, 'file')} under a name that fits, {how}")
 
 
 _ACCESS_HINT: Final = "give the service's user the right, by group or by ACL (`setfacl -m u:modelwarden:rx`)"
@@ -121,7 +123,7 @@ def _inotify(settings: Settings) -> Found:
             limit = int(stream.read())
     except (OSError, ValueError):
         return Found("inotify", "its limits can't be read here")
-    said = f"{folders} folders, and {limit} watches for each user"
+    said = f"{counted(folders, 'folder')}, and {limit} watches for each user"
     hint = (
         "" if folders * 2 < limit else "raise it: `sysctl fs.inotify.max_user_watches=524288`; else folders are scanned"
     )
@@ -143,7 +145,7 @@ def _archive(settings: Settings, state_dir: str) -> Found:
         return Found(what, "can't be written", "make the service's user its owner: `chown -R modelwarden`")
     space = os.statvfs(settings.archive_dir)
     share = space.f_bavail / max(1, space.f_blocks)
-    said = f"{len(found.shown) + found.hidden} runs, {share:.0%} of its disk is free"
+    said = f"{counted(len(found.shown) + found.hidden, 'run')}, {share:.0%} of its disk is free"
     return Found(what, said, "" if share >= LEAST_FREE else "make room, or move the archive to a larger disk")
 
 

@@ -139,7 +139,8 @@ def _troubles(seen: _Seen, now: float) -> Iterator[str]:
     if owed.oldest is not None and now - owed.oldest > OVERDUE_SECONDS:
         yield f"a message is owed for {_duration(now - owed.oldest)}: see `modelwarden outbox`"
     if owed.dead:
-        yield f"{owed.dead} messages were given up: `modelwarden outbox` lists them, `... outbox retry` revives them"
+        given_up = counted(owed.dead, "message was", "messages were")
+        yield f"{given_up} given up: `modelwarden outbox` lists what is dead, `... outbox retry` revives it"
     for disk in seen.disks:
         if disk.share < LEAST_FREE:
             yield f"the disk of the {disk.what} is nearly full: {_size(disk.free)} left"
@@ -151,7 +152,8 @@ def _troubles_of_daemon(standing: Standing) -> Iterator[str]:
     elif not standing.is_watching:
         yield "a folder gives no hints: it is looked through every few seconds instead, see the log"
     if standing.unseen:
-        yield f"{standing.unseen} folders or files can't be read: the log names them (`unreadable`)"
+        unseen = counted(standing.unseen, "folder or file", "folders or files")
+        yield f"{unseen} can't be read: see `unreadable` in the log"
 
 
 def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
@@ -162,7 +164,12 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
         since = datetime.fromisoformat(standing.since)
         age = _duration(now - since.timestamp())
         typer.echo(f"running since {since:%Y-%m-%d %H:%M} UTC, for {age}, process {standing.pid}")
-    lines = [("archive", f"{show_path(seen.settings.archive_dir)}: {'?' if seen.runs is None else seen.runs} runs")]
+    lines = [
+        (
+            "archive",
+            f"{show_path(seen.settings.archive_dir)}: {'? runs' if seen.runs is None else counted(seen.runs, 'run')}",
+        )
+    ]
     if latest is not None:
         counts = ", ".join(f"{each} {count}" for each, count in latest.counts.items())
         ago = now - datetime.fromisoformat(latest.archived_at).timestamp()
@@ -171,7 +178,7 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
     if standing is not None:
         how = "watching" if standing.is_watching else "scanning"
         lines += [(how if not at else "", show_path(each)) for at, each in enumerate(standing.folders)]
-        lines.append(("waiting", f"{standing.waiting} files"))
+        lines.append(("waiting", counted(standing.waiting, "file")))
     lines.append(("rejected", f"{seen.rejected_today} today"))
     said = "a courier is running" if seen.courier else "no courier is running"
     lines.append(("messages", f"{seen.messages.owed} owed, {seen.messages.dead} dead; {said}"))
@@ -222,6 +229,11 @@ def _duration(seconds: float) -> str:
     parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
     named = [f"{count} {unit}" for count, unit in parts if count]
     return " ".join(named[:2])
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def _size(count: int) -> str:
