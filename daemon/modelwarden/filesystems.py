@@ -4,8 +4,10 @@ The rule: where the kind can't be told, a path counts as local; the answer choos
 a run is kept.
 """
 
+import fcntl
 import os
 import re
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 _NETWORK: Final = frozenset(
@@ -79,6 +81,26 @@ def doubt_of_locks(path: str) -> str | None:
     if kind in {"9p", "cifs", "smb3", "smbfs", "virtiofs"} or kind.startswith("fuse"):
         return f"{kind} may keep locks to this host"
     return None
+
+
+def is_held(lock_file: str) -> bool:
+    """Whether a living process holds this lock (flock). Nothing is made: a lock that nobody ever had is not held.
+
+    Raises:
+        OSError: it may not be asked.
+    """
+    try:
+        descriptor = os.open(lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        with suppress(OSError):  # nothing was written
+            os.close(descriptor)
+    return False
 
 
 class _Mount(NamedTuple):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from invariants import snapshot
-from modelwarden.service.standing import Standing, StandingFile, is_held, read_standing
+from modelwarden.filesystems import is_held
+from modelwarden.service.standing import Standing, StandingFile, read_standing
 from processes import Site, destination, drop, make_site, modelwarden, outbox_of, running_daemon, until
 from servers import HttpServer, http_server
 from summaries import encoded, flat_summary

@@ -6,7 +6,6 @@ made through `entered`, so that it lands in the archive that is meant, whatever 
 staged can't be renamed to anywhere else.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from modelwarden.archive.folders import REJECTED, STAGING
 from modelwarden.archive.identity import difference, identity_in, stranger
 from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES
 from modelwarden.errors import RetryLater, UnknownRun
-from modelwarden.filesystems import path_into, show_path
+from modelwarden.filesystems import is_held, path_into, show_path
 from modelwarden.gate.timestamp import is_run_name
 
 _MAX_REMEMBERED: Final = 10_000
@@ -371,18 +370,9 @@ def discard(folder: str) -> None:
 def _is_locked(staging: str) -> bool:
     """Whether a living process holds the staging folder. No lock's file is made: whoever never had one is dead."""
     try:
-        descriptor = os.open(os.path.join(staging, "lock"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+        return is_held(os.path.join(staging, "lock"))
     except OSError:
         return True  # not ours to say
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        durable.close_unwritten(descriptor)
-    return False
 
 
 def _size(file: str) -> int:

@@ -17,10 +17,10 @@ from modelwarden.cli.tables import print_json
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError, StopService
-from modelwarden.filesystems import show_path
+from modelwarden.filesystems import is_held, show_path
 from modelwarden.gate.run import RunRecord
 from modelwarden.questions import asking
-from modelwarden.service.standing import Standing, is_held, read_standing
+from modelwarden.service.standing import Standing, read_standing
 from modelwarden.state.reading import Messages, reading
 from modelwarden.wiring import COURIER_LOCK, DAEMON_LOCK
 

@@ -1,10 +1,9 @@
-"""What the daemon says of itself for who asks: one small file in the state directory, and whether its writer lives.
+"""What the daemon says of itself for who asks: one small file in the state directory.
 
 The rule: it is written only if it says something new, without a sync and without ever stopping the work: it is about
 this moment alone. Who asks believes it only while the daemon holds its lock.
 """
 
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -65,22 +64,3 @@ def read_standing(state_dir: str) -> Standing | None:
             said = json.load(stream)
         return Standing(**{**said, "folders": tuple(said["folders"])})
     return None
-
-
-def is_held(lock_file: str) -> bool:
-    """Whether a living process holds this lock.
-
-    Raises:
-        OSError: it may not be asked.
-    """
-    try:
-        descriptor = os.open(lock_file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
