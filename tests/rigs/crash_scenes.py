@@ -166,7 +166,12 @@ class Place:
                 tracer.wait(DEADLINE)  # the life has ended: now the report has
 
     def calls_of(self, orders: Orders) -> list[Seen]:
-        """The calls about files that an undisturbed life makes; those that tell the rig how it went are left out."""
+        """The calls about files that an undisturbed life makes; those that tell the rig how it went are left out.
+
+        Everything is put back before it: a start notes how the files look, and each time they are put back they look
+        new. The life that is killed makes the same calls only if it begins with files as new.
+        """
+        self.put_back()
         with self.disturbed(orders) as life:
             report = life.end()
         self.assert_dealt(orders, report)
