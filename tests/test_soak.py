@@ -23,12 +23,10 @@ from modelwarden.archive.publishing import Archive, Staged
 from modelwarden.config import load_settings
 from modelwarden.errors import RetryLater
 from modelwarden.gate.json_object import NotJson
-from modelwarden.gate.policy import Policy
 from modelwarden.intake import reading
 from modelwarden.intake.reading import Whole, read_whole
 from modelwarden.pipeline.staging import run_files
 from modelwarden.pipeline.walk import Found
-from modelwarden.pipeline.workers import Orders, Workers
 from modelwarden.service.lifecycle import Service
 from modelwarden.wiring import open_service
 from processes import Site, drop, make_site, until
@@ -404,14 +402,3 @@ def test_start_that_waits_says_so_and_never_that_it_watches(tmp_path: Path, monk
         monkeypatch.setattr(service._notifier, "ready", said.append)
         service.run()
     assert said == ["waiting: the lock is held"]
-
-
-def test_worker_that_starts_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Every line of the daemon's log is an event: its workers add none of their own."""
-    with closing(Archive(str(tmp_path), "0a1b2c3d")) as archive:
-        archive.tree.enter_staging()
-        orders = Orders(archive.root, archive.tree.staging, "0a1b2c3d", "host", {"default": Policy.from_config(None)})
-        with closing(Workers(orders, 2)) as workers:
-            workers.call()
-            until(workers.is_ready, "the workers")
-    assert capfd.readouterr().err == ""

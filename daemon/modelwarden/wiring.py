@@ -31,6 +31,7 @@ from modelwarden.log import log
 from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.staging import Judging
 from modelwarden.pipeline.walk import Pipeline
+from modelwarden.pipeline.workers import Workers
 from modelwarden.service.attempts import Attempts
 from modelwarden.service.bell import ring_bell
 from modelwarden.service.courier_process import CourierProcess, NoCourier
@@ -59,8 +60,8 @@ UNENCRYPTED_HINT: Final = "its mail and its password cross the network as plain 
 
 _ONE_HOST: Final = "let one host alone write to this archive; any number may read"
 
-MOST_WORKERS: Final = 4
-"""Most processes that stage a backlog: the host is there to train."""
+WORKERS: Final = 2
+"""Processes that stage a backlog, if the host has as many cores. This process publishes what they made."""
 
 
 def policies_of(settings: Settings) -> Policies:
@@ -109,6 +110,7 @@ def open_pipeline(
     *,
     announces: bool,
     adopts: bool = False,
+    workers: Workers | None = None,
     judging: Judging = nullcontext,
     progress: Callable[[], object] = lambda: None,
 ) -> Iterator[Pipeline]:
@@ -118,6 +120,7 @@ def open_pipeline(
         settings: all of them.
         announces: whether the caller is the daemon, which alone decides on what is sent.
         adopts: whether whatever is in archive_dir is to be the archive.
+        workers: see Pipeline.
         judging: see Stager.
         progress: see Pipeline.
 
@@ -141,7 +144,7 @@ def open_pipeline(
             host=socket.gethostname(),
             clock=time.time,
             deadline_seconds=settings.notify.deadline_hours * 3600,
-            workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))) if announces else 0,
+            workers=workers,
             may_make=settings.create_archive,
             judging=judging,
             progress=progress,
@@ -184,16 +187,20 @@ def open_service(
     state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
     notifier = Notifier()
     with (
+        closing(Workers(min(WORKERS, len(os.sched_getaffinity(0))))) as workers,  # first: a fork has what is open
         only_one(state_dir, DAEMON_LOCK, "daemon"),
         closing(Attempts(state_dir)) as attempts,
-        open_pipeline(settings, announces=True, judging=attempts.judging, progress=notifier.alive) as pipeline,
+        open_pipeline(
+            settings, announces=True, workers=workers, judging=attempts.judging, progress=notifier.alive
+        ) as pipeline,
     ):
         roots = [Root(each.path, each.patterns, each.recursive) for each in settings.watch]
         for table in settings.watch:
             if table.create:
                 make_folder(table.path)
         wake = Wake()
-        watch = Watch(roots, wake.ring)
+        excluded = [os.path.realpath(pipeline.archive.root), os.path.realpath(state_dir)]
+        watch = Watch(roots, wake.ring, excluded)
         settling = Settling(settings.intake.settle_seconds, settings.intake.reject_after_seconds)
         problems = Problems(
             pipeline.recorder,
@@ -210,7 +217,7 @@ def open_service(
         )
         discovery = Discovery(
             roots,
-            [os.path.realpath(pipeline.archive.root), os.path.realpath(state_dir)],
+            excluded,
             watch,
             settling,
             processing,

@@ -153,8 +153,8 @@ def test_case_28_overflow_is_counted_and_starts_a_scan(tmp_path: Path, overflow:
 HANDLER_RAISES: Final = Mutant(
     name="a handler that raises",
     file="intake/watch.py",
-    text="            self._watch.note(*paths)\n",
-    by='            assert not any("raise" in path for path in paths)\n            self._watch.note(*paths)\n',
+    text="            self._watch.note(path)\n",
+    by='            assert "raise" not in path\n            self._watch.note(path)\n',
 )
 
 READER_DIES: Final = ("-P", "anon_inode:inotify", "-e", "trace=read", "-e", "inject=read:error=EIO:when=1")

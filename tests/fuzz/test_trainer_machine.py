@@ -153,8 +153,8 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
         Mutant(
             "renames-unnoticed",
             "intake/watch.py",
-            "    FileCreatedEvent,\n    FileMovedEvent,\n",
-            "    FileCreatedEvent,\n",
+            "    | InotifyConstants.IN_MOVED_TO\n",
+            "",
         ),
         new_content,
         "not archived",

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,7 @@ from modelwarden.gate.json_object import PROBLEMS_NAMED
 from modelwarden.gate.policy import Policy
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
+from modelwarden.pipeline.workers import Workers
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Route
 from processes import outbox_of
@@ -84,6 +85,7 @@ class Walk:
         self._top.mkdir(parents=True)
         self.archive = self._top / "archive"
         self._stack = ExitStack()
+        forked = self._stack.enter_context(closing(Workers(workers)))
         database = Database(str(self._top / "state"), "2024-12-24T15:30:00Z")
         self._stack.callback(database.close)
         archive = Archive(str(self.archive), database.daemon_id)
@@ -97,7 +99,7 @@ class Walk:
             host="trainer-7",
             clock=lambda: NOW,
             deadline_seconds=3600.0,
-            workers=workers,
+            workers=forked,
         )
         self._stack.callback(self._pipeline.close)
         self._pipeline.recover()

@@ -1,16 +1,11 @@
 """Workers stage what they are given, and nothing is lost with one that dies."""
 
-import fcntl
 import os
-import pickle
 import signal
 import socket
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
@@ -65,56 +60,48 @@ def orders(tree: Tree, policy: Policy | None = None) -> Orders:
 @pytest.fixture
 def workers(tree: Tree) -> Iterator[Workers]:
     """Two workers that wait for work."""
-    with closing(Workers(orders(tree), SIZE)) as workers:
-        workers.call()
-        until(workers.is_ready, "the workers to be ready")
+    with closing(Workers(SIZE)) as workers:
+        workers.begin(orders(tree))
         yield workers
 
 
 def pids(workers: Workers) -> list[int]:
     """The workers' processes."""
-    return [worker._process.pid for worker in workers._workers]
+    return [worker._process.pid or 0 for worker in workers._workers]
 
 
 def test_worker_stages_what_this_process_would_stage_byte_for_byte(workers: Workers, tree: Tree) -> None:
     """Where a run is staged makes no difference: files, record and rows are the same."""
-    policy = Policy.from_config(ModelGatingConfig(approved_min_fitness=0.9))
     batch = [candidate(encoded(random_summary(seed, models=3)), f"{NAME}_{seed + 2}") for seed in range(5)]
     here = Stager(tree, {DEFAULT_NAME: Policy.from_config()}, "abcd", "trainer-7")
-    stricter = Stager(tree, {DEFAULT_NAME: policy}, "abcd", "trainer-7")
 
     theirs, ours = workers.stage(batch).result(), here.stage(batch)
 
-    for mine, other, strict in zip(ours, theirs, stricter.stage(batch), strict=True):
+    for mine, other in zip(ours, theirs, strict=True):
         assert isinstance(mine, StagedRun)
         assert isinstance(other, StagedRun)
-        assert isinstance(strict, StagedRun)
         assert (other.run, other.models) == (mine.run, mine.models)
         assert files(other.folder) == files(mine.folder)
-        assert files(strict.folder) != files(mine.folder), "the policy must reach the files"
     here.close()
-    stricter.close()
+
+
+def test_workers_that_get_other_orders_judge_by_those(workers: Workers, tree: Tree) -> None:
+    """The policies may be others in the next batch; what was asked before is judged by those of before."""
+    strict = Policy.from_config(ModelGatingConfig(approved_min_fitness=0.99))
+    batch = [candidate(encoded(flat_summary()))]
+    (before,) = workers.stage(batch).result()
+
+    workers.begin(orders(tree, strict))
+    after = [workers.stage(batch).result()[0] for _ in range(SIZE)]
+
+    assert isinstance(before, StagedRun)
+    assert before.run.policy == Policy.from_config()
+    assert [each.run.policy for each in after if isinstance(each, StagedRun)] == [strict] * SIZE
 
 
 def files(folder: str) -> dict[str, bytes]:
     """What a staged folder holds."""
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-
-
-def test_worker_inherits_no_secret_of_the_daemon(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting, no credential and no URL, whoever it is for: it needs none, and anybody of its user may read them."""
-    monkeypatch.setenv("MODELWARDEN_NOTIFY__DESTINATION", '[{"name": "team", "url": "json://h/c4nary"}]')
-    monkeypatch.setenv("modelwarden_archive_dir", "/c4nary")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/c4nary")
-    monkeypatch.setenv("https_proxy", "http://warden:c4nary@proxy")
-    monkeypatch.setenv("KEPT", "by the workers")
-    with closing(Workers(orders(tree), SIZE)) as workers:
-        workers.call()
-        until(workers.is_ready, "the workers to be ready")
-        for pid in pids(workers):
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            assert b"KEPT=by the workers" in environment
-            assert b"c4nary" not in environment
 
 
 def test_worker_tells_what_is_no_summary_with_its_place(workers: Workers) -> None:
@@ -160,109 +147,68 @@ def test_worker_killed_before_it_answers_is_reported_and_others_go_on(workers: W
     lost = [answer for answer in answers if isinstance(answer.exception(30), WorkerLost)]
 
     assert len(lost) == 1
-    assert not workers.is_ready()
+    assert not workers.are_whole()
 
 
-def test_worker_that_stands_still_is_killed_and_reported(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody stopped it: the daemon does not wait for whoever did to let it go on."""
-    monkeypatch.setattr(workers_module, "SILENCE_SECONDS", 0.2)
-    for victim in pids(workers):
-        os.kill(victim, signal.SIGSTOP)
+def test_workers_end_when_they_are_closed(tree: Tree) -> None:
+    """Nothing of them stays: no process, no descriptor."""
+    before = len(os.listdir("/proc/self/fd"))
+    workers = Workers(SIZE)
+    workers.begin(orders(tree))
+    workers.stage([candidate(encoded(flat_summary()))]).result()
+    forked = pids(workers)
 
-    answer = workers.stage([candidate(encoded(flat_summary()))])
+    workers.close()
 
-    assert isinstance(answer.exception(30), WorkerLost)
-    for victim in filter(is_running, pids(workers)):
-        os.kill(victim, signal.SIGCONT)
-
-
-def test_answer_that_a_signal_interrupts_arrives_whole(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the environment asks for streams without buffers, as containers do."""
-    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-    batch = [candidate(encoded(random_summary(seed, models=200, points=2)), f"run-{seed}") for seed in range(16)]
-    worker = workers_module._Worker(orders(tree))
-    with ThreadPoolExecutor(1) as pool:
-        worker.wait()
-        workers_module._write(worker._questions, batch)
-
-        def is_full() -> bool:
-            waiting = fcntl.ioctl(worker._answers, termios.FIONREAD, bytes(4))
-            return int.from_bytes(waiting, sys.byteorder) == fcntl.fcntl(worker._answers, fcntl.F_GETPIPE_SZ)
-
-        until(is_full, "the answer to fill the pipe")
-        os.kill(worker._process.pid, signal.SIGSTOP)
-        os.kill(worker._process.pid, signal.SIGCONT)
-
-        reading = pool.submit(pickle.load, worker._answers)
-        try:
-            assert len(reading.result(30)) == len(batch)
-        finally:
-            worker.kill()  # ends the read, however the test does
-            worker.ask_to_end()
-            worker.end(time.monotonic())
+    assert len(forked) == SIZE
+    assert not any(map(is_running, forked))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_workers_called_again_after_a_death_is_whole_again(workers: Workers) -> None:
-    """The next backlog has all its workers."""
-    os.kill(pids(workers)[0], signal.SIGKILL)
-    until(lambda: not workers.is_ready(), "the death to be seen")
-
-    workers.dismiss()
-    workers.call()
-
-    until(workers.is_ready, "the new workers to be ready")
-    assert isinstance(workers.stage([candidate(encoded(flat_summary()))]).result()[0], StagedRun)
-
-
-def test_dismissed_workers_end(workers: Workers) -> None:
-    """A host that trains has no use for workers that wait."""
-    before = pids(workers)
-
-    workers.dismiss()
-
-    assert not any(map(is_running, before))
-    assert not workers.is_ready()
-
-
-@pytest.mark.parametrize("moment", ["at its start", "at rest"])
-def test_dismissed_worker_that_stands_still_is_killed(tree: Tree, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    """Whoever stopped it, and whenever: the daemon goes on without it."""
+def test_closed_worker_that_stands_still_is_killed(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stopped it: the daemon ends without it."""
     monkeypatch.setattr(workers_module, "STOP_SECONDS", 0.2)
-    with closing(Workers(orders(tree), SIZE)) as workers:
-        workers.call()
-        until(lambda: len(workers._workers) == SIZE, "the workers to be there")
-        if moment == "at rest":
-            until(workers.is_ready, "the workers to be ready")
-        stopped = pids(workers)
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+    workers = Workers(SIZE)
+    workers.begin(orders(tree))
+    stopped = pids(workers)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
 
-        workers.dismiss()
+    workers.close()
 
-        assert not any(map(is_running, stopped))
+    assert not any(map(is_running, stopped))
 
 
-def test_one_core_calls_no_workers(tree: Tree) -> None:
+def test_one_core_has_no_workers(tree: Tree) -> None:
     """One worker is no faster than the process it would work for."""
-    with closing(Workers(orders(tree), 1)) as workers:
-        workers.call()
+    with closing(Workers(1)) as workers:
+        workers.begin(orders(tree))
 
         assert pids(workers) == []
-        assert not workers.is_ready()
+        assert not workers.are_whole()
+
+
+def test_worker_heeds_no_signal_that_is_the_daemons(workers: Workers) -> None:
+    """A terminal sends Control-C, and systemd its SIGTERM, to all of them: the daemon decides when its workers end."""
+    for pid in pids(workers):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
+
+    outcomes = [workers.stage([candidate(encoded(flat_summary()))]).result()[0] for _ in range(SIZE)]
+
+    assert all(isinstance(outcome, StagedRun) for outcome in outcomes)
 
 
 def test_workers_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
-    """Nobody is left to send them SIGTERM: they end when their standard input does."""
+    """Nobody is left to tell them: they end when their pipe does."""
     program = f"""
 import sys, time
 from modelwarden.archive.tree import Tree
 from modelwarden.pipeline.workers import Workers, Orders
 from modelwarden.gate.policy import Policy
+workers = Workers(2)
 tree = Tree({str(tmp_path / "archive")!r}, "abcd")
-workers = Workers(Orders(tree.root, tree.staging, "abcd", "host", {{"default": Policy.from_config()}}), 2)
-workers.call()
-while not workers.is_ready():
-    time.sleep(0.01)
+workers.begin(Orders(tree.root, tree.staging, "abcd", "host", {{"default": Policy.from_config()}}))
 print(*[worker._process.pid for worker in workers._workers], flush=True)
 time.sleep(60)
 """
@@ -283,6 +229,7 @@ class Place:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.root = folder / "archive"
         self.state = folder / "state"
+        self.workers = stack.enter_context(closing(Workers(SIZE)))
         database = stack.enter_context(closing(Database(str(self.state), "2024-12-24T15:30:00Z")))
         archive = stack.enter_context(closing(Archive(str(self.root), database.daemon_id)))
         self.pipeline = stack.enter_context(
@@ -296,23 +243,11 @@ class Place:
                     host=socket.gethostname(),
                     clock=lambda: 1_735_000_000.0,
                     deadline_seconds=3600.0,
-                    workers=SIZE,
+                    workers=self.workers,
                 )
             )
         )
         self.pipeline.recover()
-
-    @property
-    def workers(self) -> Workers:
-        """Its workers."""
-        return self.pipeline._workers
-
-    def call(self) -> None:
-        """Have the workers ready before the batch comes."""
-        archive = self.pipeline.archive
-        archive.tree.enter_staging()
-        self.workers.call()
-        until(self.workers.is_ready, "the workers to be ready")
 
 
 @pytest.fixture
@@ -347,7 +282,6 @@ def assert_all_archived(place: Place, batch: Sequence[Found]) -> None:
 def test_backlog_staged_by_workers_is_archived_whole_in_order(place: Place) -> None:
     """However many processes stage, every summary has its own outcome at its own place."""
     batch = batch_of(3 * GROUP + 5)
-    place.call()
 
     outcomes = place.pipeline.process(batch)
 
@@ -360,21 +294,10 @@ def test_backlog_staged_by_workers_is_archived_whole_in_order(place: Place) -> N
     assert_nothing_half_made(place.root)
 
 
-def test_backlog_that_calls_the_workers_itself_is_archived_whole(place: Place) -> None:
-    """The first groups are staged here while the workers start; who staged a run can't be told."""
-    batch = batch_of(8 * GROUP)
-
-    outcomes = place.pipeline.process(batch)
-
-    assert all(isinstance(outcome, Archived) for outcome in outcomes)
-    assert_all_archived(place, batch)
-
-
 def test_backlog_of_one_second_gives_every_run_its_own_name(place: Place) -> None:
     """Summaries without a timestamp, or all with the same: no two workers may take one name."""
     same = [Found("", encoded(random_summary(seed, models=1) | {"timestamp": NAME}), None) for seed in range(GROUP)]
     batch = batch_of(2 * GROUP, named=False) + same
-    place.call()
 
     outcomes = place.pipeline.process(batch)
 
@@ -390,7 +313,6 @@ def test_backlog_with_every_kind_of_end_gives_each_its_own(place: Place) -> None
     place.pipeline.process(good[:1])
     bad, unfinished = Found("", b'{"models": []}', None), Found("", b'{"models": [', None)
     batch = [*good, bad, unfinished, good[7]]
-    place.call()
 
     outcomes = place.pipeline.process(batch)
 
@@ -405,9 +327,8 @@ def test_backlog_with_every_kind_of_end_gives_each_its_own(place: Place) -> None
 def test_worker_killed_in_a_backlog_costs_no_run(place: Place) -> None:
     """What it was given is staged by the walk itself."""
     batch = batch_of(4 * GROUP)
-    place.call()
     os.kill(pids(place.workers)[0], signal.SIGKILL)
-    place.workers._is_whole = lambda: True  # type: ignore[method-assign] # it dies after the look that found it alive
+    place.workers.are_whole = lambda: True  # type: ignore[method-assign] # it dies after the look that found it alive
 
     outcomes = place.pipeline.process(batch)
 
@@ -420,7 +341,6 @@ def test_worker_that_stands_still_holds_up_no_stop(place: Place, monkeypatch: py
     """A daemon that was told to stop ends its batch without the worker that somebody paused."""
     monkeypatch.setattr(pipeline_module, "STOP_SECONDS", 0.1)
     batch = batch_of(4 * GROUP)
-    place.call()
     os.kill(pids(place.workers)[0], signal.SIGSTOP)
 
     place.pipeline.hurry()
@@ -430,12 +350,25 @@ def test_worker_that_stands_still_holds_up_no_stop(place: Place, monkeypatch: py
     assert_archive_whole(place.root, [found.data for found in batch])
 
 
+def test_worker_that_stands_still_is_killed_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody stopped it: the daemon does not wait for whoever did to let it go on."""
+    monkeypatch.setattr(pipeline_module, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(pipeline_module, "SILENCE_SECONDS", 0.3)
+    batch = batch_of(2 * GROUP)
+    os.kill(pids(place.workers)[0], signal.SIGSTOP)
+
+    outcomes = place.pipeline.process(batch)
+
+    assert all(isinstance(outcome, Archived) for outcome in outcomes)
+    assert not place.workers.are_whole()
+    assert all(isinstance(outcome, Archived) for outcome in place.pipeline.process(batch_of(6 * GROUP)[2 * GROUP :]))
+
+
 def test_backlog_whose_commit_fails_is_postponed_and_leaves_nothing_staged(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the workers go on staging meanwhile is cleared away; the sources are still owed, and archived later."""
     batch = batch_of(4 * GROUP)
-    place.call()
     with monkeypatch.context() as broken:
 
         def refuse(*_: object) -> None:
@@ -449,13 +382,3 @@ def test_backlog_whose_commit_fails_is_postponed_and_leaves_nothing_staged(
 
     assert all(isinstance(outcome, Archived) for outcome in place.pipeline.process(batch))
     assert_all_archived(place, batch)
-
-
-def test_walk_at_rest_has_no_workers(place: Place) -> None:
-    """They end when there is no backlog any more."""
-    place.call()
-    before = pids(place.workers)
-
-    place.pipeline.rest()
-
-    assert not any(map(is_running, before))

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,8 @@ from modelwarden.config import load_settings
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.pipeline import walk
 from modelwarden.pipeline.walk import Found, Pipeline
-from modelwarden.pipeline.workers import WORTHWHILE
+from modelwarden.pipeline.workers import Workers
 from modelwarden.wiring import open_pipeline
-from processes import until
 from summaries import encoded, random_summary
 
 
@@ -155,15 +155,6 @@ def _note_commits(archive: Archive, notes: _Notes) -> None:
     archive.tree.sync = noted_sync  # type: ignore[method-assign]
 
 
-def _call_workers(pipeline: Pipeline, steps: Sequence[tuple[int, Step]]) -> None:
-    """Have the workers ready where a step is a backlog: the product would be done before they had started."""
-    workers = pipeline._workers
-    if workers._size >= WORTHWHILE and any(step.count >= 2 * SMALL_GROUP for _, step in steps):
-        pipeline.archive.tree.enter_staging()
-        workers.call()
-        until(workers.is_ready, "the workers to be ready")
-
-
 def _take(pipeline: Pipeline, step: Step, folder: Path, notes: _Notes) -> None:
     notes.add({})
     runs: dict[str, str] = {}
@@ -188,10 +179,9 @@ def main(config: str, workload: str, folder: Path, notes: _Notes) -> None:
     steps = list(enumerate(WORKLOADS[workload]))
     starts = [number for number, step in steps if number == 0 or step.starts]
     for begin, end in zip(starts, [*starts[1:], len(steps)], strict=True):
-        with open_pipeline(settings, announces=True) as pipeline:
+        with closing(Workers(2)) as workers, open_pipeline(settings, announces=True, workers=workers) as pipeline:
             _note_commits(pipeline.archive, notes)
             pipeline.recover()
-            _call_workers(pipeline, steps[begin:end])
             for number, step in steps[begin:end]:
                 notes.step = number
                 _take(pipeline, step, folder, notes)

@@ -6,6 +6,7 @@ has committed; a crash anywhere before leads, started again, to the same archive
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext, suppress
@@ -28,7 +29,7 @@ from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder, RunWithRows
 from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging
-from modelwarden.pipeline.workers import STOP_SECONDS, Orders, WorkerLost, Workers
+from modelwarden.pipeline.workers import SILENCE_SECONDS, STOP_SECONDS, Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
 from modelwarden.state.messages import Route
@@ -36,8 +37,8 @@ from modelwarden.state.messages import Route
 GROUP: Final = 64
 """Most runs that are published, indexed and recorded together: what that costs is paid once a group."""
 
-BACKLOG: Final = 2 * GROUP
-"""From so many new summaries in a batch on, worker processes are worth their start."""
+BACKLOG: Final = 2 * DRAFTS
+"""From so many new summaries in a batch on, more than one worker process has something to do."""
 
 
 class Found(NamedTuple):
@@ -80,7 +81,7 @@ class Pipeline:
         host: the name that a run records as `archived_by`.
         clock: seconds since the epoch.
         deadline_seconds: how long a message may be tried.
-        workers: how many processes may stage a backlog; fewer than two: none.
+        workers: the processes that stage a backlog; the caller's to close. None: no processes.
         judging: see Stager.
         may_make: whether a first start may make the archive.
         progress: called after each group, and each run that is recorded: long work is seen to go on.
@@ -101,7 +102,7 @@ class Pipeline:
         host: str,
         clock: Callable[[], float],
         deadline_seconds: float,
-        workers: int = 0,
+        workers: Workers | None = None,
         judging: Judging = nullcontext,
         *,
         may_make: bool = True,
@@ -118,21 +119,17 @@ class Pipeline:
         self._owner = owner
         self._host = host
         self._stager = Stager(archive.tree, policies.by_name, owner, host, judging)
-        self._workers = Workers(Orders(archive.root, archive.tree.staging, owner, host, policies.by_name), workers)
+        self._workers = workers or Workers(0)
+        self._workers.begin(Orders(archive.root, archive.tree.staging, owner, host, policies.by_name))
         self._in_haste = False
 
     def close(self) -> None:
-        """End the threads and the workers."""
-        self._workers.close()
+        """End the threads."""
         self._stager.close()
 
     def hurry(self) -> None:
         """The batch under way is the last, and somebody waits for its end; safe in a signal handler."""
         self._in_haste = True
-
-    def rest(self) -> None:
-        """There is no backlog: the workers may go."""
-        self._workers.dismiss()
 
     def recover(self) -> None:
         """Start-up: see that it is the archive, sweep half-made runs, then archive -> index -> state.
@@ -284,16 +281,11 @@ class Pipeline:
 
     def _stage(self, summaries: Sequence[_Summary]) -> Generator[Sequence[tuple[_Summary, Staging]]]:
         """Stage all; hand them on in groups as they are ready, in order."""
-        if len(summaries) >= BACKLOG:
-            self._workers.call()
-        done = 0
-        while done < len(summaries):
-            if len(summaries) - done > GROUP and self._workers.is_ready():
-                yield from self._stage_by_workers(summaries[done:])
-                return
-            group = summaries[done : done + GROUP]
-            done += GROUP
-            yield self._stage_here(group)
+        if len(summaries) >= BACKLOG and self._workers.are_whole():
+            yield from self._stage_by_workers(summaries)
+        else:
+            for start in range(0, len(summaries), GROUP):
+                yield self._stage_here(summaries[start : start + GROUP])
 
     def _stage_here(self, summaries: Sequence[_Summary]) -> Sequence[tuple[_Summary, Staging]]:
         staged = self._stager.stage([self._candidate(each) for each in summaries])
@@ -323,16 +315,17 @@ class Pipeline:
                         self._answer(answer)
 
     def _answer(self, answer: Future[list[Staging]]) -> list[Staging]:
-        """Wait for a worker's answer; one in haste does not wait long for a worker that stands still.
+        """Wait for a worker's answer; not for ever for one that stands still, and not long if in haste.
 
         Raises:
             WorkerLost: it died, or was killed for its silence.
         """
+        silent_at = time.monotonic() + SILENCE_SECONDS
         while True:
             try:
                 return answer.result(STOP_SECONDS)
             except TimeoutError:
-                if self._in_haste:
+                if self._in_haste or time.monotonic() > silent_at:
                     self._workers.kill()
 
     def _is_ours(self, identity: str) -> bool:

@@ -122,8 +122,6 @@ class Discovery:
         for path, fingerprint in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
             self._settling.seen(path, fingerprint, hinted=False, now=time.monotonic())
         self.has_scanned, self.scanned_at = True, began
-        if len(problems) < self.unseen:
-            self._watch.folders_changed = True  # what could not be read can be watched now
         self.unseen = len(problems)
         for path, reason in problems:
             self._processing.say_unreadable(path, reason)

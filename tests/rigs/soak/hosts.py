@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
+from modelwarden.pipeline.workers import NAME
 from processes import Daemon, Site, destination, running_daemon, until
 from rigs.launching import SteppedClock
 from rigs.soak.disks import Disk
-from rigs.soak.readings import children
+from rigs.soak.readings import called, children
 from rigs.soak.trainers import MAX_BYTES
 
 DESTINATION: Final = "team"
@@ -222,7 +223,7 @@ class Host:
 
     def workers(self) -> list[int]:
         """The processes that stage a backlog for it now."""
-        return [pid for pid, line in children(self.pid).items() if "modelwarden.pipeline.workers" in line]
+        return [pid for pid in children(self.pid) if called(pid) == NAME]
 
     def daemon_id(self) -> str:
         """What its runs record."""

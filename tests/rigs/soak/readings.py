@@ -40,6 +40,13 @@ def children(pid: int) -> dict[int, str]:
     return found
 
 
+def called(pid: int) -> str:
+    """The name of a process; empty for one that has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def processes_with(variable: str, value: str) -> dict[int, str]:
     """The running processes that have this in their environment, and the command line of each."""
     wanted = f"{variable}={value}".encode()

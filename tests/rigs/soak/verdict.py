@@ -27,12 +27,6 @@ KEPT_A_RUN_KIB: Final = 4.0
 SLACK_MIB: Final = 16.0
 """How much more than it once had a daemon may keep: what an allocator does not give back after a backlog."""
 
-NOISE: Final = (
-    "<frozen runpy>:128: RuntimeWarning: 'modelwarden.pipeline.workers' found in sys.modules",
-    "InotifyEmitter.queue_events() called when the thread is inactive",
-)
-"""Beginnings of lines that are no events; let pass until a worker starts, and a watch stops, without them."""
-
 MOST_LINES: Final = 20
 LONGEST_LINE: Final = 300
 """How much is told of a log that is not clean."""
@@ -177,7 +171,7 @@ def assert_starts_change_nothing(host: Host) -> None:
 
 def _is_clean(line: str) -> bool:
     if not line.startswith("{"):
-        return line.startswith(("modelwarden: ", *NOISE))
+        return line.startswith("modelwarden: ")
     event = json.loads(line)
     return event["level"] not in {"error", "critical"} and "exception" not in event
 
