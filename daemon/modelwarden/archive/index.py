@@ -4,14 +4,15 @@ The rule: the index is derived. A reader never sees it torn; it is byte for byte
 and whoever finds it changed or unreadable reads the truth anew.
 """
 
+import fcntl
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import jiter
-from filelock import FileLock, Timeout
 
 from modelwarden import durable
 from modelwarden.archive.index_file import IndexFile
@@ -40,6 +41,7 @@ class IndexLock:
     def __init__(self, root: str) -> None:
         self._root = root
         self._path = os.path.join(root, LOCK_FILE)
+        self._descriptor: int | None = None  # kept open: to open it anew costs more than to lock it
 
     @contextmanager
     def held(self, timeout: float, folder: int | None = None) -> Iterator[None]:
@@ -53,21 +55,51 @@ class IndexLock:
             RetryLater: somebody else held it for `timeout` seconds. It is never broken, however old.
         """
         path = self._path if folder is None else os.path.join(path_into(folder, self._root), LOCK_FILE)
-        lock = FileLock(path, fallback_to_soft=False, preserve_lock_file=True, thread_local=False)
-        try:
-            lock.acquire(timeout, poll_interval=POLL_SECONDS)
-        except Timeout:
-            raise RetryLater(
-                f"held by another process for {timeout:g} s",
-                where=self._path,
-                hint="`fuser` names the process; nothing is lost meanwhile",
-            ) from None
-        except OSError as error:
-            raise durable.refusal("lock", self._path, error) from error
+        deadline = time.monotonic() + timeout
+        while not self._take(path):
+            if time.monotonic() > deadline:
+                raise RetryLater(
+                    f"held by another process for {timeout:g} s",
+                    where=self._path,
+                    hint="`fuser` names the process; nothing is lost meanwhile",
+                )
+            time.sleep(POLL_SECONDS)
         try:
             yield
         finally:
-            lock.release()
+            self._let_go()
+
+    def close(self) -> None:
+        """Keep nothing open in the archive, so that its disk can go."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            durable.close_unwritten(descriptor)
+
+    def _take(self, path: str) -> bool:
+        """Whether the lock could be had now, on the file that has its name."""
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(self._descriptor), os.lstat(path)):
+                return True
+        except BlockingIOError:
+            return False
+        except FileNotFoundError as error:
+            if self._descriptor is None:
+                raise durable.refusal("lock", self._path, error) from error
+        except OSError as error:
+            self.close()
+            raise durable.refusal("lock", self._path, error) from error
+        self.close()  # it was replaced or removed: a lock on what has no name guards nothing
+        return False
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            except OSError:  # to close it lets go too
+                self.close()
 
 
 class Index:

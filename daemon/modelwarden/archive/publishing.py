@@ -150,14 +150,16 @@ class Archive:
     def distrust(self) -> None:
         """The archive is away: keep nothing of it open, and believe nothing of what was known."""
         self._index.forget()
+        self._lock.close()
         self.tree.let_go()
         self.tree.identity = None
         self._is_new_place = True
         self._unsure = True
 
     def close(self) -> None:
-        """Give up the staging folder and the index's spare."""
+        """Give up the staging folder, the index's spare and the lock's file."""
         self._index.close()
+        self._lock.close()
         self.tree.close()
 
     def reconcile(self, *, rebuild: bool = False) -> Changes:
