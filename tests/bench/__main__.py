@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -25,12 +26,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--dir", default=".bench", help="where to measure: a local disk, not a RAM disk")
     arguments = parser.parse_args()
-    folder = Path(arguments.dir).resolve()
+    folder = Path(arguments.dir).resolve() / f"{os.getpid()}"
     rows: list[Row] = []
     for name in arguments.figure or FIGURES:
         for row in FIGURES[name](folder, QUICK if arguments.quick else FULL):
             rows.append(row)
             print(f"{row.figure}: {row.case}: {row.ours}", file=sys.stderr, flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
     machine = f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores"
     if arguments.json:
         print(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2))

@@ -9,14 +9,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.workload import summary_bytes
 from processes import Daemon, running_daemon
 
 BURST_DEADLINE = 600.0
 LONE_DEADLINE = 30.0
+LOOK_SECONDS = 0.2
+"""Pause between two looks at the memory in a burst; a look takes about a millisecond."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Burst(NamedTuple):
+    """How a burst went.
+
+    Attributes:
+        seconds: until the last run was archived.
+        first: until the first one was.
+        cpu: seconds that daemon and workers computed.
+    """
+
+    seconds: float
+    first: float
+    cpu: float
 
 
 @dataclass
@@ -28,40 +45,51 @@ class Subject:
         folder: holds everything.
         watched: where summaries are renamed to.
         archive: where runs go.
+        most_mib: the most memory that daemon and workers had together in a burst; what they share counts once.
     """
 
     daemon: Daemon
     folder: Path
     watched: Path
     archive: Path
+    most_mib: float = 0.0
 
-    def prepare(self, seeds: Sequence[int], *, models: int = 50) -> list[Path]:
-        """Write summaries beside the watched folder, on disk."""
+    def prepare(self, seeds: Sequence[int], *, models: int = 50, year: int = 2030) -> list[Path]:
+        """Write summaries of that year beside the watched folder, on disk."""
         ready = self.folder / "ready"
         ready.mkdir(exist_ok=True)
         paths = []
         for seed in seeds:
             path = ready / f"summary-{seed}.json"
-            path.write_bytes(summary_bytes(seed, models=models))
+            path.write_bytes(summary_bytes(seed, models=models, year=year))
             paths.append(path)
         os.sync()
         return paths
 
-    def burst(self, paths: Sequence[Path], name: Callable[[Path], str] = lambda path: path.name) -> float:
-        """Rename all in at once, to those names; return the seconds until the last is durable, indexed and recorded."""
+    def burst(self, paths: Sequence[Path], name: Callable[[Path], str] = lambda path: path.name) -> Burst:
+        """Rename all in at once, to those names, and wait until the last is durable, indexed and recorded."""
+        cpu = self.cpu_seconds()
         position = self.daemon.log.stat().st_size
         began = time.perf_counter()
         for path in paths:
             os.rename(path, self.watched / name(path))
-        left = len(paths)
+        left, first, looked = len(paths), 0.0, began
+        rest = b""
         with self.daemon.log.open("rb") as log:
             log.seek(position)
             while left > 0:
                 if self.daemon.process.poll() is not None or time.perf_counter() - began > BURST_DEADLINE:
                     raise RuntimeError(f"{left} runs missing; see {self.daemon.log}")
                 time.sleep(0.005)
-                left -= log.read().count(b'"run_archived"')
-        return time.perf_counter() - began
+                *lines, rest = (rest + log.read()).split(b"\n")  # the last line may be half of one
+                left -= sum(b'"run_archived"' in line for line in lines)
+                now = time.perf_counter()
+                if not first and left < len(paths):
+                    first = now - began
+                if now > looked + LOOK_SECONDS:
+                    looked = now
+                    self.most_mib = max(self.most_mib, self.shared_mib())
+        return Burst(time.perf_counter() - began, first, self.cpu_seconds() - cpu)
 
     def lone(self, path: Path) -> float:
         """Rename one in; return the seconds until its entry is durable in index.json."""
@@ -83,13 +111,13 @@ class Subject:
         """User and system time of the daemon and its children so far."""
         return sum(_cpu_of(pid) for pid in _family(self.daemon.process.pid))
 
+    def shared_mib(self) -> float:
+        """Memory now, of the daemon and its children together, in MiB; what they share counts once."""
+        return sum(_proportional(pid) for pid in _family(self.daemon.process.pid)) / 1024
+
     def peak_mib(self) -> float:
         """The largest resident memory so far, of the daemon and its living children together, in MiB."""
         return sum(_status(pid, "VmHWM") for pid in _family(self.daemon.process.pid)) / 1024
-
-    def resident_mib(self) -> float:
-        """Resident memory now, of the daemon and its children together, in MiB."""
-        return sum(_status(pid, "VmRSS") for pid in _family(self.daemon.process.pid)) / 1024
 
 
 @contextmanager
@@ -115,6 +143,14 @@ def _family(pid: int) -> list[int]:
 def _cpu_of(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _proportional(pid: int) -> int:
+    """KiB; a page of three processes counts a third."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
 
 
 def _status(pid: int, name: str) -> int:

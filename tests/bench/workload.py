@@ -24,9 +24,9 @@ TEMPLATES = 200
 _FIRST = datetime(2001, 1, 1, tzinfo=UTC)
 
 
-def summary_bytes(seed: int, *, models: int = 50) -> bytes:
-    """A summary whose timestamp, later than every grown archive's, follows from the seed."""
-    moment = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=seed)
+def summary_bytes(seed: int, *, models: int = 50, year: int = 2030) -> bytes:
+    """A summary whose timestamp follows from the seed; by default it is later than every grown archive's."""
+    moment = datetime(year, 1, 1, tzinfo=UTC) + timedelta(seconds=seed)
     return encoded(random_summary(seed, models=models) | {"timestamp": f"{moment:%Y%m%d_%H%M%S}"})
 
 

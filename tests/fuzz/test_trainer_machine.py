@@ -178,7 +178,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, Callable[[Trainer], None], str]]] = (
         Mutant(
             "never-scans",
             "service/discovery.py",
-            "if hints.rescan or time.monotonic() >= self.scan_at:",
+            "if self._walk is None and (self._is_behind or time.monotonic() >= self.scan_at):",
             "if not self._roots:",
         ),
         down_time,

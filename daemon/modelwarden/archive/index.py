@@ -108,10 +108,14 @@ class Index:
     Args:
         root: the archive directory.
         spare: the path of the file that this process writes the next index.json to (see index_file).
+
+    Attributes:
+        bytes_written: by the last `write`.
     """
 
     def __init__(self, root: str, spare: str) -> None:
         self._file = IndexFile(os.path.join(root, INDEX_FILE), spare, takes_turns=network_file_system(root) is None)
+        self.bytes_written = 0
         self._clear()
 
     def __len__(self) -> int:
@@ -231,6 +235,7 @@ class Index:
         """Where the line of that number begins in the file, and all bytes from there to the end."""
         lines = [self._lines[name] for name in self._names[first:]]
         rest = _BETWEEN.join(lines)
+        self.bytes_written = len(rest)
         if first == 0:
             return 0, _HEAD + rest + _TAIL
         # The bytes between the last line that stays and the first that follows belong to what follows.

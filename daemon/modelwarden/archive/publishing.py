@@ -95,6 +95,11 @@ class Archive:
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def index_bytes_written(self) -> int:
+        """How much of index.json the last commit had to write."""
+        return self._index.bytes_written
+
     def names(self) -> list[str]:
         """All runs as of the last look, oldest first."""
         return self._index.names()

@@ -111,16 +111,22 @@ def _blocks(points: Sequence[float]) -> str:
     low, high = min(points), max(points)
     if low == high:
         return SPARK_LEVELS[3] * len(points)
+    if (span := high - low) < _LARGEST_SPAN and span >= _SMALLEST_SPAN:
+        scale = _TOP / span
+        levels = bytes(map(int, [(point - low) * scale + 0.5 for point in points]))
+        return levels.decode("ascii").translate(_BLOCK_OF)
     # Quartered: the difference of the two largest floats, and its multiples, must not overflow.
     base, span = low / 4, high / 4 - low / 4
-    top = len(SPARK_LEVELS) - 1
     if span < _SMALLEST_SPAN:  # its parts would not be told apart
-        return "".join([SPARK_LEVELS[top if point > low else 0] for point in points])
-    scale = top / span
+        return "".join([SPARK_LEVELS[_TOP if point > low else 0] for point in points])
+    scale = _TOP / span
     return "".join([SPARK_LEVELS[int((point / 4 - base) * scale + 0.5)] for point in points])
 
 
+_TOP: Final = len(SPARK_LEVELS) - 1
+_BLOCK_OF: Final = dict(enumerate(SPARK_LEVELS))
 _SMALLEST_SPAN: Final = 1e-300
+_LARGEST_SPAN: Final = 1e300
 
 
 def _thin(history: Sequence[float]) -> Sequence[float]:

@@ -260,14 +260,16 @@ def judge(  # noqa: C901, PLR0912 - a branch a rule
     `contradicted` figures, of which the summary says two different things, are REVIEW at best: a person looks.
     """
     gates = policy.gates
-    bands = tuple([gate.band(value) for gate, value in zip(gates, values, strict=True)])
     flags: list[str] = []
     if decline is not None and decline > policy.decline + FLOAT_NOISE:
         flags.append(_DECLINE)
     if largest_fall is not None and largest_fall > policy.oscillation + FLOAT_NOISE:
         flags.append(_UNSTABLE)
     classification = _APPROVED
-    for gate, band in zip(gates, bands, strict=True):
+    bands: list[Band] = []
+    for gate, value in zip(gates, values, strict=True):
+        band = gate.band(value)
+        bands.append(band)
         if band is _IN_DROP:
             classification = _DROP
             flags.append(gate.flag)
@@ -290,7 +292,7 @@ def judge(  # noqa: C901, PLR0912 - a branch a rule
         flags.append(Flag.INCONSISTENT_FIGURES)
         if classification is _APPROVED:
             classification = _REVIEW
-    return Verdict(classification, tuple(flags), bands)
+    return Verdict(classification, tuple(flags), tuple(bands))
 
 
 def infinity_flags(values: Sequence[float | None], bands: Sequence[Band], gates: Sequence[Gate]) -> Sequence[str]:

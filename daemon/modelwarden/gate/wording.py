@@ -37,11 +37,14 @@ def explain(
     contradictions: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Sentences that name the figures which decided, with the bounds they missed. Fields as in `Assessment`."""
-    reasons = [
-        _sentence(phrases[band], gate, value)
-        for gate, phrases, band, value in zip(policy.gates, _phrases(policy), bands, values, strict=True)
-        if band is not _IN_APPROVED and band is not _IGNORED
-    ]
+    reasons: list[str] = []
+    for phrases, band, value in zip(_phrases(policy), bands, values, strict=True):
+        if band is not _IN_APPROVED and band is not _IGNORED:
+            phrase = phrases[band]
+            if value is not None and phrase.low < value <= phrase.high:  # nearly always
+                reasons.append(phrase.form % value)
+            else:
+                reasons.append(_sentence(phrase, value))
     if not flags:
         return tuple(reasons)
     if bands.count(_IGNORED) == len(bands):
@@ -70,8 +73,8 @@ def metric_comparisons(
     if isinstance(judged, Assessment):
         policy = policy.for_symbol(judged.symbol)
     return [
-        _comparison(phrases[band], gate, value)
-        for gate, phrases, band, value in zip(policy.gates, _phrases(policy), judged.bands, judged.values, strict=True)
+        _comparison(phrases[band], value)
+        for phrases, band, value in zip(_phrases(policy), judged.bands, judged.values, strict=True)
         if band in bands
     ]
 
@@ -155,7 +158,8 @@ def tell_apart(value: float, bound: float) -> tuple[str, str]:
     """
     value, bound = value + 0.0, bound + 0.0  # minus zero, as -min(falls) gives, is zero
     if abs(value) < _LONGEST_PLAIN:
-        for decimals in range(_decimals(bound), _MOST_DECIMALS + 1):
+        fewest = _decimals(bound)
+        for decimals in range(fewest, max(fewest, _MOST_DECIMALS) + 1):
             figure, limit = f"{value:.{decimals}f}", f"{bound:.{decimals}f}"
             if value == bound or float(figure) != float(limit):
                 return figure, limit
@@ -163,50 +167,67 @@ def tell_apart(value: float, bound: float) -> tuple[str, str]:
 
 
 class _Phrase(NamedTuple):
-    """What is always said of a metric in a band, written once a policy."""
+    """What is always said of a metric in a band, written once a policy.
 
+    Attributes:
+        gate: of the metric.
+        sign: how the figure compares to the bound; "" if it can't be judged.
+        bound: that it is held against.
+        ending: what that bound is.
+        form: the whole sentence, with a place for the figure.
+        low: figures above this one, and up to
+        high: this one, are told from the bound by the digits that `form` has.
+    """
+
+    gate: Gate
     sign: str
     bound: float
-    form: str  # of the figure, with the bound's digits
-    bound_text: str
     ending: str
+    form: str
+    low: float
+    high: float
 
 
 @lru_cache(maxsize=16)
 def _phrases(policy: Policy) -> tuple[dict[Band, _Phrase], ...]:
     return tuple(
         {
-            Band.APPROVED: _phrase(gate.signs[0], gate.approve, ""),
-            Band.REVIEW: _phrase(gate.signs[1], gate.approve, ", the bound of APPROVED"),
-            Band.DROP: _phrase(gate.signs[1], gate.review, ", the bound of REVIEW"),
-            Band.INVALID: _phrase("", math.nan, ""),
-            Band.IGNORED: _phrase("", math.nan, ""),
+            Band.APPROVED: _phrase(gate, gate.signs[0], gate.approve, ""),
+            Band.REVIEW: _phrase(gate, gate.signs[1], gate.approve, ", the bound of APPROVED"),
+            Band.DROP: _phrase(gate, gate.signs[1], gate.review, ", the bound of REVIEW"),
+            Band.INVALID: _phrase(gate, "", math.nan, ""),
+            Band.IGNORED: _phrase(gate, "", math.nan, ""),
         }
         for gate in policy.gates
     )
 
 
-def _phrase(sign: str, bound: float, ending: str) -> _Phrase:
-    form = f".{_decimals(bound)}f"
-    return _Phrase(sign, bound, form, format(bound, form), ending)
+def _phrase(gate: Gate, sign: str, bound: float, ending: str) -> _Phrase:
+    decimals = _decimals(bound)
+    places = f".{decimals}f"
+    label = gate.label.replace("%", "%%")
+    unit = 10.0**-decimals
+    low, high = (0.0, bound - unit) if sign.startswith("<") else (max(0.0, bound + unit), _LONGEST_PLAIN - 1)
+    if not sign or abs(bound) >= _LONGEST_PLAIN:
+        low, high = math.inf, -math.inf
+    return _Phrase(gate, sign, bound, ending, f"{label} %{places} {sign} {bound:{places}}{ending}", low, high)
 
 
-def _sentence(phrase: _Phrase, gate: Gate, value: float | None) -> str:
+def _sentence(phrase: _Phrase, value: float | None) -> str:
     """Why a metric is not in the APPROVED band, with the bound that it missed and what that bound is."""
-    said = _comparison(phrase, gate, value)
+    said = _comparison(phrase, value)
     if value is None and phrase.sign:  # a metric that a model may lack, if a person looks
         return f"{said}: a person looks"
     return said if value == math.inf else said + phrase.ending
 
 
-def _comparison(phrase: _Phrase, gate: Gate, value: float | None) -> str:
+def _comparison(phrase: _Phrase, value: float | None) -> str:
+    gate = phrase.gate
     if value is None or not phrase.sign:
         return f"{gate.label} {_why_invalid(gate, value)}"
     if value == math.inf:
         return f"{gate.label} is infinite{gate.infinity_means}: a person looks"
-    figure, bound = format(value, phrase.form), phrase.bound_text
-    if figure == bound or figure.startswith("-") or abs(value) >= _LONGEST_PLAIN:
-        figure, bound = tell_apart(value, phrase.bound)
+    figure, bound = tell_apart(value, phrase.bound)
     return f"{gate.label} {figure} {phrase.sign} {bound}"
 
 

@@ -37,6 +37,12 @@ from modelwarden.state.messages import Route
 GROUP: Final = 64
 """Most runs that are published, indexed and recorded together: what that costs is paid once a group."""
 
+LARGE_GROUP: Final = 512
+"""The same while a commit writes much of index.json anew: old summaries go far from its end."""
+
+MUCH: Final = 1 << 20
+"""Bytes of index.json: to write and sync so many takes as long as to publish some ten runs."""
+
 BACKLOG: Final = 2 * DRAFTS
 """From so many new summaries in a batch on, more than one worker process has something to do."""
 
@@ -284,8 +290,14 @@ class Pipeline:
         if len(summaries) >= BACKLOG and self._workers.are_whole():
             yield from self._stage_by_workers(summaries)
         else:
-            for start in range(0, len(summaries), GROUP):
-                yield self._stage_here(summaries[start : start + GROUP])
+            done = 0
+            while done < len(summaries):
+                size = self._group_size()
+                yield self._stage_here(summaries[done : done + size])
+                done += size
+
+    def _group_size(self) -> int:
+        return GROUP if self.archive.index_bytes_written < MUCH else LARGE_GROUP
 
     def _stage_here(self, summaries: Sequence[_Summary]) -> Sequence[tuple[_Summary, Staging]]:
         staged = self._stager.stage([self._candidate(each) for each in summaries])
@@ -296,6 +308,7 @@ class Pipeline:
         chunks = [summaries[start : start + DRAFTS] for start in range(0, len(summaries), DRAFTS)]
         answers = [self._workers.stage([self._candidate(each, reserve=True) for each in chunk]) for chunk in chunks]
         group: list[tuple[_Summary, Staging]] = []
+        size = min(DRAFTS, self._group_size())  # somebody may wait for the first of a burst
         asked = list(zip(chunks, answers, strict=True))
         try:
             while asked:
@@ -305,9 +318,9 @@ class Pipeline:
                 except WorkerLost:
                     log.warning("worker_lost", files=[show_path(each.found.path) for each in chunk])
                     group += self._stage_here(chunk)
-                if len(group) >= GROUP or not asked:
+                if len(group) >= size or not asked:
                     yield group
-                    group = []
+                    group, size = [], self._group_size()
         finally:  # the batch ended early: nobody may still be staging when its staging folder is cleared
             for _, answer in asked:
                 if not answer.cancel():

@@ -4,10 +4,11 @@ The rule: what the kernel says is a hint, and the scan is the truth. Whatever th
 the next scan finds; a scan takes a bounded share of the time, however large the folders are.
 """
 
+import math
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from modelwarden.filesystems import show_path
@@ -21,8 +22,14 @@ from modelwarden.service.processing import Processing
 UNWATCHED_SCAN_SECONDS: Final = 5.0
 """Pause between scans while a folder gives no hints."""
 
+BREATH: Final = 64
+"""Files of a scan between two looks at the clock."""
+
 SCAN_SHARE: Final = 100
 """A scan may take one part in so many of the time (1 % of a core)."""
+
+SLICE_SECONDS: Final = 0.05
+"""How long a scan goes on until files that are ready have their turn."""
 
 WATCHED_SCAN_SHARE: Final = 2000
 WATCHED_SCAN_SECONDS: Final = 300.0
@@ -67,6 +74,10 @@ class Discovery:
         self._processing = processing
         self._scan_every = scan_every
         self._progress = progress
+        self._walk: Iterator[None] | None = None  # that is under way
+        self._took = 0.0  # by it so far, in seconds
+        self._files = 0  # that the last one came by
+        self._is_behind = False  # whether something came that the walk under way may not have seen
         self._links: set[str] = set()  # that were looked at, and told of if anything is missed by them
         self.is_watched = False
         self.has_scanned = False
@@ -98,11 +109,37 @@ class Discovery:
             resolved = [(root, os.path.realpath(root.path)) for root in self._roots]  # once a turn: it asks the disk
             for path in hints.paths:
                 self._follow(path, resolved)
-        if hints.rescan or time.monotonic() >= self.scan_at:
-            self.scan()
+        self._is_behind |= hints.rescan
+        if self._walk is None and (self._is_behind or time.monotonic() >= self.scan_at):
+            self._walk, self._is_behind = self._walk_all(), False
+        if self._walk is not None:
+            self._go_on(SLICE_SECONDS)
 
     def scan(self) -> None:
-        """Walk every root. What is not in a complete walk any more is forgotten by the ledger."""
+        """Walk every root to the end, now."""
+        self._walk = self._walk_all()
+        self._go_on(math.inf)
+
+    def _go_on(self, seconds: float) -> None:
+        """Go on with the walk that is under way for so long."""
+        began = time.monotonic()
+        for _ in self._walk or ():
+            if time.monotonic() > began + seconds:
+                self._took += time.monotonic() - began
+                self.scan_at = 0.0  # at once, after what is ready
+                return
+        self._walk = None
+        took = self._took + time.monotonic() - began
+        self._took = 0.0
+        if self.is_watched:
+            pause = max(self._scan_every, min(took * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
+        else:
+            pause = min(self._scan_every, UNWATCHED_SCAN_SECONDS)
+        self.scan_at = 0.0 if self._is_behind else time.monotonic() + max(pause, took * SCAN_SHARE)
+        log.debug("scanned", files=self._files, seconds=round(took, 3), waiting=len(self._settling))
+
+    def _walk_all(self) -> Iterator[None]:
+        """Walk every root, with a break now and then. What is not in a complete walk any more is forgotten."""
         began = time.monotonic()
         seen: set[str] = set()
         devices: set[int] = set()
@@ -117,11 +154,13 @@ class Discovery:
                 devices.add(fingerprint.device)
                 if not self._processing.is_dealt_with(path, fingerprint):
                     fresh.append((path, fingerprint))
+                if not len(seen) % BREATH:
+                    yield
             problems += scan.problems
             links += ((path, root) for path in scan.links)
         for path, fingerprint in sorted(fresh, key=_modified):  # a backlog goes oldest first, as it would have come
-            self._settling.seen(path, fingerprint, hinted=False, now=time.monotonic())
-        self.has_scanned, self.scanned_at = True, began
+            self._see(path, fingerprint, hinted=False)  # a hint may have been faster
+        self.has_scanned, self.scanned_at, self._files = True, began, len(seen)
         self.unseen = len(problems)
         for path, reason in problems:
             self._processing.say_unreadable(path, reason)
@@ -129,13 +168,6 @@ class Discovery:
             self._processing.forget_gone(seen, devices)
             self._links.intersection_update(path for path, _ in links)
         self._say_links(links)
-        took = time.monotonic() - began
-        if self.is_watched:
-            pause = max(self._scan_every, min(took * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
-        else:
-            pause = min(self._scan_every, UNWATCHED_SCAN_SECONDS)
-        self.scan_at = time.monotonic() + max(pause, took * SCAN_SHARE)
-        log.debug("scanned", files=len(seen), seconds=round(took, 3), waiting=len(self._settling))
 
     def _say_links(self, links: Sequence[tuple[str, Root]]) -> None:
         """Say once which links are not followed, but for those whose end is looked at anyway, or is the archive's.

@@ -108,7 +108,7 @@ class Service:
         with _stop_on_signals(self):
             self._start(waits=False)
             self._turn()
-            while len(self._settling) and not self._stopping and not self._away:
+            while (len(self._settling) or not self._discovery.has_scanned) and not self._stopping and not self._away:
                 self._wake.wait(self._pause())
                 self._turn()
             self._stop()

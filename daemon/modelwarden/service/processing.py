@@ -93,6 +93,7 @@ class Processing:
         """Forget files that are gone; not those of a device that is not there (unmounted is not deleted)."""
         ledger = self._recorder.ledger
         gone = [path for path in ledger.paths() if path not in seen and ledger.device(path) in devices]
+        gone = [path for path in gone if not os.path.lexists(path)]  # it came behind the walk
         if gone:
             try:
                 self._recorder.forget(gone)

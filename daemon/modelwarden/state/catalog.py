@@ -120,11 +120,9 @@ class Catalog:
         """
         key = run_key(run.timestamp)
         policy = run.policy
-        if policy.id not in self._policies:
-            self._connection.execute(
-                "INSERT OR IGNORE INTO policies VALUES (?, ?)",
-                (policy.id, json.dumps(policy.as_json())),
-            )
+        if self._connection.execute("SELECT 1 FROM policies WHERE id = ?", (policy.id,)).fetchone() is None:
+            written = json.dumps(policy.as_json())
+            self._connection.execute("INSERT INTO policies VALUES (?, ?)", (policy.id, written))
         self._connection.execute("DELETE FROM missing WHERE sha256 = ?", (run.sha256,))
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
         self._connection.execute(

@@ -140,6 +140,10 @@ ALTER TABLE identity ADD COLUMN looked TEXT
 }
 
 
+PAGE_BYTES: Final = 1024
+"""Of a new state file. A run's models go to as many places of the index by symbol, and each place written to is a
+page in the log: with SQLite's 4096 bytes a lone run of 50 models writes 320 KB there, with these 105 KB."""
+
 LITTLE_ROOM: Final = 1 << 20
 """Bytes. With less left, what SQLite calls an I/O error is taken for a disk that is full."""
 
@@ -237,6 +241,7 @@ class Database:
         if self._schema() == 0:
             # Who changes the journal's mode gets "database is locked" at once where another does the same.
             with FileLock(f"{self.path}.lock", timeout=BUSY_SECONDS, fallback_to_soft=False):
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 self._make_tables(born_at)
         connection.execute("PRAGMA synchronous = FULL")
