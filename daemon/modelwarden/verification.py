@@ -8,25 +8,47 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modelwarden.archive.folders import REJECTED
 from modelwarden.archive.index import INDEX_FILE, Index
 from modelwarden.archive.publishing import MARKER_FILE, Archive
-from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, RUN_FILES, SUMMARY_FILE, encode_entry
+from modelwarden.archive.record import (
+    ASSESSMENTS_FILE,
+    REPORT_FILE,
+    RUN_FILES,
+    SUMMARY_FILE,
+    decode_assessments,
+    decode_head,
+    encode_assessments,
+    encode_entry,
+)
+from modelwarden.archive.tree import Tree
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
 from modelwarden.gate.gating import Verdict, assess_summary, judge
-from modelwarden.gate.run import RunRecord
+from modelwarden.gate.run import RunRecord, class_counts
 from modelwarden.gate.summary import parse_summary
 from modelwarden.gate.thresholds import RULE
 from modelwarden.state.catalog import Catalog, MissingRun
-from modelwarden.state.rows import ModelRow, model_rows
+from modelwarden.state.rows import model_rows
+
+if TYPE_CHECKING:
+    from modelwarden.gate.policy import Policy
 
 COMMIT_SECONDS: Final = 10.0
 """How long a commit under way may take from the first rename to the state's transaction."""
+
+MANY: Final = 256
+"""From so many runs on, processes are worth their start."""
+
+MOST_CORES: Final = 4
+"""Most processes that read: the host is there to train."""
 
 _POLL_SECONDS: Final = 0.2
 _REINDEX: Final = "`modelwarden reindex` makes it again"
@@ -53,6 +75,11 @@ class Finding(NamedTuple):
     mend: str
 
 
+_Read = tuple[RunRecord, int] | Finding
+"""A run whose files agree, with the hash of its models' rows (the rows of all runs would fill the memory); or what is
+wrong."""
+
+
 class Report(NamedTuple):
     """What a verification comes to.
 
@@ -75,22 +102,33 @@ def verify(archive: Archive, catalog: Catalog, *, patience: float = COMMIT_SECON
     """
     findings: list[Finding] = []
     runs: dict[str, RunRecord] = {}
-    rows: dict[str, list[ModelRow]] = {}
+    rows: dict[str, int] = {}
+    policies: dict[Policy, Policy] = {}
     owner_of: dict[str, str] = {}
     names = sorted(archive.tree.run_names())
-    for name in names:
-        read = _verify_run(archive, name)
+    for name, read in _verify_runs(archive.tree, names):
         if isinstance(read, Finding):
             findings.append(read)
             continue
-        run, assessments = read
-        runs[name], rows[name] = run, model_rows(assessments)
+        run, rows[name] = read
+        run = runs[name] = run._replace(policy=policies.setdefault(run.policy, run.policy))
         if (twin := owner_of.setdefault(run.sha256, name)) != name:
             findings.append(Finding(name, f"the same bytes are archived as {twin}", "move one of the two away"))
     findings += _verify_rejected(archive.tree.path_of(REJECTED))
     findings += _patiently(lambda: _verify_staging(archive), patience)
     findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows), patience)
     return Report(len(names), findings)
+
+
+def _verify_runs(tree: Tree, names: Sequence[str]) -> Iterator[tuple[str, _Read]]:
+    """Each run as it was read; many of them by all cores."""
+    look = partial(_verify_run, tree)
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1 or len(names) < MANY:
+        yield from ((name, look(name)) for name in names)
+        return
+    with get_context("fork").Pool(min(cores, MOST_CORES)) as pool:
+        yield from zip(names, pool.imap(look, names, chunksize=32), strict=True)
 
 
 def _patiently(look: Callable[[], list[Finding]], patience: float) -> list[Finding]:
@@ -101,33 +139,53 @@ def _patiently(look: Callable[[], list[Finding]], patience: float) -> list[Findi
     return found
 
 
-def _verify_run(archive: Archive, name: str) -> tuple[RunRecord, list[Assessment]] | Finding:
+def _verify_run(tree: Tree, name: str) -> _Read:
     """A run whose files agree with one another, or the first thing that is wrong."""
-    missing = [file for file in RUN_FILES if not os.path.isfile(os.path.join(archive.tree.path_of(name), file))]
+    missing = [file for file in RUN_FILES if not os.path.isfile(os.path.join(tree.path_of(name), file))]
     if missing:
         return Finding(name, f"has no {', '.join(missing)}", _RESTORE)
     try:
-        summary = archive.tree.read(name, SUMMARY_FILE)
-        report = archive.tree.read(name, REPORT_FILE)
-        run, assessments = archive.read(name)
+        summary = tree.read(name, SUMMARY_FILE)
+        report = tree.read(name, REPORT_FILE)
+        recorded = tree.read(name, ASSESSMENTS_FILE)
+        run, assessments, is_certain = _judgement(summary, recorded)
     except ModelwardenError as error:
         return Finding(name, str(error), "give the right to read it, or look at the disk's health")
     except ValueError as error:
         return Finding(name, f"{ASSESSMENTS_FILE}: {error}", _JUDGE_AGAIN)
-    return _disagreement(name, summary, run, assessments, report) or (run, assessments)
+    found = _disagreement(name, summary, run, None if is_certain else assessments, report)
+    return found or (run, hash(tuple(model_rows(assessments))))
+
+
+def _judgement(summary: bytes, recorded: bytes) -> tuple[RunRecord, list[Assessment], bool]:
+    """The run, its judgement, and whether that is what its summary says under its policy.
+
+    The summary is judged and written anew: if that gives the recorded bytes, nothing else need be compared.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    run = decode_head(recorded)
+    if run.policy.rule == RULE:
+        with suppress(RejectSummary):
+            judged = assess_summary(parse_summary(summary, run.policy), run.policy)
+            counts = RunRecord(**{**run._asdict(), **class_counts(judged)})
+            if encode_assessments(counts, judged) == recorded:
+                return run, judged, True
+    return *decode_assessments(recorded), False
 
 
 def _disagreement(
-    name: str, summary: bytes, run: RunRecord, assessments: list[Assessment], report: bytes
+    name: str, summary: bytes, run: RunRecord, assessments: list[Assessment] | None, report: bytes
 ) -> Finding | None:
-    """The first thing in which a run's files do not agree."""
+    """The first thing in which a run's files do not agree; no assessments: they agree with the summary."""
     if run.timestamp != name:
         return Finding(name, f"{ASSESSMENTS_FILE} says it is {run.timestamp}", f"name the folder {run.timestamp}")
     if (found := hashlib.sha256(summary).hexdigest()) != run.sha256:
         return Finding(
             name, f"{SUMMARY_FILE} has sha256 {found[:16]}..., not {run.sha256[:16]}... as recorded", _RESTORE
         )
-    if (what := _verify_judgement(summary, run, assessments)) is not None:
+    if assessments is not None and (what := _verify_judgement(summary, run, assessments)) is not None:
         return Finding(name, f"{ASSESSMENTS_FILE}: {what}", _JUDGE_AGAIN)
     if run.timestamp.encode() not in report or run.sha256.encode() not in report:
         return Finding(name, f"{REPORT_FILE} is not this run's", _JUDGE_AGAIN)
@@ -202,7 +260,7 @@ def _verify_staging(archive: Archive) -> list[Finding]:
 
 
 def _verify_derived(
-    archive: Archive, catalog: Catalog, runs: Mapping[str, RunRecord], rows: Mapping[str, list[ModelRow]]
+    archive: Archive, catalog: Catalog, runs: Mapping[str, RunRecord], rows: Mapping[str, int]
 ) -> list[Finding]:
     """The index and the catalog against the runs that are whole. Runs that came since are no finding."""
     findings = []
@@ -224,7 +282,7 @@ def _verify_derived(
             findings.append(Finding(name, f"its line in {INDEX_FILE} is not what its files say", _REINDEX))
         if name not in in_catalog:
             findings.append(Finding(name, "is not in the catalog", _REINDEX))
-        elif catalog.run(name) != run or catalog.rows(name) != rows[name]:
+        elif catalog.run(name) != run or hash(tuple(catalog.rows(name))) != rows[name]:
             findings.append(Finding(name, "the catalog has other figures than its files", _REINDEX))
     findings += [Finding(name, f"is in {INDEX_FILE} and not there", _REINDEX) for name in in_index if name not in there]
     gone = [row for name in sorted(in_catalog - there) if (row := catalog.run(name)) is not None]

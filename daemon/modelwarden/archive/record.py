@@ -6,6 +6,7 @@ archive alone; what is written is strict JSON (figures that are not finite becom
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, get_type_hints
 
 import jiter
@@ -151,8 +152,14 @@ def _policy_of(document: Mapping[str, Any]) -> Policy:
     if schema == FIRST_SCHEMA:
         return Policy.from_thresholds({name: each for name, each in policy.items() if name != "id"})
     if schema == SCHEMA_VERSION:
-        return Policy.from_json(policy)
+        return _policy_in(_json(policy))
     raise ValueError(f"not a modelwarden assessment of a known schema: schema_version is {schema!r}")
+
+
+@lru_cache(maxsize=64)
+def _policy_in(written: bytes) -> Policy:
+    """The same object for the same policy: an archive has thousands of runs of one."""
+    return Policy.from_json(jiter.from_json(written))
 
 
 def _json_types(kind: type[Any]) -> Mapping[str, Any]:

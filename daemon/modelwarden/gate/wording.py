@@ -246,10 +246,21 @@ def _share(figure: float | None, threshold: float, peak: float | None) -> str:
     """A decline or a fall as a share of the peak, or as a difference where the peak is not positive."""
     figure = figure or 0.0
     if peak is not None and peak > 0:
+        least, form = _share_form(threshold)
+        if least <= (percent := figure * 100) < _LONGEST_PLAIN:  # nearly always
+            return form % percent
         share, bound = tell_apart(figure * 100, round(threshold * 100, 6))
         return f"{share} % (more than {bound} %)"
     difference, bound = tell_apart(figure, threshold)
     return f"{difference} (more than {bound})"
+
+
+@lru_cache(maxsize=64)
+def _share_form(threshold: float) -> tuple[float, str]:
+    """From which percentage on the digits of the bound tell the two apart, and the words for those."""
+    bound = round(threshold * 100, 6)
+    decimals = _decimals(bound)
+    return bound + 10.0**-decimals, f"%.{decimals}f %% (more than {bound:.{decimals}f} %%)"
 
 
 @lru_cache(maxsize=256)
