@@ -7,7 +7,7 @@ archive alone; what is written is strict JSON (figures that are not finite becom
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 import jiter
 from pydantic_core import to_json
@@ -105,6 +105,8 @@ def _metrics(judged: Assessment | PointAssessment, policy: Policy) -> Mapping[st
 
 
 _FLAGS: Final[Mapping[str, str]] = {flag.value: flag for flag in Flag}
+_CLASS: Final[Mapping[str, Classification]] = {word.value: word for word in Classification}
+_BAND: Final[Mapping[str, Band]] = {word.value: word for word in Band}
 _TEXT: Final[Mapping[str, str]] = {word: word.value for word in (*Classification, *Band, *Flag)}
 """The words as plain text: the JSON writer asks every enum member for its value, which costs half the document."""
 
@@ -118,7 +120,7 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
     try:
         document = jiter.from_json(data)
         run = _decode_run(document)
-        _insist_on_type(document["models"], list, "models")
+        _insist_on_type(document["models"], _types(list), "models")
         return run, [_decode_assessment(model, run.policy) for model in document["models"]]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not a modelwarden assessment: {error!r}") from error
@@ -162,32 +164,40 @@ def _policy_in(written: bytes) -> Policy:
     return Policy.from_json(jiter.from_json(written))
 
 
-def _json_types(kind: type[Any]) -> Mapping[str, Any]:
+def _json_types(kind: type[Any]) -> Mapping[str, frozenset[type]]:
     """By field of a NamedTuple, what JSON has of it: an object for what has fields itself, and 1 for 1.0."""
     objects, numbers = {Source: dict, Policy: dict}, {float | None: float | int | None}
-    return {name: objects.get(hint) or numbers.get(hint, hint) for name, hint in get_type_hints(kind).items()}
+    hints = get_type_hints(kind)
+    return {name: _types(objects.get(hint) or numbers.get(hint, hint)) for name, hint in hints.items()}
+
+
+def _types(hint: Any) -> frozenset[type]:
+    """The types of a union, or the one type."""
+    return frozenset(get_args(hint) or (hint,))
 
 
 _HEAD_TYPES: Final = _json_types(RunRecord)
 _SOURCE_TYPES: Final = _json_types(Source)
-_MODEL_TYPES: Final[Mapping[str, Any]] = {
-    "symbol": str,
-    "flags": list,
-    "reasons": list,
-    "use_checkpoint": bool,
-    "best_idx": int | None,
-    "checkpoint_update": int | str | None,
-    "peak": float | int | None,
-    "decline": float | int | None,
-    "largest_fall": float | int | None,
-    "fell_from": float | int | None,
+_NUMBER: Final = _types(float | int | None)
+_TEXT_TYPE: Final = _types(str)
+_MODEL_TYPES: Final[Mapping[str, frozenset[type]]] = {
+    "symbol": _TEXT_TYPE,
+    "flags": _types(list),
+    "reasons": _types(list),
+    "use_checkpoint": _types(bool),
+    "best_idx": _types(int | None),
+    "checkpoint_update": _types(int | str | None),
+    "peak": _NUMBER,
+    "decline": _NUMBER,
+    "largest_fall": _NUMBER,
+    "fell_from": _NUMBER,
 }
-_ADDED_TYPES: Final[Mapping[str, Any]] = {
-    "points": int | None,
-    "last_checkpoint": int | str | None,
-    "at_checkpoint": dict | None,
-    "contradictions": list | None,
-    "others": dict | None,
+_ADDED_TYPES: Final[Mapping[str, frozenset[type]]] = {
+    "points": _types(int | None),
+    "last_checkpoint": _types(int | str | None),
+    "at_checkpoint": _types(dict | None),
+    "contradictions": _types(list | None),
+    "others": _types(dict | None),
 }
 """What runs have that were recorded since these are; an earlier one is read without."""
 
@@ -196,13 +206,9 @@ _LARGEST_INTEGER: Final = 2**62
 """Whole numbers that a table of 64 bits holds."""
 
 
-def _insist_on_type(value: object, kinds: Any, name: str) -> None:
+def _insist_on_type(value: object, kinds: frozenset[type], name: str) -> None:
     """Somebody may have edited the file; what is wrong must not come out later, in the index or the catalog."""
-    if (
-        not isinstance(value, kinds)
-        or (isinstance(value, bool) and kinds is not bool)
-        or (isinstance(value, int) and abs(value) > _LARGEST_INTEGER)
-    ):
+    if type(value) not in kinds or (type(value) is int and abs(value) > _LARGEST_INTEGER):
         raise ValueError(f"not a modelwarden assessment: {name} is {value!r}")
 
 
@@ -213,18 +219,18 @@ def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
     for name, kinds in _ADDED_TYPES.items():
         _insist_on_type(added[name], kinds, name)
     policy = policy.for_symbol(model["symbol"])
-    known = {**_FLAGS} | {str(gate.flag): gate.flag for gate in policy.gates}
+    known = _flags_of(policy)
     flags = tuple(known[flag] if flag in known else _infinity_flag(flag, policy) for flag in model["flags"])
     others = added["others"] or {}
     for name, value in others.items():
-        _insist_on_type(value, float | int | None, name)
+        _insist_on_type(value, _NUMBER, name)
     values, bands = _decode_metrics(model["metrics"], policy)
     for text in (*model["reasons"], *(added["contradictions"] or ())):
-        _insist_on_type(text, str, "reasons")
+        _insist_on_type(text, _TEXT_TYPE, "reasons")
     there = added["at_checkpoint"]
     return Assessment(
         symbol=model["symbol"],
-        classification=Classification(model["classification"]),
+        classification=_CLASS[model["classification"]],
         flags=flags,
         use_checkpoint=model["use_checkpoint"],
         best_idx=model["best_idx"],
@@ -241,10 +247,16 @@ def _decode_assessment(model: Mapping[str, Any], policy: Policy) -> Assessment:
         last_checkpoint=added["last_checkpoint"],
         at_checkpoint=None
         if there is None
-        else PointAssessment(Classification(there["classification"]), *_decode_metrics(there["metrics"], policy)),
+        else PointAssessment(_CLASS[there["classification"]], *_decode_metrics(there["metrics"], policy)),
         contradictions=tuple(added["contradictions"] or ()),
         others={name: math.nan if value is None else value for name, value in others.items()},
     )
+
+
+@lru_cache(maxsize=64)
+def _flags_of(policy: Policy) -> Mapping[str, str]:
+    """What each flag is by its text."""
+    return {**_FLAGS} | {str(gate.flag): gate.flag for gate in policy.gates}
 
 
 def _infinity_flag(flag: object, policy: Policy) -> str:
@@ -258,9 +270,9 @@ def _decode_metrics(metrics: Mapping[str, Any], policy: Policy) -> tuple[tuple[f
     bands: list[Band] = []
     for gate in policy.gates:
         metric = metrics[gate.metric]
-        _insist_on_type(metric["value"], float | int | None, gate.metric)
+        _insist_on_type(metric["value"], _NUMBER, gate.metric)
         values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
-        bands.append(Band(metric["band"]))
+        bands.append(_BAND[metric["band"]])
     return tuple(values), tuple(bands)
 
 
