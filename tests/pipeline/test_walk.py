@@ -18,10 +18,11 @@ from failing import fail_fsync
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
-from modelwarden.archive.publishing import Archive, Changes
+from modelwarden.archive.publishing import Archive, Changes, Staged
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.policy import Policy
+from modelwarden.pipeline import walk
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import GROUP, Found, Pipeline
 from modelwarden.state.database import Database
@@ -961,3 +962,33 @@ def test_long_work_is_seen_to_go_on(ground: Ground) -> None:
     seen.clear()
     ground.pipeline("another", progress=lambda: seen.append(None))
     assert len(seen) >= 2 * runs  # read into the index, and into the catalog
+
+
+def test_old_summaries_are_committed_in_larger_groups(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a commit writes much of index.json anew, more runs share it; else the groups are small."""
+    monkeypatch.setattr(walk, "MUCH", 40_000)
+    batches: list[int] = []
+    pipeline = ground.pipeline()
+    commit = pipeline.archive.commit
+
+    def noted(batch: Sequence[Staged]) -> object:
+        batches.append(len(batch))
+        return commit(batch)
+
+    monkeypatch.setattr(pipeline.archive, "commit", noted)
+
+    def process(year: int, count: int = 2 * GROUP) -> list[int]:
+        batches.clear()
+        names = [f"{year}0101_00{number // 60:02}{number % 60:02}" for number in range(count)]
+        summaries = [random_summary(year * 1000 + number, models=1) for number in range(count)]
+        pipeline.process(
+            [memory(encoded(each | {"timestamp": name})) for each, name in zip(summaries, names, strict=True)]
+        )
+        return list(batches)
+
+    assert process(2020) == [GROUP, GROUP]
+    assert process(2001) == [GROUP, GROUP], "nobody knew before"
+    assert process(2000) == [2 * GROUP]
+    assert process(2021, 1) == [1]
+    assert process(2022, 1) == [1], "both files that take turns are whole again"
+    assert process(2023) == [GROUP, GROUP]

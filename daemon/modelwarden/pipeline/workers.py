@@ -70,6 +70,7 @@ class Workers:
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(max(1, size), thread_name_prefix="worker")
         if size >= WORTHWHILE:
+            gc.collect()
             gc.freeze()  # what is shared stays shared: no collection writes to it
             for _ in range(size):
                 self._workers.append(_Worker(self._workers))
