@@ -47,7 +47,7 @@ def test_death_between_two_judgements_blames_neither(tmp_path: Path) -> None:
     attempts = Attempts(str(tmp_path))
     with attempts.judging(A):
         pass
-    assert (tmp_path / FILE).read_bytes() == b""
+    assert (tmp_path / FILE).read_bytes().strip() == b""
     with attempts.judging(B):
         assert json.loads((tmp_path / FILE).read_bytes()) == {B: 1}
 

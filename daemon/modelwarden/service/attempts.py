@@ -16,6 +16,9 @@ DEATHS_ALLOWED: Final = 3
 
 FILE: Final = "attempts.json"
 
+_MOST_BYTES: Final = 4096
+"""Of a file that is not ours; what lies behind them is no part of the one line that is read."""
+
 
 class Attempts:
     """The summaries that earlier processes died over, and the one that this process is judging.
@@ -28,6 +31,7 @@ class Attempts:
         self._path = os.path.join(state_dir, FILE)
         self._deaths: dict[str, int] = {}
         self._descriptor: int | None = None
+        self._length = 0  # of the file
         self._open()
         with suppress(OSError, ValueError, TypeError, AttributeError):
             with open(self._path, encoding="utf-8") as stream:
@@ -66,6 +70,7 @@ class Attempts:
     def _open(self) -> None:
         with suppress(OSError):
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._length = min(os.fstat(self._descriptor).st_size, _MOST_BYTES)
 
     def _write(self, note: dict[str, int]) -> None:
         text = json.dumps(note).encode() + b"\n" if note else b""
@@ -74,6 +79,6 @@ class Attempts:
                 self._open()
             if self._descriptor is None:
                 return
-            # One line is read, so what an earlier, longer note left behind it until the cut is no part of this one.
-            os.pwrite(self._descriptor, text, 0)
-            os.ftruncate(self._descriptor, len(text))
+            # Spaces over what was longer: to cut the file costs several times what it costs to write to it.
+            os.pwrite(self._descriptor, text.ljust(self._length), 0)
+            self._length = max(self._length, len(text))
