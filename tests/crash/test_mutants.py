@@ -250,7 +250,7 @@ CASES: Final = (
         Mutant(
             "takes_no_lock",
             "archive/index.py",
-            "            lock.acquire(timeout, poll_interval=POLL_SECONDS)\n",
+            "            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
             "            pass\n",
         ),
         beside_another("other", writes_the_index, goes_on),
