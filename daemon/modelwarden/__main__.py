@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "notify-test": "delivering.notify_test",
     "outbox": "delivering.outbox_commands",
     "config": "upkeep.config_commands",
+    "service": "installing.service_commands",
 }
 """Where each command, or group of commands, lives; in the order of the help."""
 

@@ -316,7 +316,6 @@ def test_full_disk_holds_up_no_boot(host: BootedHost) -> None:
             "head -c 1M /dev/zero > stone || true; "
             "sed 's#/srv/modelwarden/#/srv/modelwarden/full/#; s#/var/lib/modelwarden#/var/lib/modelwarden/full#' "
             "/src/systemd/config.toml > /etc/modelwarden/full.toml; "
-            "install -m 644 /src/systemd/modelwarden@.service /etc/systemd/system/; systemctl daemon-reload; "
             "timeout 30 systemctl start modelwarden@full"
         )
         assert host.say("systemctl is-active modelwarden@full") == "active"
@@ -343,7 +342,6 @@ def test_archive_and_state_of_the_version_before_go_on(host: BootedHost) -> None
             "chown -R modelwarden: . /var/lib/modelwarden/old; "
             "sed 's#/srv/modelwarden/#/srv/modelwarden/old/#; s#/var/lib/modelwarden#/var/lib/modelwarden/old#' "
             "/src/systemd/config.toml > /etc/modelwarden/old.toml; "
-            "install -m 644 /src/systemd/modelwarden@.service /etc/systemd/system/; systemctl daemon-reload; "
             "systemctl start modelwarden@old"
         )
         until(lambda: "1000 runs archived" in host.shows("modelwarden@old", "StatusText"), "the old runs", 60)
@@ -355,6 +353,33 @@ def test_archive_and_state_of_the_version_before_go_on(host: BootedHost) -> None
         until(lambda: "1001 runs archived" in host.shows("modelwarden@old", "StatusText"), "the next run", 60)
     finally:
         host.do("systemctl stop modelwarden@old")
+
+
+def test_removed_service_leaves_what_it_kept_and_comes_back(host: BootedHost) -> None:
+    """`service remove` stops both units and takes away what install wrote; installed again, it goes on as before."""
+    is_archived(host, leave(host))
+    before, index = (host.root / CONFIG).read_bytes(), (host.root / ARCHIVES / "index.json").read_bytes()
+    command = "/opt/modelwarden/bin/modelwarden"
+    again = host.do(f"{command} service install")
+    assert "nothing to do: all is as it must be" in again
+    host.do("cd /etc/modelwarden; sed 's#/srv/modelwarden/#/srv/modelwarden/extra/#' config.toml > extra.toml")
+    host.do("install -d -o modelwarden /srv/modelwarden/extra; systemctl enable --now modelwarden-courier@extra")
+    try:
+        said = host.do(f"{command} service remove")
+        assert said.count("removed ") == 6, said
+        for unit in ("modelwarden", "modelwarden-courier", "modelwarden-courier@extra"):
+            assert host.say(f"systemctl is-active {unit}") != "active", unit
+        assert host.do("find /etc/systemd /etc/sysusers.d /etc/tmpfiles.d -name '*modelwarden*'") == ""
+        assert host.do("systemctl --failed --no-legend --plain") == ""
+        assert (host.root / CONFIG).read_bytes() == before
+        assert (host.root / ARCHIVES / "index.json").read_bytes() == index
+        assert host.do("ls /var/lib/modelwarden/modelwarden.sqlite; id modelwarden")
+        name = leave(host)
+        assert "wrote " in host.do(f"{command} service install; systemctl enable --now modelwarden modelwarden-courier")
+        is_archived(host, name)
+    finally:
+        host.run("rm -f /etc/modelwarden/extra.toml; rm -rf /srv/modelwarden/extra")
+    assert host.do(f"stat -c '%U:%G %a' /{CONFIG}") == "root:modelwarden 640"
 
 
 def test_reboot_changes_nothing(host: BootedHost) -> None:
@@ -378,7 +403,7 @@ def test_user_without_root_runs_it(host: BootedHost) -> None:
     host.do("cp -r /src /home/bob/src; chown -R bob: /home/bob/src; apt-get install -y -qq python3-venv >/dev/null")
     settings = 'archive_dir = "/home/bob/archive"\\n[[watch]]\\npath = "/home/bob/out"\\ncreate = true\\n'
     ours = f"printf '{settings}' > ~/.config/modelwarden/config.toml\n"
-    lines = block[1].replace("systemctl --user daemon-reload", ours + "systemctl --user daemon-reload")
+    lines = block[1].replace("systemctl --user enable", ours + "systemctl --user enable")
     environment = "export HOME=/home/bob XDG_RUNTIME_DIR=/run/user/$(id -u); umask 022; cd ~/src"
     host.do(f"{environment}\n{lines}", user="bob", seconds=300)
     (host.root / "home/bob/out").mkdir(exist_ok=True)

@@ -44,6 +44,9 @@ COMMANDS = [
     ["config", "check"],
     ["config", "example"],
     ["config", "show"],
+    ["service"],
+    ["service", "install"],
+    ["service", "remove"],
 ]
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 MOON = "📈MOON"
