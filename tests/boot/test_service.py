@@ -355,6 +355,21 @@ def test_archive_and_state_of_the_version_before_go_on(host: BootedHost) -> None
         host.do("systemctl stop modelwarden@old")
 
 
+def test_member_of_the_group_may_ask_and_root_may_not_write(host: BootedHost) -> None:
+    """Questions need no right to write; a command that writes tells root who may, and leaves nothing of root's."""
+    is_archived(host, leave(host))
+    host.do("id carol || useradd --create-home --groups modelwarden carol")
+    command, config = "/opt/modelwarden/bin/modelwarden", f"--config /{CONFIG}"
+    for question in ("runs", "show", "approved", "history AAPL", "show --report"):
+        assert host.do(f"{command} {question} {config}", user="carol"), question
+    for words in ("run --once", "reindex", "verify", "adopt", "outbox retry", "courier --drain"):
+        done = host.run(f"{command} {words} {config}")
+        assert done.returncode == 2, words
+        assert "belongs to modelwarden" in done.stderr, words
+    others = "find /srv/modelwarden/archives /var/lib/modelwarden ! -user modelwarden"
+    assert host.do(others) == ""
+
+
 def test_removed_service_leaves_what_it_kept_and_comes_back(host: BootedHost) -> None:
     """`service remove` stops both units and takes away what install wrote; installed again, it goes on as before."""
     is_archived(host, leave(host))
@@ -362,7 +377,8 @@ def test_removed_service_leaves_what_it_kept_and_comes_back(host: BootedHost) ->
     command = "/opt/modelwarden/bin/modelwarden"
     again = host.do(f"{command} service install")
     assert "nothing to do: all is as it must be" in again
-    host.do("cd /etc/modelwarden; sed 's#/srv/modelwarden/#/srv/modelwarden/extra/#' config.toml > extra.toml")
+    places = "s#/srv/modelwarden/#/srv/modelwarden/extra/#; s#/var/lib/modelwarden#/var/lib/modelwarden/extra#"
+    host.do(f"cd /etc/modelwarden; sed '{places}' config.toml > extra.toml")
     host.do("install -d -o modelwarden /srv/modelwarden/extra; systemctl enable --now modelwarden-courier@extra")
     try:
         said = host.do(f"{command} service remove")
@@ -374,7 +390,7 @@ def test_removed_service_leaves_what_it_kept_and_comes_back(host: BootedHost) ->
         assert (host.root / CONFIG).read_bytes() == before
         assert (host.root / ARCHIVES / "index.json").read_bytes() == index
         assert host.do("ls /var/lib/modelwarden/modelwarden.sqlite; id modelwarden")
-        name = leave(host)
+        name = leave(host)  # the shared folder is there all the same
         assert "wrote " in host.do(f"{command} service install; systemctl enable --now modelwarden modelwarden-courier")
         is_archived(host, name)
     finally:
