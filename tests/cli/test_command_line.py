@@ -37,6 +37,8 @@ COMMANDS = [
     ["courier"],
     ["mute"],
     ["notify-test"],
+    ["man"],
+    ["completion"],
     ["outbox"],
     ["outbox", "retry"],
     ["outbox", "drop"],

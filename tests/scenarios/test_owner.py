@@ -39,8 +39,9 @@ ASKING = {
     "history": ["history", "AAPL"],
     "diff": ["diff", "20240101_000000", "20240102_000000"],
     "config": ["config", "check"],
+    "complete": ["complete", "--", "RUN", "", "show"],
 }
-OF_NO_ARCHIVE = {"service"}
+OF_NO_ARCHIVE = {"service", "man", "completion"}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_root_may_ask_and_leaves_no_trace(site: Site, words: list[str]) -> None:
     """Questions are for everybody who may read."""
     before = all_of(site)
     words = [word.format(folder=site.folder) for word in words]
-    done = command(*words, "--config", site.config)
+    done = command(*words, *(["--config"] if words[0] != "complete" else ["-c"]), site.config)
     assert done.code in {0, 1, 3}, done.err
     assert "belongs to" not in done.err
     assert all_of(site) == before
