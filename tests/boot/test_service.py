@@ -293,6 +293,30 @@ def test_courier_delivers_by_a_credential_and_its_rotation(host: BootedHost) -> 
         host.do("systemctl reload modelwarden; systemctl restart modelwarden-courier; systemctl stop one two")
 
 
+def test_readmes_line_tries_a_destination_with_its_credential(host: BootedHost) -> None:
+    """As the service's user, who can't read the file itself; the settings are checked in the same way."""
+    text = (host.root / "src" / "systemd" / "README.md").read_text()
+    block = re.search(r"^systemd-run .*?(?=^```)", text, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    settings = (host.root / CONFIG).read_text()
+    credential = host.root / "etc/modelwarden/credentials/team"
+    host.do("systemd-run --quiet --unit=tried python3 /root/hook.py 8103 /root/tried.log")
+    try:
+        table = '\n[[notify.destination]]\nname = "team"\nurl_credential = "team"\non = ["APPROVED"]\n'
+        (host.root / CONFIG).write_text(settings + table)
+        credential.write_text("json://127.0.0.1:8103/\n")
+        credential.chmod(0o600)
+        checked = host.do(block[0].replace("notify-test team", "config check"))
+        assert f"/{CONFIG}: right" in checked
+        until(lambda: host.run("exec 3<>/dev/tcp/127.0.0.1/8103").returncode == 0, "the hook", 30)
+        assert "team: sent" in host.do(block[0])
+        assert (host.root / "root/tried.log").read_bytes().count(b"\n") == 1
+        assert host.run(f"/opt/modelwarden/bin/modelwarden config check /{CONFIG}").returncode == 2
+    finally:
+        (host.root / CONFIG).write_text(settings)
+        host.do("systemctl stop tried")
+
+
 def test_watcher_has_no_network_and_writes_nowhere_else(host: BootedHost) -> None:
     """Seen from its own namespaces, with its own rights."""
     inside = "nsenter --target $(systemctl show modelwarden --property=MainPID --value) --mount --net --"
