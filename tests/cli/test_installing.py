@@ -12,6 +12,7 @@ import pytest
 from commands import Done, command
 from modelwarden.cli import installing
 from modelwarden.cli.units import PACKAGE_UNIT, Piece, is_untouched
+from processes import modelwarden
 
 SYSTEM = "etc/systemd/system"
 WATCHER = f"{SYSTEM}/modelwarden.service"
@@ -317,3 +318,31 @@ def test_half_done_is_said_and_finished_by_the_same_command(root: Path) -> None:
     done = service("install", root)
     assert done.code == 0
     assert files(root) == WRITTEN
+
+
+@pytest.mark.parametrize(("reader", "code"), [("gone", 1), ("full", 74)])
+def test_output_that_nobody_takes_stops_no_work(root: Path, reader: str, code: int) -> None:
+    """`service install | head -1` installs all: half of it would be worse than silence."""
+    if reader == "full":
+        stdout = os.open("/dev/full", os.O_WRONLY)
+    else:
+        ours, stdout = os.pipe()
+        os.close(ours)
+    try:
+        done = modelwarden("service", "install", "--prefix", root, stdout=stdout)
+    finally:
+        os.close(stdout)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert files(root) == WRITTEN
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"l\nbreak", "\u202e".encode(), b"%h $x"])
+def test_prefix_of_any_name_is_taken_and_shown_in_lines(tmp_path: Path, name: bytes) -> None:
+    """It is only where files are put: no unit has it. A line stays a line."""
+    root = tmp_path / os.fsdecode(name)
+    done = service("install", root)
+    assert (done.code, done.err) == (0, "")
+    assert files(root) == WRITTEN
+    assert len(done.lines) == len(WRITTEN)
+    assert all(line.isprintable() for line in done.lines)

@@ -71,8 +71,9 @@ class _Work:
         is_try: whether nothing is to be done.
 
     Attributes:
+        is_try: whether nothing is to be done.
         left: how many files were left, for they were changed.
-        done: how many steps changed something.
+        done: how many files were written or removed.
     """
 
     def __init__(self, prefix: str | None, *, is_try: bool) -> None:
@@ -80,6 +81,7 @@ class _Work:
         self.is_try = is_try
         self.left = 0
         self.done = 0
+        self._unsaid: OSError | None = None
 
     def place(self, path: str) -> str:
         """Where a file of the system's lies here."""
@@ -96,7 +98,21 @@ class _Work:
 
     def _line(self, word: str, what: str, remark: str) -> None:
         width = len("would replace" if self.is_try else "unchanged")
-        typer.echo(f"{word:<{width}}  {what}{f': {remark}' if remark else ''}")
+        self.tell(f"{word:<{width}}  {what}{f': {remark}' if remark else ''}")
+
+    def tell(self, line: str) -> None:
+        """Print a line. If nobody reads it, the work is done all the same: half of it would be worse than silence."""
+        try:
+            typer.echo(line)
+        except OSError as error:
+            self._unsaid = self._unsaid or error
+
+    def end(self) -> None:
+        """Exit with 1 if a file was left as it is. Raises OSError where a line could not be printed."""
+        if self._unsaid is not None:
+            raise self._unsaid
+        if self.left:
+            raise typer.Exit(LEFT_AS_IT_IS)
 
     def write(self, piece: Piece, *, force: bool) -> None:
         """Put a file in its place, unless a person changed what is there."""
@@ -196,12 +212,13 @@ def install(
             work.write(piece, force=force)
         if prefix is None:
             _make_known(work, user=user)
-    _end(work, "nothing to do: all is as it must be")
+    if not work.done and not work.left:
+        work.tell("nothing to do: all is as it must be")
     if not work.left and prefix is None:
-        typer.echo("next:")
+        work.tell("next:")
         for line in _next_steps(program, pieces[-1].path, user=user):
-            typer.echo(f"  {line}")
-    _say_left(work)
+            work.tell(f"  {line}")
+    work.end()
 
 
 @service_commands.command("remove")
@@ -225,12 +242,11 @@ def remove(
             work.remove(piece, force=force)
         if prefix is None and there:
             _reload(work, user=user)
-    _end(work, "nothing to do: none of it is there")
+    if not work.done and not work.left:
+        work.tell("nothing to do: none of it is there")
     account = "" if user else ", the account modelwarden"
-    typer.echo(
-        f"kept: the archive, the state, the settings{account}, and drop-ins; delete them yourself if you mean to"
-    )
-    _say_left(work)
+    work.tell(f"kept: the archive, the state, the settings{account}, and drop-ins; delete them yourself if you mean to")
+    work.end()
 
 
 def standing_of(path: str, piece: Piece) -> Standing:
@@ -354,7 +370,7 @@ def _reload(work: _Work, *, user: bool) -> None:
     if failed and not user:
         raise StopService(failed)
     if failed:  # by `su`, or from cron: there is no manager to ask, or it is another's
-        typer.echo(f"not run    {failed}: run it once you are logged in")
+        work.tell(f"not run    {failed}: run it once you are logged in")
 
 
 def _disable(work: _Work, units: Sequence[str], *, user: bool) -> None:
@@ -367,7 +383,7 @@ def _disable(work: _Work, units: Sequence[str], *, user: bool) -> None:
         if failed and not user:
             raise StopService(failed)
         if failed:
-            typer.echo(f"not run    {failed}: if it runs, stop it yourself")
+            work.tell(f"not run    {failed}: if it runs, stop it yourself")
 
 
 def _next_steps(program: Program, settings: str, *, user: bool) -> Iterator[str]:
@@ -380,13 +396,3 @@ def _next_steps(program: Program, settings: str, *, user: bool) -> Iterator[str]
     yield f"systemctl enable --now {' '.join(each.removesuffix('.service') for each in _SERVICES)}"
     yield "     (restart, if they run already)"
     yield "usermod -aG modelwarden-drop TRAINER     (may leave summaries in /srv/modelwarden/incoming)"
-
-
-def _end(work: _Work, nothing: str) -> None:
-    if not work.done and not work.left:
-        typer.echo(nothing)
-
-
-def _say_left(work: _Work) -> None:
-    if work.left:
-        raise typer.Exit(LEFT_AS_IT_IS)
