@@ -44,7 +44,7 @@ def complete(
     """Print the names that begin so, a line each: runs, symbols or destinations of the archive that the line names."""
     try:
         for name in _names(kind, _option(line or (), "--config", "-c"), _option(line or (), "--archive")):
-            if name.startswith(start):
+            if name.startswith(start) and name.isprintable():  # a line is a name, and a terminal's to show
                 typer.echo(name)
     except BrokenPipeError:
         raise

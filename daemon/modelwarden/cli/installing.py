@@ -214,7 +214,7 @@ def install(
             _make_known(work, user=user)
     if not work.done and not work.left:
         work.tell("nothing to do: all is as it must be")
-    if not work.left and prefix is None:
+    if work.done and not work.left and prefix is None:
         work.tell("next:")
         for line in _next_steps(program, pieces[-1].path, user=user):
             work.tell(f"  {line}")
