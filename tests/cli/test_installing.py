@@ -170,7 +170,7 @@ def test_file_that_a_person_changed_is_left_until_forced(root: Path, change: str
     mine = os.readlink(unit) if unit.is_symlink() else unit.read_bytes()
     done = service("install", root)
     assert (done.code, done.err) == (1, "")
-    assert f"left       {unit}: somebody changed it; --force replaces it, and keeps a copy" in done.lines
+    assert f"left       {unit}: not as install wrote it; --force replaces it, and keeps a copy" in done.lines
     assert (os.readlink(unit) if unit.is_symlink() else unit.read_bytes()) == mine
     done = service("install", root, "--force")
     copy = unit.with_name("modelwarden.service.bak")

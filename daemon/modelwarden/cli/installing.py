@@ -126,7 +126,7 @@ class _Work:
             return
         if standing is Standing.CHANGED and not force:
             self.left += 1
-            self.note("left", path, "somebody changed it; --force replaces it, and keeps a copy")
+            self.note("left", path, "not as install wrote it; --force replaces it, and keeps a copy")
             return
         remark = ""
         if standing is Standing.CHANGED:
@@ -153,7 +153,7 @@ class _Work:
         if standing is Standing.CHANGED:
             if not force:
                 self.left += 1
-                self.note("left", path, "somebody changed it; --force removes it, and keeps a copy")
+                self.note("left", path, "not as install wrote it; --force removes it, and keeps a copy")
                 return
             copy = _free_name(path)
             remark = f"a copy is {show_path(copy)}"
