@@ -276,6 +276,13 @@ def test_this_machine_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--user, --prefix DIR or --dry-run" in message
 
 
+def test_place_that_the_service_cannot_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is installed that could not start; below a prefix it is a warning, for that is another machine's."""
+    monkeypatch.setattr(installing, "hidden_by", lambda _program: iter(["/home/x is under /home, which hides it"]))
+    monkeypatch.setattr(installing, "_insist_on_system", lambda **_: None)
+    assert "/home/x is under /home, which hides it: install modelwarden under /opt" in refused()
+
+
 def test_machine_without_systemd_is_told_of_the_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container, or on another init."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)

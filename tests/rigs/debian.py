@@ -71,7 +71,7 @@ def in_container(root: Path, command: Sequence[str], *options: str) -> list[str]
     return ["systemd-nspawn", *alone, *variables, f"--directory={root}", *options, "--", *command]
 
 
-def do_in(root: Path, script: str, *options: str, seconds: float = 300.0) -> str:
+def do_in(root: Path, script: str, *options: str, seconds: float = 600.0) -> str:
     """Run lines of shell in that system; what they print. Anything but exit code 0 fails the test."""
     done = subprocess.run(
         in_container(root, ["/bin/bash", "-euo", "pipefail", "-c", script], "--as-pid2", "--pipe", *options),

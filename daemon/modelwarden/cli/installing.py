@@ -278,12 +278,11 @@ def _begin(prefix: str | None, *, user: bool, dry_run: bool, installs: bool) -> 
     pieces = user_pieces(program, _config_home()) if user else system_pieces(program)
     if prefix is None and not user:
         _insist_on_system(dry_run=dry_run, installs=installs)
-    if installs and not user:
-        for each in hidden_by(program):
-            if prefix is None and not dry_run:
-                hint = "install modelwarden under /opt, with an interpreter under /usr; or for one user alone: --user"
-                raise StopService(each, hint=hint)
-            typer.echo(f"modelwarden: {each}: these units will not start it", err=True)
+    if installs and not user and (hidden := next(hidden_by(program), None)) is not None:
+        if prefix is None and not dry_run:
+            hint = "install modelwarden under /opt, with an interpreter under /usr; or for one user alone: --user"
+            raise StopService(hidden, hint=hint)
+        typer.echo(f"modelwarden: {hidden}: these units will not start it", err=True)
     return _Work(None if prefix is None else os.path.abspath(prefix), is_try=dry_run), program, pieces
 
 
