@@ -39,10 +39,20 @@ COMMANDS: Final = {
     "courier": "couriering.courier",
     "mute": "delivering.mute",
     "notify-test": "delivering.notify_test",
+    "man": "manual.man",
+    "completion": "completing.completion",
     "outbox": "delivering.outbox_commands",
     "config": "upkeep.config_commands",
+    "service": "installing.service_commands",
+    "complete": "completing.complete",
 }
 """Where each command, or group of commands, lives; in the order of the help."""
+
+HIDDEN: Final = frozenset({"complete"})
+"""Commands that no person types."""
+
+OF_ALL: Final = frozenset({"man", "completion"})
+"""Commands that speak of all the others."""
 
 
 def command_line(words: Sequence[str] = ()) -> typer.Typer:
@@ -61,14 +71,15 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(everything)
-    wanted = words[:1] if words and (words[0] in COMMANDS or words[0] in {"--version", "-V"}) else COMMANDS
+    is_alone = words and words[0] in {*COMMANDS, "--version", "-V"} - OF_ALL
+    wanted = words[:1] if is_alone else COMMANDS
     for name in filter(COMMANDS.get, wanted):
         module, _, attribute = COMMANDS[name].partition(".")
         command = getattr(import_module(f"modelwarden.cli.{module}"), attribute)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name)(command)
+            app.command(name, hidden=name in HIDDEN)(command)
     return app
 
 

@@ -1,4 +1,4 @@
-"""Paths as the system has them: how one is shown, and what kind of file system it lies on.
+"""Paths as the system has them: how one is shown, who owns it, and what kind of file system it lies on.
 
 The rule: where the kind can't be told, a path counts as local; the answer chooses a default or a warning, never whether
 a run is kept.
@@ -6,9 +6,12 @@ a run is kept.
 
 import fcntl
 import os
+import pwd
 import re
 from contextlib import suppress
 from typing import Final, NamedTuple
+
+from modelwarden.errors import StopService
 
 _NETWORK: Final = frozenset(
     {
@@ -101,6 +104,34 @@ def is_held(lock_file: str) -> bool:
         with suppress(OSError):  # nothing was written
             os.close(descriptor)
     return False
+
+
+def insist_on_owner(*folders: str) -> None:
+    """Raise StopService if this is root, and one of the folders that are there belongs to somebody else.
+
+    What root makes in them their owner could not change: the daemon of that user would fail on it for ever after.
+    """
+    if os.geteuid() != 0:
+        return
+    for folder in folders:
+        try:
+            owner = os.stat(folder).st_uid
+        except OSError:  # what comes next says so
+            continue
+        if owner != 0:
+            name = _user_name(owner)
+            raise StopService(
+                f"belongs to {name}, who could not change what root writes there",
+                where=show_path(folder),
+                hint=f"run this as its owner: `sudo -u {name} modelwarden ...`",
+            )
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"  # as sudo takes it
 
 
 class _Mount(NamedTuple):

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive
+from modelwarden.filesystems import insist_on_owner
 from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Remark, finite_or_none
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.policy import Policy
@@ -115,7 +116,7 @@ class TrainingArchiveManager:
 
     Raises:
         TypeError: both a config and a policy are given.
-        StopService: the state file can't be used.
+        StopService: the state file can't be used, or root would write to what is another's.
         RetryLater: the archive is locked by another process for too long, or the disk refused.
     """
 
@@ -131,6 +132,7 @@ class TrainingArchiveManager:
             raise TypeError("give a config, which makes the default policy, or a policy: not both")
         root = os.path.abspath(archive_dir)
         state = os.path.join(root, ".state") if state_dir is None else os.path.abspath(state_dir)
+        insist_on_owner(root, state)
         held = ExitStack()
         self._give_back = weakref.finalize(self, held.close)
         database = Database(state, datetime.now(UTC).isoformat(timespec="seconds"))

@@ -22,7 +22,7 @@ from modelwarden.config import Settings, destination_of
 from modelwarden.config.places import state_dir_of
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
-from modelwarden.filesystems import doubt_of_locks, network_file_system, show_path
+from modelwarden.filesystems import doubt_of_locks, insist_on_owner, network_file_system, show_path
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
@@ -84,13 +84,22 @@ def open_old_database(settings: Settings) -> Database:
 
 
 def insist_on_state(settings: Settings) -> None:
-    """Raise StopService where there is no state file: what is not the daemon makes none, above all on no empty disk."""
+    """Raise StopService where there is no state file: what is not the daemon makes none, above all on no empty disk.
+
+    Also where root would write to what is another's.
+    """
+    insist_on_right_user(settings)
     if not has_state(settings):
         raise StopService(
             "no state file there; `modelwarden run` makes it at its first start",
             where=show_path(state_dir_of(settings.archive_dir, settings.state_dir)),
             hint="name the daemon's settings with --config",
         )
+
+
+def insist_on_right_user(settings: Settings) -> None:
+    """Raise StopService where root would write to an archive or a state that belongs to somebody else."""
+    insist_on_owner(settings.archive_dir, state_dir_of(settings.archive_dir, settings.state_dir))
 
 
 def has_state(settings: Settings) -> bool:
@@ -125,8 +134,10 @@ def open_pipeline(
         progress: see Pipeline.
 
     Raises:
-        StopService: the state file can't be used, or would be made where there is no archive.
+        StopService: the state file can't be used, or would be made where there is no archive, or root would write to
+            what is another's.
     """
+    insist_on_right_user(settings)
     _insist_on_archive(settings, adopts=adopts)
     with ExitStack() as stack:
         database = open_database(settings)
@@ -181,8 +192,10 @@ def open_service(
         read_settings: see Service.
 
     Raises:
-        StopService: another daemon has the state directory, or the state file can't be used.
+        StopService: another daemon has the state directory, or the state file can't be used, or root would write to
+            what is another's.
     """
+    insist_on_right_user(settings)
     _insist_on_archive(settings)
     state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
     notifier = Notifier()

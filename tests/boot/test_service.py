@@ -293,6 +293,30 @@ def test_courier_delivers_by_a_credential_and_its_rotation(host: BootedHost) -> 
         host.do("systemctl reload modelwarden; systemctl restart modelwarden-courier; systemctl stop one two")
 
 
+def test_readmes_line_tries_a_destination_with_its_credential(host: BootedHost) -> None:
+    """As the service's user, who can't read the file itself; the settings are checked in the same way."""
+    text = (host.root / "src" / "systemd" / "README.md").read_text()
+    block = re.search(r"^systemd-run .*?(?=^```)", text, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    settings = (host.root / CONFIG).read_text()
+    credential = host.root / "etc/modelwarden/credentials/team"
+    host.do("systemd-run --quiet --unit=tried python3 /root/hook.py 8103 /root/tried.log")
+    try:
+        table = '\n[[notify.destination]]\nname = "team"\nurl_credential = "team"\non = ["APPROVED"]\n'
+        (host.root / CONFIG).write_text(settings + table)
+        credential.write_text("json://127.0.0.1:8103/\n")
+        credential.chmod(0o600)
+        checked = host.do(block[0].replace("notify-test team", "config check"))
+        assert f"/{CONFIG}: right" in checked
+        until(lambda: host.run("exec 3<>/dev/tcp/127.0.0.1/8103").returncode == 0, "the hook", 30)
+        assert "team: sent" in host.do(block[0])
+        assert (host.root / "root/tried.log").read_bytes().count(b"\n") == 1
+        assert host.run(f"/opt/modelwarden/bin/modelwarden config check /{CONFIG}").returncode == 2
+    finally:
+        (host.root / CONFIG).write_text(settings)
+        host.do("systemctl stop tried")
+
+
 def test_watcher_has_no_network_and_writes_nowhere_else(host: BootedHost) -> None:
     """Seen from its own namespaces, with its own rights."""
     inside = "nsenter --target $(systemctl show modelwarden --property=MainPID --value) --mount --net --"
@@ -316,7 +340,6 @@ def test_full_disk_holds_up_no_boot(host: BootedHost) -> None:
             "head -c 1M /dev/zero > stone || true; "
             "sed 's#/srv/modelwarden/#/srv/modelwarden/full/#; s#/var/lib/modelwarden#/var/lib/modelwarden/full#' "
             "/src/systemd/config.toml > /etc/modelwarden/full.toml; "
-            "install -m 644 /src/systemd/modelwarden@.service /etc/systemd/system/; systemctl daemon-reload; "
             "timeout 30 systemctl start modelwarden@full"
         )
         assert host.say("systemctl is-active modelwarden@full") == "active"
@@ -343,7 +366,6 @@ def test_archive_and_state_of_the_version_before_go_on(host: BootedHost) -> None
             "chown -R modelwarden: . /var/lib/modelwarden/old; "
             "sed 's#/srv/modelwarden/#/srv/modelwarden/old/#; s#/var/lib/modelwarden#/var/lib/modelwarden/old#' "
             "/src/systemd/config.toml > /etc/modelwarden/old.toml; "
-            "install -m 644 /src/systemd/modelwarden@.service /etc/systemd/system/; systemctl daemon-reload; "
             "systemctl start modelwarden@old"
         )
         until(lambda: "1000 runs archived" in host.shows("modelwarden@old", "StatusText"), "the old runs", 60)
@@ -355,6 +377,49 @@ def test_archive_and_state_of_the_version_before_go_on(host: BootedHost) -> None
         until(lambda: "1001 runs archived" in host.shows("modelwarden@old", "StatusText"), "the next run", 60)
     finally:
         host.do("systemctl stop modelwarden@old")
+
+
+def test_member_of_the_group_may_ask_and_root_may_not_write(host: BootedHost) -> None:
+    """Questions need no right to write; a command that writes tells root who may, and leaves nothing of root's."""
+    is_archived(host, leave(host))
+    host.do("id carol || useradd --create-home --groups modelwarden carol")
+    command, config = "/opt/modelwarden/bin/modelwarden", f"--config /{CONFIG}"
+    for question in ("runs", "show", "approved", "history AAPL", "show --report"):
+        assert host.do(f"{command} {question} {config}", user="carol"), question
+    for words in ("run --once", "reindex", "verify", "adopt", "outbox retry", "courier --drain"):
+        done = host.run(f"{command} {words} {config}")
+        assert done.returncode == 2, words
+        assert "belongs to modelwarden" in done.stderr, words
+    others = "find /srv/modelwarden/archives /var/lib/modelwarden ! -user modelwarden"
+    assert host.do(others) == ""
+
+
+def test_removed_service_leaves_what_it_kept_and_comes_back(host: BootedHost) -> None:
+    """`service remove` stops both units and takes away what install wrote; installed again, it goes on as before."""
+    is_archived(host, leave(host))
+    before, index = (host.root / CONFIG).read_bytes(), (host.root / ARCHIVES / "index.json").read_bytes()
+    command = "/opt/modelwarden/bin/modelwarden"
+    again = host.do(f"{command} service install")
+    assert "nothing to do: all is as it must be" in again
+    places = "s#/srv/modelwarden/#/srv/modelwarden/extra/#; s#/var/lib/modelwarden#/var/lib/modelwarden/extra#"
+    host.do(f"cd /etc/modelwarden; sed '{places}' config.toml > extra.toml")
+    host.do("install -d -o modelwarden /srv/modelwarden/extra; systemctl enable --now modelwarden-courier@extra")
+    try:
+        said = host.do(f"{command} service remove")
+        assert said.count("removed ") == 6, said
+        for unit in ("modelwarden", "modelwarden-courier", "modelwarden-courier@extra"):
+            assert host.say(f"systemctl is-active {unit}") != "active", unit
+        assert host.do("find /etc/systemd /etc/sysusers.d /etc/tmpfiles.d -name '*modelwarden*'") == ""
+        assert host.do("systemctl --failed --no-legend --plain") == ""
+        assert (host.root / CONFIG).read_bytes() == before
+        assert (host.root / ARCHIVES / "index.json").read_bytes() == index
+        assert host.do("ls /var/lib/modelwarden/modelwarden.sqlite; id modelwarden")
+        name = leave(host)  # the shared folder is there all the same
+        assert "wrote " in host.do(f"{command} service install; systemctl enable --now modelwarden modelwarden-courier")
+        is_archived(host, name)
+    finally:
+        host.run("rm -f /etc/modelwarden/extra.toml; rm -rf /srv/modelwarden/extra")
+    assert host.do(f"stat -c '%U:%G %a' /{CONFIG}") == "root:modelwarden 640"
 
 
 def test_reboot_changes_nothing(host: BootedHost) -> None:
@@ -378,7 +443,7 @@ def test_user_without_root_runs_it(host: BootedHost) -> None:
     host.do("cp -r /src /home/bob/src; chown -R bob: /home/bob/src; apt-get install -y -qq python3-venv >/dev/null")
     settings = 'archive_dir = "/home/bob/archive"\\n[[watch]]\\npath = "/home/bob/out"\\ncreate = true\\n'
     ours = f"printf '{settings}' > ~/.config/modelwarden/config.toml\n"
-    lines = block[1].replace("systemctl --user daemon-reload", ours + "systemctl --user daemon-reload")
+    lines = block[1].replace("systemctl --user enable", ours + "systemctl --user enable")
     environment = "export HOME=/home/bob XDG_RUNTIME_DIR=/run/user/$(id -u); umask 022; cd ~/src"
     host.do(f"{environment}\n{lines}", user="bob", seconds=300)
     (host.root / "home/bob/out").mkdir(exist_ok=True)

@@ -37,6 +37,8 @@ COMMANDS = [
     ["courier"],
     ["mute"],
     ["notify-test"],
+    ["man"],
+    ["completion"],
     ["outbox"],
     ["outbox", "retry"],
     ["outbox", "drop"],
@@ -44,6 +46,9 @@ COMMANDS = [
     ["config", "check"],
     ["config", "example"],
     ["config", "show"],
+    ["service"],
+    ["service", "install"],
+    ["service", "remove"],
 ]
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 MOON = "📈MOON"

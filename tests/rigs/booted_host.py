@@ -1,26 +1,20 @@
-"""A Debian 12 of its own, booted by systemd in a container, with a copy of the checkout in /src.
+"""A Debian 12 of its own, booted by systemd in a container.
 
 The rule: what is installed there is installed by the README's own lines, and the units are those that are shipped.
 """
 
 import os
 import re
-import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from processes import until
+from rigs.debian import ENVIRONMENT, debian
 from rigs.needs import needs
-
-CHECKOUT: Final = Path(__file__).parents[2]
-PACKAGES: Final = "systemd,systemd-sysv,dbus,libpam-systemd,python3,ca-certificates"
-CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "modelwarden-tests" / "debian-12"
-"""The bare system, made once a machine: a minute and 300 MB."""
 
 BOOT_SECONDS: Final = 120.0
 
@@ -82,7 +76,7 @@ class BootedHost:
         as_user = [] if user == "root" else ["/usr/sbin/runuser", "--user", user, "--"]
         return subprocess.run(
             ["nsenter", f"--target={self._init()}", "--all", "--", *as_user, "/bin/bash", "-c", script],
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", **_PIP},
+            env={"HOME": "/", **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -118,45 +112,14 @@ class BootedHost:
         raise LookupError("no init yet")
 
 
-_PIP: Final = {name: value for name, value in os.environ.items() if name.startswith("PIP_") and "CERT" in name}
-
-
 @contextmanager
-def booted_host(folder: Path) -> Iterator[BootedHost]:
-    """A host of its own below that folder, booted; it is gone at the end."""
-    needs(root=True, commands=("debootstrap", "systemd-nspawn", "nsenter"))
-    root = folder / "root"
-    subprocess.run(["cp", "-a", "--reflink=auto", _bare_system(), root], check=True)
-    _copy_checkout(root / "src")
-    shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
-    if certificates := _PIP.get("PIP_CERT"):
-        target = root / certificates.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(certificates, target)
-    host = BootedHost(root)
-    try:
-        host.boot()
-        yield host
-    finally:
-        host.power_off()
-        shutil.rmtree(root)  # hundreds of MB, that nobody looks at
-
-
-def _bare_system() -> Path:
-    """A Debian 12 that nothing was done to, made by debootstrap if this machine has none yet."""
-    if not CACHE.exists():
-        unfinished = CACHE.with_name(f"{CACHE.name}.{os.getpid()}.{time.monotonic_ns()}")
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", unfinished],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        (unfinished / "etc" / "machine-id").write_bytes(b"")
-        unfinished.rename(CACHE)
-    return CACHE
-
-
-def _copy_checkout(target: Path) -> None:
-    left_out = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".coverage*")
-    shutil.copytree(CHECKOUT, target, symlinks=True, ignore=left_out)
+def booted_host(folder: Path, *, checkout: bool = True) -> Iterator[BootedHost]:
+    """A host of its own below that folder, booted; it is gone at the end. With a copy of the checkout in /src."""
+    needs(root=True, commands=("nsenter",))
+    with debian(folder / "root", checkout=checkout) as root:
+        host = BootedHost(root)
+        try:
+            host.boot()
+            yield host
+        finally:
+            host.power_off()

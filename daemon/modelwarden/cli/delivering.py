@@ -22,7 +22,7 @@ from modelwarden.service.bell import ring_bell
 from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, Refused, TryLater
 from modelwarden.state.messages import OPEN, Row, Status
 from modelwarden.state.outbox import Outbox
-from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, open_old_database
+from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, insist_on_right_user, open_old_database
 
 NOT_TAKEN: Final = 1
 """Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met less."""
@@ -196,6 +196,8 @@ def notify_test(
             "there is no destination to test", where="notify.destination", hint="`modelwarden config example` shows one"
         )
     _insist(settings, names)
+    if any(each.kind == "file" for each in settings.notify.destination if each.name in names):
+        insist_on_right_user(settings)  # the file may be made
     failed = False
     for each in destinations_of(settings):
         if each.name in names:

@@ -22,7 +22,7 @@ from modelwarden.errors import ModelwardenError
 from modelwarden.filesystems import doubt_of_locks, network_file_system, show_path
 from modelwarden.intake.scan import Root, Scan
 from modelwarden.questions import asking
-from modelwarden.wiring import destinations_of
+from modelwarden.wiring import destinations_of, insist_on_right_user
 
 SOMETHING_WRONG: Final = 1
 
@@ -64,6 +64,8 @@ def doctor(config: Config = None, archive: Archive = None, send: Send = False) -
     """
     settings, path = load_settings(config, archive=archive, urls="all", asks_apprise=True)
     typer.echo(f"good  settings: {show_path(path) if path else 'defaults and the environment'}")
+    if send and any(each.kind == "file" for each in settings.notify.destination):
+        insist_on_right_user(settings)  # the file may be made
     wrong = False
     for found in _look(settings, send=send):
         typer.echo(f"{'WRONG' if found.hint else 'good '} {found.what}: {found.said}")
