@@ -47,6 +47,10 @@ VIOLATIONS = {
         ("sinks/chat/page.py", "from markupsafe import Markup"),
     ],
     "Only the webhook knows HTTP": [("courier/new.py", "import urllib3")],
+    "Only the metrics' own modules know prometheus-client": [
+        ("service/new.py", "from prometheus_client import Counter"),
+        ("courier/new.py", "import prometheus_client"),
+    ],
     "The courier knows a sink only by its protocol": [
         ("courier/new.py", "from modelwarden.sinks.chat import sink"),
         ("courier/new.py", "from modelwarden.sinks.redactor import Redactor"),

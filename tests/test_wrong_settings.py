@@ -311,6 +311,38 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             'line 6: notify.destination[1].url: destination "b": its URL is not one',
         ],
     ),
+    # Metrics
+    "metrics of no name for node_exporter": (
+        "[metrics]\nfile = '/run/m.txt'",
+        ["line 2: metrics.file: node_exporter reads files whose name ends in .prom"],
+    ),
+    "metrics to a folder": ("[metrics]\nfile = 'made.prom'", ["line 2: metrics.file: "]),
+    "metrics for everybody": (
+        "[metrics]\nlisten = '0.0.0.0:9464'",
+        ["line 2: metrics.listen: others could ask there, and no password is asked for: write "],
+    ),
+    "metrics for everybody by IPv6": ("[metrics]\nlisten = '[::]:9464'", ["line 2: metrics.listen: others could"]),
+    "metrics on a network": ("[metrics]\nlisten = '192.168.1.5:9464'", ["line 2: metrics.listen: others could ask"]),
+    "metrics at a name": ("[metrics]\nlisten = 'localhost:9464'", ["line 2: metrics.listen: names are not looked up"]),
+    "metrics without a port": ("[metrics]\nlisten = '127.0.0.1'", ["line 2: metrics.listen: this is no address with"]),
+    "metrics at a port alone": ("[metrics]\nlisten = ':9464'", ["line 2: metrics.listen: this is no address with"]),
+    "metrics at a number": ("[metrics]\nlisten = 9464", ["line 2: metrics.listen: give text in quotes, not 9464"]),
+    "metrics at port 0": ("[metrics]\nlisten = '127.0.0.1:0'", ["line 2: metrics.listen: a port is 1 to 65535"]),
+    "metrics at a port too far": ("[metrics]\nlisten = '127.0.0.1:65536'", ["line 2: metrics.listen: a port is 1 to"]),
+    "IPv6 without brackets": (
+        "[metrics]\nlisten = '::1:9464'",
+        ["line 2: metrics.listen: an IPv6 address"],
+    ),
+    "metrics at a relative socket": (
+        "[metrics]\nlisten = 'unix:s'",
+        ["line 2: metrics.listen: the path after"],
+    ),
+    "metrics at a long socket": (
+        f"[metrics]\nlisten = 'unix:/{'é' * 54}'",
+        ["line 2: metrics.listen: the path of a socket has at most 107 bytes"],
+    ),
+    "metrics at a secret": (f"[metrics]\nlisten = '{SECRET}'", ["line 2: metrics.listen: this looks like a token"]),
+    "metrics misspelt": ("[metrics]\nfiles = 'm.prom'", ["line 2: metrics.files: there is no such setting; did you m"]),
     # Not TOML
     "no quotes": ("archive_dir = data", ["line 1: not TOML: no value that can be read; text stands in quotes"]),
     "no value": ("archive_dir = ", ["line 1: not TOML: no value"]),
@@ -346,10 +378,29 @@ WRONG: dict[str, tuple[str, list[str]]] = {
 def test_wrong_setting_is_told_once_with_its_line(kind: str) -> None:
     """By path and line in the file, in plain words, and nothing that only follows from it."""
     text, expected = WRONG[kind]
+    Path("made.prom").mkdir()
     told = complaints(text.encode(errors="surrogateescape"))
     assert len(told) == len(expected), told
     assert [line[: len(begin)] for line, begin in zip(told, expected, strict=True)] == expected
     assert not any(word in line for line in told for word in ("Input", "input", "pydantic", "T0KEN", "valid"))
+
+
+@pytest.mark.parametrize("name", ["file", "listen"])
+def test_metrics_without_their_package_are_refused_with_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything starts, with the line that asks for them; without that line the package is not missed."""
+    monkeypatch.setattr("modelwarden.config.agreement.find_spec", lambda _: None)  # as if it were not there
+    value = {"file": "m.prom", "listen": "127.0.0.1:9464"}[name]
+    (told,) = complaints(f"[metrics]\n{name} = '{value}'")
+    assert told.startswith(f"line 2: metrics.{name}: prometheus-client is not installed: `pip install")
+    assert complaints("[metrics]") == []
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:9464", "127.1.2.3:1", "[::1]:65535", "unix:/run/a/b.sock"])
+def test_address_of_this_host_alone_is_taken(listen: str) -> None:
+    """Loopback by either version, and a socket in the file system."""
+    assert complaints(f"[metrics]\nlisten = '{listen}'") == []
 
 
 TOGETHER = """archive_dir = 5

@@ -6,8 +6,8 @@ The rule: this is the one place below the command line that reads settings; ever
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from modelwarden.archive.identity import has_identity
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import REPORT_FILE
 from modelwarden.config import Settings, destination_of
+from modelwarden.config.addresses import address_of
 from modelwarden.config.places import state_dir_of
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
@@ -37,6 +38,7 @@ from modelwarden.service.bell import ring_bell
 from modelwarden.service.courier_process import CourierProcess, NoCourier
 from modelwarden.service.discovery import Discovery
 from modelwarden.service.lifecycle import Service
+from modelwarden.service.metrics import CourierMetrics, DaemonMetrics, NoCourierMetrics, NoMetrics, Room
 from modelwarden.service.problems import Expected, Problems
 from modelwarden.service.processing import Processing
 from modelwarden.service.standing import StandingFile
@@ -182,6 +184,7 @@ def open_service(
     *,
     courier: bool,
     read_settings: Callable[[], None] | None = None,
+    measures: bool = False,
 ) -> Iterator[Service]:
     """The daemon of these settings.
 
@@ -190,6 +193,7 @@ def open_service(
         courier_arguments: so that a courier started as a child reads the same settings.
         courier: whether to start one (where there is a destination).
         read_settings: see Service.
+        measures: whether it tells its metrics, if the settings ask for them.
 
     Raises:
         StopService: another daemon has the state directory, or the state file can't be used, or root would write to
@@ -220,11 +224,13 @@ def open_service(
             socket.gethostname(),
             [Expected(each.path, each.expect_every) for each in settings.watch if each.expect_every is not None],
         )
+        metrics = _daemon_metrics(settings) if measures else NoMetrics()
         processing = Processing(
             settling,
             pipeline,
             attempts,
             problems,
+            metrics,
             max_bytes=settings.intake.max_bytes,
             delete_archived=settings.intake.after_archive == "delete",
         )
@@ -248,6 +254,8 @@ def open_service(
             notifier,
             wake,
             StandingFile(state_dir),
+            metrics,
+            partial(_rooms, {"archive": settings.archive_dir, "state": state_dir}),
             lambda: _warn_of_network(pipeline.archive.root),
             read_settings,
         )
@@ -256,6 +264,35 @@ def open_service(
         finally:
             watch.stop()
             wake.close()
+
+
+def _daemon_metrics(settings: Settings) -> DaemonMetrics:
+    """What the daemon tells its metrics to."""
+    if settings.metrics.file is None:
+        return NoMetrics()
+    from modelwarden.service.metrics_export import TextFile  # noqa: PLC0415 - optional: the extra `metrics`
+
+    return TextFile(settings.metrics.file, show_path(settings.archive_dir))
+
+
+def courier_metrics(settings: Settings) -> CourierMetrics:
+    """What the courier tells its metrics to."""
+    if settings.metrics.listen is None:
+        return NoCourierMetrics()
+    from modelwarden.service.metrics_server import MetricsServer  # noqa: PLC0415 - optional: the extra `metrics`
+
+    names = [each.name for each in settings.notify.destination]
+    return MetricsServer(address_of(settings.metrics.listen), show_path(settings.archive_dir), names)
+
+
+def _rooms(folders: Mapping[str, str]) -> Mapping[str, Room]:
+    """The disks under these folders; those that can't be asked are left out."""
+    rooms = {}
+    for what, folder in folders.items():
+        with suppress(OSError):
+            space = os.statvfs(folder)
+            rooms[what] = Room(space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize)
+    return rooms
 
 
 def _warn_of_network(archive_dir: str) -> None:
@@ -337,11 +374,14 @@ def _sinks_of(settings: Settings, database: Database) -> "list[Sink]":
 
 
 @contextmanager
-def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courier]":
+def open_courier(
+    settings: Settings, metrics: CourierMetrics | None = None, *, drain: bool = False
+) -> "Iterator[Courier]":
     """The courier of these settings.
 
     Args:
         settings: all of them.
+        metrics: counts what sends come to.
         drain: whether it is to deliver what is owed now, while nobody archives.
 
     Raises:
@@ -359,6 +399,7 @@ def open_courier(settings: Settings, *, drain: bool = False) -> "Iterator[Courie
             keep_seconds=settings.notify.keep_delivered_days * 86400,
             host=socket.gethostname(),
             gathers=not drain,
+            counted=(metrics or NoCourierMetrics()).sent,
         )
     finally:
         database.close()

@@ -91,7 +91,7 @@ def test_example_differs_from_the_defaults_only_where_uncommented() -> None:
     assert plain == {
         "archive_dir": Settings.model_fields["archive_dir"].default,
         "watch": [{"path": Settings.model_fields["watch"].default[0].path}],
-        **{table: {} for table in ("intake", "gate", "notify", "log")},
+        **{table: {} for table in ("intake", "gate", "notify", "metrics", "log")},
     }
 
 
@@ -105,6 +105,8 @@ SHOWN_ONLY = {
     ("notify.destination", "secret_file"),
     ("notify.destination", "secret_credential"),
     ("watch", "expect_every"),
+    ("metrics", "file"),
+    ("metrics", "listen"),
     # All of a policy is an example; see below.
     *(each for each in commented() if each[0].startswith("policy")),
     # Instead of `url`, whose line stands above them.

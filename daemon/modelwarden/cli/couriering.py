@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -22,9 +23,11 @@ from modelwarden.log import log
 from modelwarden.service.bell import Bell
 from modelwarden.service.courier_process import START_AGAIN
 from modelwarden.service.logs import configure_logs
+from modelwarden.service.metrics import CourierMetrics, NoCourierMetrics
 from modelwarden.service.systemd import Notifier
 from modelwarden.wiring import (
     UNENCRYPTED_HINT,
+    courier_metrics,
     destinations_of,
     has_state,
     only_courier,
@@ -74,15 +77,16 @@ def courier(
             return
     bell = Bell(state_dir_of(settings.archive_dir, settings.state_dir))
     rings, notifier = _Rings(bell, attached=attached), Notifier()
+    metrics = NoCourierMetrics() if drain else courier_metrics(settings)
     if is_service and not _wait_for_state(settings, rings, notifier):
         return
-    with only_courier(settings), open_courier(settings, drain=drain) as deliveries:
+    with only_courier(settings), open_courier(settings, metrics, drain=drain) as deliveries, closing(metrics):
         for name in deliveries.unencrypted():
             log.warning("mail_not_encrypted", destination=name, hint=UNENCRYPTED_HINT)
         deliveries.recover()
         notifier.ready("delivering")
         log.info("courier_ready", destinations=[each.name for each in settings.notify.destination])
-        starts_again = _deliver(deliveries, rings, notifier, read, drain=drain)
+        starts_again = _deliver(deliveries, rings, notifier, read, metrics, drain=drain)
         if not starts_again:
             notifier.stopping()
         deliveries.finish(STOP_SECONDS)
@@ -94,7 +98,13 @@ def courier(
 
 
 def _deliver(
-    deliveries: "Courier", rings: "_Rings", notifier: Notifier, read: Callable[[], object], *, drain: bool
+    deliveries: "Courier",
+    rings: "_Rings",
+    notifier: Notifier,
+    read: Callable[[], object],
+    metrics: CourierMetrics,
+    *,
+    drain: bool,
 ) -> bool:
     """Deliver until the end is called for; True if the process is to start again with the settings as they are now.
 
@@ -104,6 +114,8 @@ def _deliver(
     while True:
         deliveries.step(lambda: rings.within(0))
         notifier.alive()
+        if metrics.turn():
+            metrics.stand(deliveries.open_messages())
         if deliveries.hung and not deliveries.is_sending():
             # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
             log.warning("courier_gives_way", reason="a send hung past its deadline")

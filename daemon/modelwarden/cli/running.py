@@ -60,7 +60,9 @@ def run(
     arguments = _courier_arguments(path, settings)
     to_a_person = speaks_to_a_person(settings.log.format)
     reads_again = None if once or to_a_person else read_again
-    with open_service(settings, arguments, courier=courier and not once, read_settings=reads_again) as service:
+    with open_service(
+        settings, arguments, courier=courier and not once, read_settings=reads_again, measures=not once
+    ) as service:
         if to_a_person:
             _greet(settings, path, _options_for_asking(config, watch, archive, settings), once=once)
         _warn_of_settings(settings, path)

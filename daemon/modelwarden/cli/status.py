@@ -151,6 +151,8 @@ def _troubles_of_daemon(standing: Standing) -> Iterator[str]:
         yield standing.trouble
     elif not standing.is_watching:
         yield "a folder gives no hints: it is looked through every few seconds instead, see the log"
+    if standing.unmeasured:
+        yield standing.unmeasured
     if standing.unseen:
         unseen = counted(standing.unseen, "folder or file", "folders or files")
         yield f"{unseen} can't be read: see `unreadable` in the log"

@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib.util import find_spec
 from typing import Final
 
 from modelwarden.archive.folders import REJECTED, STAGING
-from modelwarden.config.model import DestinationTable, Settings, WatchTable
+from modelwarden.config.model import DestinationTable, MetricsTable, Settings, WatchTable
 from modelwarden.config.toml_file import Place
 from modelwarden.config.wrong_settings import Problem, closest
 from modelwarden.filesystems import show_path
@@ -28,6 +29,7 @@ def contradictions_of(settings: Settings) -> Iterator[Problem]:
     yield from _of_folders(settings)
     yield from _of_watches(settings)
     yield from _of_destinations(settings.notify.destination)
+    yield from _of_metrics(settings.metrics)
 
 
 def watched_twice(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -148,6 +150,15 @@ def _of_destinations(tables: tuple[DestinationTable, ...]) -> Iterator[Problem]:
         elif each.fallback is not None and each.fallback not in names:
             yield Problem(((*table, "fallback"),), _no_such(each.fallback, names, each.name), _names_of(tables))
     yield from _rings_of(tables, names)
+
+
+def _of_metrics(table: MetricsTable) -> Iterator[Problem]:
+    """A package that is not there, and a file that can't be one."""
+    asked: list[Place] = [("metrics", name) for name in ("file", "listen") if getattr(table, name) is not None]
+    if asked and find_spec("prometheus_client") is None:
+        yield Problem(tuple(asked), "prometheus-client is not installed: `pip install 'modelwarden[metrics]'`")
+    if table.file is not None and os.path.isdir(table.file):
+        yield Problem((("metrics", "file"),), f"{show_path(table.file)} is a folder: name a file in it")
 
 
 _NEEDS_ONE_OF: Final = {"chat": ("url",), "file": (), "webhook": ("url", "secret")}

@@ -177,6 +177,9 @@ class _Layers:
                 for number, each in enumerate(settings.watch)
             ),
             "notify": settings.notify.model_copy(update={"destination": destinations}),
+            "metrics": settings.metrics
+            if settings.metrics.file is None
+            else settings.metrics.model_copy(update={"file": absolute(settings.metrics.file, "metrics", "file")}),
         }
         return settings.model_copy(update=update)
 

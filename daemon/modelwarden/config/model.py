@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
+from modelwarden.config.addresses import address_of
 from modelwarden.config.telling import is_issued_token, looks_secret
 from modelwarden.gate.gates import Better, Gate, JudgeAt, Missing, Override
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
@@ -215,6 +216,24 @@ class NotifyTable(_Table):
     keep_delivered_days: Seconds = 90.0
 
 
+def _metrics_file(value: str) -> str:
+    if not value.endswith(".prom"):
+        raise ValueError("node_exporter reads files whose name ends in .prom: give it such a name")
+    return value
+
+
+def _listen(value: str) -> str:
+    address_of(value)
+    return value
+
+
+class MetricsTable(_Table):
+    """`[metrics]`: figures for Prometheus; none unless they are asked for."""
+
+    file: Annotated[PathText, AfterValidator(_metrics_file)] | None = None
+    listen: Annotated[Text, AfterValidator(_listen)] | None = None
+
+
 class LogTable(_Table):
     """`[log]`: how much is said, and for whom."""
 
@@ -233,6 +252,7 @@ class Settings(_Table):
     gate: GateTable = GateTable()
     policy: tuple[PolicyTable, ...] = ()
     notify: NotifyTable = NotifyTable()
+    metrics: MetricsTable = MetricsTable()
     log: LogTable = LogTable()
 
     @field_validator("watch")

@@ -21,6 +21,7 @@ from modelwarden.sinks.protocol import Call, Delivered, Delivery, PerhapsDeliver
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Bundle, Owed, Status
 from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Outbox
+from modelwarden.state.reading import Messages
 
 DEADLINE_SECONDS: Final = 48 * 3600.0
 KEEP_SECONDS: Final = 90 * 86400.0
@@ -30,6 +31,13 @@ FORGET_EVERY: Final = 3600.0
 
 OVERTIME: Final = 2.0
 """Seconds past its own timeout after which a send counts as hung."""
+
+_COUNTED: Final[dict[type[Delivery], str]] = {
+    Delivered: "delivered",
+    Refused: "refused",
+    TryLater: "try_later",
+    PerhapsDelivered: "perhaps_delivered",
+}
 
 
 @dataclass
@@ -55,6 +63,8 @@ class Courier:
         keep_seconds: how long what was delivered is remembered.
         host: named in messages about a destination that fails.
         gathers: whether what one message may stand for waits while others still come; not if none can.
+        counted: told each send's destination and what it came to: `delivered`, `refused`, `try_later` or
+            `perhaps_delivered`.
         clock: seconds since the epoch.
         pace_clock: seconds that only ever grow: a stepped clock must not keep a breaker open.
     """
@@ -69,6 +79,7 @@ class Courier:
         keep_seconds: float = KEEP_SECONDS,
         host: str = "",
         gathers: bool = False,
+        counted: Callable[[str, str], object] = lambda _destination, _outcome: None,
         clock: Callable[[], float] = time.time,
         pace_clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +92,7 @@ class Courier:
         self._keep_seconds = keep_seconds
         self._forget_at = float("-inf")
         self._gathers = gathers
+        self._counted = counted
         self._clock = clock
         self._pace_clock = pace_clock
         self._ended: SimpleQueue[tuple[_Lane, Delivery]] = SimpleQueue()
@@ -148,6 +160,10 @@ class Courier:
     def pending(self) -> int:
         """How many messages are still owed to configured destinations now."""
         return self._outbox.counts(self._lanes)[Status.PENDING]
+
+    def open_messages(self) -> Messages | None:
+        """How many messages stand open, to any destination; None if the state file can't be asked just now."""
+        return self._outbox.open_messages()
 
     def _record_ended(self) -> int:
         delivered = 0
@@ -238,6 +254,7 @@ class Courier:
         """Record what came of the message under way; how many were delivered with it."""
         lane.bundle = None
         name, ids, now = lane.sink.name, bundle.ids, self._clock()
+        self._counted(name, _COUNTED[type(outcome)])
         match outcome:
             case Delivered():
                 lane.breaker.succeeded()

@@ -5,6 +5,8 @@ an announcement and loses none.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
 
 from modelwarden.archive.publishing import Changes
 from modelwarden.errors import RetryLater
@@ -18,6 +20,7 @@ from modelwarden.state.expectations import Expectations
 from modelwarden.state.ledger import Dealt, Ledger
 from modelwarden.state.messages import Event, Judged, Kind, Noticed, Route
 from modelwarden.state.outbox import Outbox
+from modelwarden.state.reading import Unreadable
 from modelwarden.state.rows import ModelRow, model_rows
 
 RunWithRows = tuple[RunRecord, Sequence[ModelRow]]
@@ -170,6 +173,14 @@ class Recorder:
     def owe(self, event: Event) -> int:
         """The same inside the caller's transaction; who commits it rings."""
         return self._owe([event])
+
+    def last_archived(self) -> float | None:
+        """When a run was archived last, seconds since the epoch; None if none was, or the file can't be asked."""
+        with suppress(Unreadable, ValueError):
+            name = self.catalog.latest(self._clock())
+            run = None if name is None else self.catalog.run(name)
+            return None if run is None else datetime.fromisoformat(run.archived_at).timestamp()
+        return None
 
     def forget(self, paths: Sequence[str]) -> None:
         """Let the ledger drop files that are gone."""

@@ -7,7 +7,7 @@ out here.
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType
@@ -19,6 +19,7 @@ from modelwarden.log import log
 from modelwarden.pipeline.walk import Pipeline
 from modelwarden.service.courier_process import CourierHandle
 from modelwarden.service.discovery import Discovery
+from modelwarden.service.metrics import DaemonMetrics, NoMetrics, Readings, Room
 from modelwarden.service.problems import Problems
 from modelwarden.service.processing import Processing
 from modelwarden.service.standing import Standing, StandingFile
@@ -33,6 +34,8 @@ SUPERVISE_SECONDS: Final = 5.0
 
 LASTING_SECONDS: Final = 60.0
 """How long a watch must be lost until a person hears of it."""
+
+_NONE: Final = NoMetrics()
 
 
 class Service:
@@ -49,6 +52,8 @@ class Service:
         wake: what the watch rings.
         found: called when the archive is found: at the start, and when it is back.
         standing: what is said to who asks.
+        metrics: what is counted for who asks over weeks.
+        rooms: how large the disks are, and what is left of them.
         read_settings: on a hang-up, reads the settings again, for the next life, and raises StopService if they are
             wrong; None if a hang-up is the end, as at a terminal that is closed.
     """
@@ -64,6 +69,8 @@ class Service:
         notifier: Notifier,
         wake: Wake,
         standing: StandingFile,
+        metrics: DaemonMetrics = _NONE,
+        rooms: Callable[[], Mapping[str, Room]] = dict,
         found: Callable[[], None] = lambda: None,
         read_settings: Callable[[], None] | None = None,
     ) -> None:
@@ -76,6 +83,8 @@ class Service:
         self._notifier = notifier
         self._wake = wake
         self._standing = standing
+        self._metrics = metrics
+        self._rooms = rooms
         self._since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._found = found
         self._read_settings = read_settings
@@ -162,6 +171,7 @@ class Service:
             self._say_away(error)
             return False
         except RetryLater as error:
+            self._metrics.refused(error)
             log.warning("waiting_to_start", reason=str(error))
             self._notifier.ready(f"waiting: {error}")  # ready: a full disk must not hold up the host's start
             self._stand(f"it waits: {error}")
@@ -229,6 +239,8 @@ class Service:
             self._notifier.stopping()
         self._discovery.stop()
         self._courier.stop()
+        if not self._ends_to_reload:  # else the next life writes it anew
+            self._metrics.close()
         log.info("stopped", runs=len(self._pipeline.archive), waiting=len(self._settling))
 
     def _pause(self) -> float:
@@ -279,22 +291,45 @@ class Service:
             self._discovery.scan_at = now
         return is_certain
 
+    @property
+    def _is_watching(self) -> bool:
+        """Whether every folder gives hints, as far as is known: before the first look none is missed."""
+        return self._discovery.is_watched or not self._supervise_at
+
     def _stand(self, trouble: str = "") -> None:
         """Say to who asks how things stand."""
+        if self._metrics.is_due():
+            self._metrics.stand(self._readings())
         self._standing.write(
             Standing(
                 os.getpid(),
                 self._since,
                 tuple(self._discovery.folders),
-                self._discovery.is_watched or not self._supervise_at,
+                self._is_watching,
                 len(self._settling),
                 self._discovery.unseen,
                 trouble or self._refused.removeprefix("; "),
+                self._metrics.trouble,
             )
         )
 
+    def _readings(self) -> Readings:
+        recorder, discovery = self._pipeline.recorder, self._discovery
+        return Readings(
+            waiting=len(self._settling),
+            unseen=discovery.unseen,
+            is_watching=self._is_watching,
+            has_archive=not self._away,
+            runs=len(self._pipeline.archive),
+            restarts=discovery.restarts,
+            overflows=discovery.overflows,
+            last_archived=recorder.last_archived(),
+            messages=recorder.outbox.open_messages(),
+            rooms=self._rooms(),
+        )
+
     def _status(self) -> str:
-        watch = "watching" if self._discovery.is_watched or not self._supervise_at else "scanning only"
+        watch = "watching" if self._is_watching else "scanning only"
         figures = f"{len(self._pipeline.archive)} runs archived, {len(self._settling)} files waiting"
         return f"{figures}, {watch}{self._refused}"
 

@@ -21,6 +21,7 @@ from modelwarden.intake.settling import Settling
 from modelwarden.log import log
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.attempts import DEATHS_ALLOWED, Attempts
+from modelwarden.service.metrics import DaemonMetrics
 from modelwarden.service.problems import Problems
 
 BATCH_BYTES: Final = 64 * 1024 * 1024
@@ -44,6 +45,7 @@ class Processing:
         pipeline: where they go.
         attempts: which summaries a process died over.
         problems: what a person should hear of.
+        metrics: counts what becomes of them.
         max_bytes: cap on one file.
         delete_archived: whether a source is removed once its run is safe.
 
@@ -58,6 +60,7 @@ class Processing:
         pipeline: Pipeline,
         attempts: Attempts,
         problems: Problems,
+        metrics: DaemonMetrics,
         *,
         max_bytes: int,
         delete_archived: bool,
@@ -67,6 +70,7 @@ class Processing:
         self._recorder = pipeline.recorder
         self._attempts = attempts
         self._problems = problems
+        self._metrics = metrics
         self._max_bytes = max_bytes
         self._delete_archived = delete_archived
         self._in_haste = False
@@ -167,7 +171,10 @@ class Processing:
 
     def _measure_trouble(self, outcomes: Sequence[Outcome]) -> None:
         """Where anything was refused the pauses grow, whatever else went well; else, once a run is safe, it is over."""
-        if any(isinstance(outcome, Postponed) for outcome in outcomes):
+        errors = {id(outcome.error): outcome.error for outcome in outcomes if isinstance(outcome, Postponed)}
+        for error in errors.values():  # one may hold up a whole group
+            self._metrics.refused(error)
+        if errors:
             self.trouble_pause = min(LONGEST_TROUBLE_PAUSE, max(1.0, self.trouble_pause * 2))
         elif any(isinstance(outcome, Archived | AlreadyArchived) for outcome in outcomes):
             self.trouble_pause, self._trouble = 0.0, ""
@@ -179,12 +186,18 @@ class Processing:
         match outcome:
             case Archived() | AlreadyArchived():
                 if isinstance(outcome, Archived):
-                    self._problems.came(path, self._settling.since(path, time.monotonic()))
+                    now = time.monotonic()
+                    since = self._settling.since(path, now)
+                    self._metrics.archived(outcome.run, now - since)
+                    self._problems.came(path, since)
+                else:
+                    self._metrics.came_to("already_archived")
                 self._settling.forget(path)
                 if self._delete_archived and fingerprint is not None:
                     self._remove_source(path, fingerprint)
             case Rejected():
                 self.rejected += 1
+                self._metrics.came_to("rejected")
                 self._settling.forget(path)
             case Unfinished() if fingerprint is not None and self._settling.unfinished(
                 path, fingerprint, time.monotonic()
@@ -193,6 +206,7 @@ class Processing:
             case Unfinished():
                 log.debug("not_ready", path=show_path(path), reason=outcome.reason)
             case Postponed(error):
+                self._metrics.came_to("postponed")
                 self._say_postponed(path, error)
                 if isinstance(error, StorageSuspect) or self.trouble_pause >= LASTING_TROUBLE:
                     self._problems.begin(
@@ -234,10 +248,13 @@ class Processing:
         try:
             self._pipeline.reject(path, data, fingerprint, error)
         except RetryLater as trouble:
+            self._metrics.came_to("postponed")
+            self._metrics.refused(trouble)
             self._settling.again(path, time.monotonic() + LONGEST_TROUBLE_PAUSE)
             log.warning("postponed", path=show_path(path), reason=str(trouble))
         else:
             self.rejected += 1
+            self._metrics.came_to("rejected")
             self._settling.forget(path)
 
     def _remove_source(self, path: str, fingerprint: Fingerprint) -> None:

@@ -23,6 +23,7 @@ class Standing(NamedTuple):
         waiting: files that are there and not dealt with.
         unseen: folders or files that the last scan could not look at.
         trouble: what keeps it from its work, or what it could not take over; "" for nothing.
+        unmeasured: why its metrics are not to be had; "" for nothing.
     """
 
     pid: int
@@ -32,6 +33,7 @@ class Standing(NamedTuple):
     waiting: int = 0
     unseen: int = 0
     trouble: str = ""
+    unmeasured: str = ""
 
 
 class StandingFile:

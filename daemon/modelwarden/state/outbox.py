@@ -34,6 +34,7 @@ from modelwarden.state.messages import (
     Row,
     Status,
 )
+from modelwarden.state.reading import Messages, Unreadable, open_messages
 
 NO_RUN: Final = "its run is not in the archive"
 """Why a message is dead whose run nobody knows any more; the run's return revives it."""
@@ -389,6 +390,13 @@ class Outbox:
         """How many rows of each destination stand where, by destination."""
         rows = self._connection.execute("SELECT destination, status, count(*) FROM outbox GROUP BY status, destination")
         return sorted((destination, Status(status), count) for destination, status, count in rows)
+
+    def open_messages(self) -> Messages | None:
+        """How many messages stand open; None if the file can't be asked just now."""
+        try:
+            return open_messages(self._connection)
+        except Unreadable:
+            return None
 
     def _move(
         self, move: Move, which: str = "TRUE", values: Mapping[str, object] | None = None, *, set_also: str

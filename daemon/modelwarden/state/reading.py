@@ -52,18 +52,23 @@ class Snapshot:
 
     def messages(self) -> Messages:
         """How many messages stand open."""
-        return Messages(
-            *self.connection.execute(
-                "SELECT ifnull(sum(status IN ('pending', 'sending')), 0), ifnull(sum(status = 'dead'), 0), "
-                "min(iif(status IN ('pending', 'sending'), created_at, NULL)) FROM outbox "
-                "WHERE status IN ('pending', 'sending', 'dead')"
-            ).fetchone()
-        )
+        return open_messages(self.connection)
 
     def rejected_since(self, moment: str) -> int:
         """How many files were rejected since a moment, ISO 8601 in UTC."""
         (count,) = self.connection.execute("SELECT count(*) FROM rejections WHERE at >= ?", (moment,)).fetchone()
         return int(count)
+
+
+def open_messages(connection: sqlite3.Connection) -> Messages:
+    """How many messages stand open. Raises Unreadable if the file can't be asked."""
+    return Messages(
+        *connection.execute(
+            "SELECT ifnull(sum(status IN ('pending', 'sending')), 0), ifnull(sum(status = 'dead'), 0), "
+            "min(iif(status IN ('pending', 'sending'), created_at, NULL)) FROM outbox "
+            "WHERE status IN ('pending', 'sending', 'dead')"
+        ).fetchone()
+    )
 
 
 @contextmanager
