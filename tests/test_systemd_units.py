@@ -97,6 +97,7 @@ def test_instance_differs_from_the_unit_in_its_places_alone(name: str) -> None:
         "/srv/modelwarden": "/srv/modelwarden/%i",
         "/var/lib/modelwarden": "/var/lib/modelwarden/%i",
         "/var/cache/modelwarden": "/var/cache/modelwarden/%i",
+        "Directory=modelwarden-courier": "Directory=modelwarden-courier/%i",
         "Directory=modelwarden": "Directory=modelwarden/%i",
         "Description=modelwarden": "Description=modelwarden %i",
     }

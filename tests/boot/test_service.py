@@ -5,6 +5,7 @@ import re
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,50 @@ def test_readmes_line_tries_a_destination_with_its_credential(host: BootedHost) 
     finally:
         (host.root / CONFIG).write_text(settings)
         host.do("systemctl stop tried")
+
+
+ASKING = """
+import socket, sys
+kind, at = sys.argv[1:3]
+with socket.socket(getattr(socket, kind)) as caller:
+    caller.connect(at if kind == "AF_UNIX" else ("127.0.0.1", int(at)))
+    caller.sendall(b"GET %s HTTP/1.0\\r\\n\\r\\n" % sys.argv[3].encode())
+    print(caller.makefile().read())
+"""
+
+
+def answers(host: BootedHost, command: str) -> bool:
+    """Whether what is asked says that it is well."""
+    return "well" in host.say(command)
+
+
+def test_metrics_are_told_if_they_are_asked_for(host: BootedHost) -> None:
+    """By the units as they are: in a file that others read, on loopback, and at a socket for the service's group."""
+    settings = (host.root / CONFIG).read_text()
+    file, sock = host.root / "run/modelwarden/modelwarden.prom", "/run/modelwarden-courier/metrics.sock"
+    hook = '\n[[notify.destination]]\nname = "team"\nurl = "json://127.0.0.1:9/x"\non = ["APPROVED"]\n'
+    (host.root / "root" / "ask.py").write_text(ASKING)
+    host.do("cp /root/ask.py /opt/ask.py; chmod 644 /opt/ask.py")
+    host.do("cd /src; /opt/modelwarden/bin/pip install -q '.[plots,metrics]'", seconds=300)
+    ways = {"127.0.0.1:9464": "AF_INET 9464", f"unix:{sock}": f"AF_UNIX {sock}"}
+    try:
+        for listen, way in ways.items():
+            table = f'\n[metrics]\nfile = "/run/modelwarden/modelwarden.prom"\nlisten = "{listen}"\n'
+            (host.root / CONFIG).write_text(settings + hook + table)
+            host.do("systemctl restart modelwarden modelwarden-courier")
+            ask = f"python3 /opt/ask.py {way}"
+            until(partial(answers, host, f"{ask} /healthz"), "the courier's answer", 30)
+            assert 'process="courier"' in host.do(f"{ask} /metrics")
+        assert host.run(f"python3 /opt/ask.py AF_UNIX {sock} /metrics", user="alice").returncode != 0
+        is_archived(host, leave(host))
+        shown = "cat /run/modelwarden/modelwarden.prom"
+        until(lambda: 'outcome="archived",process="daemon"} 1.0' in host.do(shown, user="alice"), "the count", 30)
+        assert 'modelwarden_disk_free_bytes{archive="/srv/modelwarden/archives",disk="state"' in file.read_text()
+        host.do("systemctl stop modelwarden")
+        assert not file.exists()
+    finally:
+        (host.root / CONFIG).write_text(settings)
+        host.do("systemctl restart modelwarden modelwarden-courier")
 
 
 def test_watcher_has_no_network_and_writes_nowhere_else(host: BootedHost) -> None:

@@ -80,6 +80,20 @@ def test_each_thing_that_is_wrong_is_said_with_what_to_do(tmp_path: Path) -> Non
     assert CANARY not in "\n".join(said)
 
 
+def test_metrics_that_cannot_be_written_are_wrong(tmp_path: Path) -> None:
+    """Until their folder is there; what the courier answers is looked for in its log."""
+    site = make_site(tmp_path, '[metrics]\nfile = "run/m.prom"\nlisten = "127.0.0.1:9464"\n')
+    code, said = doctor(site)
+    assert code == 1
+    (at,) = (at for at, line in enumerate(said) if line.startswith("WRONG"))
+    assert said[at] == f"WRONG metrics {tmp_path / 'run' / 'm.prom'}: has no folder"
+    assert "make " in said[at + 1]
+    (tmp_path / "run").mkdir()
+    code, said = doctor(site)
+    assert code == 0
+    assert sum(line.startswith("good  metrics") for line in said) == 2
+
+
 def test_wrong_settings_are_said_before_all_else(tmp_path: Path) -> None:
     """As `config check` does: all of them, and exit code 2."""
     site = make_site(tmp_path, "[gate]\nnonsense = 1\n")

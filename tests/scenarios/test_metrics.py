@@ -22,7 +22,7 @@ from processes import (
     until,
 )
 from rigs.needs import needs
-from servers import HttpServer, http_server
+from servers import HttpServer, http_server, unused_port
 from summaries import encoded, flat_summary
 
 Samples = Mapping[tuple[str, ...], float]
@@ -46,13 +46,6 @@ def of_file(site: Site) -> Samples:
     except FileNotFoundError:
         return {}
     return readings.samples(text, str(site.archive), "daemon")
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def asked(port: int, path: str = "/metrics") -> tuple[int, str]:
@@ -129,7 +122,7 @@ def test_look_once_leaves_no_file(tmp_path: Path) -> None:
 
 def test_courier_answers_while_it_delivers_and_clients_are_slow(tmp_path: Path, server: HttpServer) -> None:
     """Two who scrape at once, and more who never end a request, hold up no message."""
-    port = free_port()
+    port = unused_port()
     site = site_with(tmp_path, f'listen = "127.0.0.1:{port}"', destination("team", server.url("x"), "APPROVED"))
     with running_daemon("--config", site.config, log=site.log) as daemon, ExitStack() as stack:
         daemon.wait_for("metrics_served")
@@ -195,7 +188,7 @@ def test_courier_answers_at_a_socket_in_the_file_system(tmp_path: Path, monkeypa
 def test_metrics_are_as_prometheus_wants_them(tmp_path: Path) -> None:
     """Promtool has nothing to say of either's names, units and helps."""
     needs(commands=("promtool",))
-    port = free_port()
+    port = unused_port()
     site = site_with(
         tmp_path,
         f'file = "m.prom"\nlisten = "127.0.0.1:{port}"',

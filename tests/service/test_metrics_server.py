@@ -16,6 +16,7 @@ from modelwarden.service import metrics_server
 from modelwarden.service.metrics_server import AGAIN_SECONDS, MOST_CONNECTIONS, STILL_SECONDS, Address, MetricsServer
 from modelwarden.state.reading import Messages
 from processes import DEADLINE, until
+from servers import unused_port
 
 
 class Clock:
@@ -28,20 +29,13 @@ class Clock:
         return self.now
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @pytest.fixture(params=["IPv4", "IPv6", "unix"])
 def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Address:
     """Where the courier may listen."""
     monkeypatch.chdir(tmp_path)  # a socket's path may have 107 bytes
     if request.param == "unix":
         return "metrics.sock"
-    return ("::1" if request.param == "IPv6" else "127.0.0.1"), free_port()
+    return ("::1" if request.param == "IPv6" else "127.0.0.1"), unused_port()
 
 
 @pytest.fixture

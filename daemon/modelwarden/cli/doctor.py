@@ -85,6 +85,7 @@ def _look(settings: Settings, *, send: bool) -> Iterator[Found]:
     yield from _locks(settings.archive_dir)
     yield _state(state_dir)
     yield _clock(settings, state_dir)
+    yield from _metrics(settings)
     yield from _destinations(settings, send=send)
 
 
@@ -183,6 +184,18 @@ def _clock(settings: Settings, state_dir: str) -> Found:
     if unsynchronised:
         return Found("clock", f"it is {_iso(time.time())}; the kernel does not call it synchronised")
     return Found("clock", f"it is {_iso(time.time())}, synchronised")
+
+
+def _metrics(settings: Settings) -> Iterator[Found]:
+    file, listen = settings.metrics.file, settings.metrics.listen
+    if file is not None:
+        folder = os.path.dirname(file)
+        is_there = os.path.isdir(folder)
+        said = "can be written" if _may(folder, _CHANGE) else "can't be written" if is_there else "has no folder"
+        hint = f"make {show_path(folder)}, and let the service's user write there (the units make /run/modelwarden)"
+        yield Found(f"metrics {show_path(file)}", said, "" if said == "can be written" else hint)
+    if listen is not None:
+        yield Found("metrics", f"the courier answers at {listen}, or says in its log why it can't")
 
 
 def _destinations(settings: Settings, *, send: bool) -> Iterator[Found]:

@@ -171,8 +171,8 @@ class Service:
             self._say_away(error)
             return False
         except RetryLater as error:
-            self._metrics.refused(error)
             log.warning("waiting_to_start", reason=str(error))
+            self._metrics.refused(error)
             self._notifier.ready(f"waiting: {error}")  # ready: a full disk must not hold up the host's start
             self._stand(f"it waits: {error}")
             return False

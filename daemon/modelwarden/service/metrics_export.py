@@ -128,7 +128,7 @@ class TextFile:
         self._models = {each: models.labels(each) for each in CLASSIFICATIONS}
         self._seconds = Histogram(
             "modelwarden_ready_to_archived_seconds",
-            "From the moment at which a summary was ready until it was archived.",
+            "From the moment at which a summary was first seen as it is until it was archived.",
             buckets=_BUCKETS,
             registry=registry,
         )
@@ -198,7 +198,7 @@ def _gauges(readings: Readings) -> Iterator[Metric]:
     yield gauge("unreadable_paths", "Folders and files that the last scan could not look at.", readings.unseen)
     yield gauge("watch_active", "1 if each folder gives hints, 0 if one is only scanned.", readings.is_watching)
     yield CounterMetricFamily(
-        "modelwarden_watch_restarts", "Watches that were lost and are there again.", value=readings.restarts
+        "modelwarden_watch_restarts", "Times that folders gave no hints, and give them again.", value=readings.restarts
     )
     yield CounterMetricFamily(
         "modelwarden_watch_overflows", "Times that the kernel's queue of hints was full.", value=readings.overflows
