@@ -54,7 +54,6 @@ class Discovery:
         scanned_at: when the last walk began, on the monotonic clock.
         scan_at: when they are walked next, likewise.
         unseen: how many folders or files the last scan could not look at.
-        restarts: how often a watch that was lost was there again.
     """
 
     def __init__(
@@ -85,8 +84,6 @@ class Discovery:
         self.scanned_at = 0.0
         self.scan_at = 0.0
         self.unseen = 0
-        self.restarts = 0
-        self._was_watched = False
 
     @property
     def folders(self) -> list[str]:
@@ -98,6 +95,11 @@ class Discovery:
         """How often the kernel's queue of hints was full."""
         return self._watch.overflows
 
+    @property
+    def losses(self) -> int:
+        """How often the watch on a folder was lost, and was to be armed anew."""
+        return self._watch.losses
+
     def start(self) -> None:
         """Begin to be told."""
         self._watch.start()
@@ -108,10 +110,7 @@ class Discovery:
 
     def supervise(self) -> None:
         """See to it that every folder that can be watched is."""
-        before, self.is_watched = self.is_watched, self._watch.supervise()
-        if self.is_watched and not before:
-            self.restarts += self._was_watched
-            self._was_watched = True
+        self.is_watched = self._watch.supervise()
 
     def look(self) -> None:
         """Follow the hints that came, and scan where it is time to."""

@@ -321,7 +321,7 @@ class Service:
             is_watching=self._is_watching,
             has_archive=not self._away,
             runs=len(self._pipeline.archive),
-            restarts=discovery.restarts,
+            losses=discovery.losses,
             overflows=discovery.overflows,
             last_archived=recorder.last_archived(),
             messages=recorder.outbox.open_messages(),

@@ -28,7 +28,7 @@ class Readings(NamedTuple):
         is_watching: whether each folder gives hints.
         has_archive: whether the archive is the one that the state knows.
         runs: how many it holds.
-        restarts: how often a watch that was lost was there again, since the start.
+        losses: how often the watch on a folder was lost, since the start.
         overflows: how often the kernel's queue overflowed, likewise.
         last_archived: when a run was archived last, seconds since the epoch; None if none ever was.
         messages: what the outbox owes; None if it can't be asked.
@@ -40,7 +40,7 @@ class Readings(NamedTuple):
     is_watching: bool
     has_archive: bool
     runs: int
-    restarts: int
+    losses: int
     overflows: int
     last_archived: float | None
     messages: Messages | None

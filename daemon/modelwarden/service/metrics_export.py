@@ -198,7 +198,9 @@ def _gauges(readings: Readings) -> Iterator[Metric]:
     yield gauge("unreadable_paths", "Folders and files that the last scan could not look at.", readings.unseen)
     yield gauge("watch_active", "1 if each folder gives hints, 0 if one is only scanned.", readings.is_watching)
     yield CounterMetricFamily(
-        "modelwarden_watch_restarts", "Times that folders gave no hints, and give them again.", value=readings.restarts
+        "modelwarden_watch_restarts",
+        "Times that the watch on a folder was lost, and was armed anew.",
+        value=readings.losses,
     )
     yield CounterMetricFamily(
         "modelwarden_watch_overflows", "Times that the kernel's queue of hints was full.", value=readings.overflows
