@@ -6,10 +6,23 @@ import threading
 import tracemalloc
 from pathlib import Path
 
+import jiter
 import pytest
 
 from modelwarden.fingerprint import Fingerprint
-from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake import reading
+from modelwarden.intake.reading import (
+    Gone,
+    Moving,
+    NotAFile,
+    Refused,
+    TooDense,
+    TooLarge,
+    Whole,
+    memory_of,
+    read_whole,
+)
+from summaries import encoded, random_summary
 
 CAP = 64 * 1024 * 1024
 MIB = 1024 * 1024
@@ -63,6 +76,69 @@ def test_file_over_the_cap_is_not_held_in_memory(tmp_path: Path) -> None:
     assert len(reading.head) <= MIB
     assert reading.fingerprint == Fingerprint.of(os.stat(path))
     assert peak < 16 * MIB
+
+
+def test_large_file_is_held_once(tmp_path: Path) -> None:
+    """Its bytes are not copied: memory is what it has, and a little."""
+    path = tmp_path / "large.json"
+    path.write_bytes(b"x" * (20 * MIB))
+    tracemalloc.start()
+    try:
+        assert isinstance(read_whole(str(path), CAP), Whole)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 22 * MIB
+
+
+SHAPES = {
+    "numbers": b"1.5",
+    "whole numbers": b"123456",
+    "objects": b"{}",
+    "lists": b"[]",
+    "lists in lists": b"[1]",
+    "small objects": b'{"a":1.5}',
+    "texts": b'"%d"',
+    "long texts": b'"%0100d"',
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_memory_that_a_file_takes_is_estimated_from_its_bytes(shape: str) -> None:
+    """Not less than two thirds of what it comes to, and not more than three times as much."""
+    value = SHAPES[shape]
+    data = b"[" + b",".join(value % at if b"%" in value else value for at in range(50_000)) + b"]"
+    tracemalloc.start()
+    try:
+        document = jiter.from_json(data, catch_duplicate_keys=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(document) == 50_000
+    assert peak * 2 / 3 < memory_of(data) < peak * 3
+
+
+def test_file_of_too_many_values_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has all its bytes, and the reason says how much memory it would take."""
+    monkeypatch.setattr(reading, "LEAST_MEMORY", 8 * MIB)
+    path = tmp_path / "dense.json"
+    data = b"[" + b"{}," * 100_000 + b"{}]"
+    path.write_bytes(data)
+    dense = read_whole(str(path), MIB)
+    assert dense == TooDense(data, Fingerprint.of(os.stat(path)))
+    assert isinstance(dense, TooDense)
+    reason = str(dense.error(MIB))
+    assert reason.startswith("looking into it takes some 14 MiB of memory, more than 8")
+    assert "max_bytes" in reason
+    assert isinstance(read_whole(str(path), 4 * MIB), Whole), "max_bytes allows it"
+
+
+def test_what_trainers_write_is_looked_into_up_to_the_cap(tmp_path: Path) -> None:
+    """Sixty megabytes of figures as a trainer writes them are no bomb."""
+    model = encoded(random_summary(1, models=1, points=500)).removesuffix(b"]}") + b","
+    path = tmp_path / "large.json"
+    path.write_bytes((model * (CAP // len(model) + 1))[:CAP])
+    assert isinstance(read_whole(str(path), CAP), Whole)
 
 
 def test_cap_holds_for_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -992,3 +993,46 @@ def test_old_summaries_are_committed_in_larger_groups(ground: Ground, monkeypatc
     assert process(2021, 1) == [1]
     assert process(2022, 1) == [1], "both files that take turns are whole again"
     assert process(2023) == [GROUP, GROUP]
+
+
+def test_refused_file_is_not_held_by_its_reason(ground: Ground) -> None:
+    """What was parsed of it is let go of with the refusal: an outcome may be kept for a while."""
+    pipeline = ground.pipeline()
+    (outcome,) = pipeline.process([ground.found(encoded({"models": "none", "more": [1] * 100}))])
+    assert isinstance(outcome, Rejected)
+    assert (outcome.error.__traceback__, outcome.error.__context__) == (None, None)
+
+
+def sync_threads() -> list[str]:
+    """The threads that wait for disks."""
+    return [each.name for each in threading.enumerate() if each.name.startswith("sync")]
+
+
+def test_threads_of_much_work_end_with_it_and_come_again(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the second quiet look: the first may lie between two batches. Little work is not worth while."""
+    pipeline = ground.pipeline()
+    batches = [
+        [ground.found(encoded(random_summary(10 * at + n, models=1)), f"{at}{n}") for n in range(4)] for at in (0, 1)
+    ]
+    for batch in batches:
+        assert all(isinstance(each, Archived) for each in pipeline.process(batch))
+        assert sync_threads()
+        pipeline.rest()
+        pipeline.rest()
+        assert sync_threads()
+        monkeypatch.setattr(walk, "MUCH", 10)
+        pipeline.rest()
+        assert sync_threads() == []
+        monkeypatch.undo()
+
+
+def test_rest_between_two_batches_gives_nothing_back(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backlog goes on: its threads are needed."""
+    monkeypatch.setattr(walk, "MUCH", 10)
+    pipeline = ground.pipeline()
+    for at in range(3):
+        pipeline.process([ground.found(encoded(random_summary(10 * at + n, models=1)), f"{at}{n}") for n in range(4)])
+        pipeline.rest()
+        assert sync_threads()
+    pipeline.rest()
+    assert sync_threads() == []

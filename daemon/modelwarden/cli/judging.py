@@ -23,7 +23,7 @@ from modelwarden.gate.assessment import Assessment, Classification, count_by_cla
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
-from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
 from modelwarden.pipeline.policies import Policies
 from modelwarden.wiring import policies_of
 
@@ -96,7 +96,7 @@ def _read(file: str, max_bytes: int) -> bytes:
                 raise RejectSummary(f"is {kind}", hint=hint)
             case NotAFile(kind):
                 raise RejectSummary(f"is {kind}", hint="a summary is a regular file")
-            case TooLarge() as large:
+            case TooLarge() | TooDense() as large:
                 raise large.error(max_bytes)
             case Refused(reason):
                 raise RejectSummary(f"can't be read ({reason})")

@@ -14,7 +14,20 @@ from modelwarden.errors import RejectSummary
 from modelwarden.fingerprint import Fingerprint
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_CHUNK: Final = 1 << 20
+_MIB: Final = 1 << 20
+_HEAD: Final = _MIB
+"""Bytes that are kept of a file that is too large."""
+
+LEAST_MEMORY: Final = 320 * _MIB
+MEMORY_SHARE: Final = 5
+"""So many times `max_bytes`, and not less than the other, may a file take while it is looked into: what a trainer
+writes takes three or four times its size."""
+
+_WEIGHTS: Final = {b",": 32, b":": 48, b'"': 24, b"{": 120, b"[": 72}
+"""Bytes that a value, an entry, half a text, an object and a list take, about, by what each is written with."""
+
+_WORST: Final = 64
+"""No file takes so many times its size."""
 
 
 class Whole(NamedTuple):
@@ -52,13 +65,28 @@ class TooLarge(NamedTuple):
         )
 
 
+class TooDense(NamedTuple):
+    """So many values in these bytes that looking into them takes more memory than there is for one file."""
+
+    data: bytes
+    fingerprint: Fingerprint
+
+    def error(self, max_bytes: int) -> RejectSummary:
+        """Why that is no summary."""
+        takes, may_take = memory_of(self.data) // _MIB, memory_allowed(max_bytes) // _MIB
+        return RejectSummary(
+            f"looking into it takes some {takes} MiB of memory, more than {may_take}: its values are very many",
+            hint="split the run, or raise max_bytes in [intake], of which it may take five times as much",
+        )
+
+
 class Refused(NamedTuple):
     """The system said no (a right, the disk, too many open files)."""
 
     reason: str
 
 
-Reading = Whole | Gone | NotAFile | Moving | TooLarge | Refused
+Reading = Whole | Gone | NotAFile | Moving | TooLarge | TooDense | Refused
 
 
 def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one return an outcome
@@ -74,7 +102,8 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return NotAFile(_kind(before.st_mode))
-        data = _read_up_to(descriptor, max_bytes + 1, before.st_size + 1)
+        is_large = before.st_size > max_bytes
+        data = _read_up_to(descriptor, _HEAD if is_large else max_bytes + 1, before.st_size + 1)
         after = os.fstat(descriptor)
     except OSError as error:
         return Refused(error.strerror or str(error))
@@ -86,9 +115,21 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
     # The time of change tells of a rewrite whose other times were put back; a file that lost its last name changes too.
     if before.st_ctime_ns != after.st_ctime_ns and after.st_nlink > 0:
         return Moving()
-    if len(data) > max_bytes:
-        return TooLarge(data[:_CHUNK], Fingerprint.of(after))
+    if is_large or len(data) > max_bytes:
+        return TooLarge(data[:_HEAD], Fingerprint.of(after))
+    if len(data) * _WORST > memory_allowed(max_bytes) and memory_of(data) > memory_allowed(max_bytes):
+        return TooDense(data, Fingerprint.of(after))
     return Whole(data, Fingerprint.of(after))
+
+
+def memory_allowed(max_bytes: int) -> int:
+    """How many bytes it may take to look into a file."""
+    return max(LEAST_MEMORY, MEMORY_SHARE * max_bytes)
+
+
+def memory_of(data: bytes) -> int:
+    """About how many bytes it takes to look into JSON; a text full of brackets is taken for what it looks like."""
+    return len(data) + sum(weight * data.count(sign) for sign, weight in _WEIGHTS.items())
 
 
 def _what_else(path: str) -> Gone | NotAFile:
@@ -111,10 +152,13 @@ def _kind(mode: int) -> str:
 
 
 def _read_up_to(descriptor: int, limit: int, expected: int) -> bytes:
-    """Up to `limit` bytes. The system may hand them out in pieces: only an empty one is the end."""
-    parts, total, ask = [], 0, min(_CHUNK, expected)  # nearly every summary: one call, one more to see the end
+    """Up to `limit` bytes. The system may hand them out in pieces: only an empty one is the end.
+
+    What is expected is asked for at once: nearly every file is one piece, and is not copied.
+    """
+    parts, total, ask = [], 0, expected
     while total < limit and (part := os.read(descriptor, min(ask, limit - total))):
         parts.append(part)
         total += len(part)
-        ask = _CHUNK
+        ask = _MIB
     return parts[0] if len(parts) == 1 else b"".join(parts)

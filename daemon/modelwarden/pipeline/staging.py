@@ -18,6 +18,7 @@ from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source, class_counts
 from modelwarden.gate.summary import parse_summary
+from modelwarden.memory import forget_trace
 from modelwarden.state.rows import ModelRow, model_rows
 
 SYNC_THREADS: Final = 8
@@ -89,11 +90,13 @@ class Stager:
         self._owner = owner
         self._host = host
         self._judging = judging
-        self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
+        self._pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown()
+        """End the threads; a next batch that needs some has new ones."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
 
     def stage(self, batch: Sequence[Candidate]) -> list[Staging]:
         """One outcome a candidate, in order."""
@@ -112,7 +115,7 @@ class Stager:
                 draft.discard()
             raise
         # All are written before the first is waited for: the disk has begun with most of it.
-        syncs = map(_sync, drafts) if len(drafts) == 1 else self._pool.map(_sync, drafts)
+        syncs = map(_sync, drafts) if len(drafts) <= 1 else self._threads().map(_sync, drafts)
         failures = dict(zip([draft.folder for draft in drafts], syncs, strict=True))
         return [
             outcome if not isinstance(outcome, StagedRun) else failures[outcome.folder] or outcome
@@ -144,6 +147,7 @@ class Stager:
                 rows = model_rows(assessments)
             draft = self._tree.draft()
         except (RejectSummary, RetryLater) as error:
+            forget_trace(error)
             return error
         try:
             for file, data in files.items():
@@ -156,6 +160,11 @@ class Stager:
             raise
         drafts.append(draft)
         return StagedRun(draft.folder, run, rows)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
+        return self._pool
 
     def _name(self, candidate: Candidate, timestamp: str | None) -> str:
         """The run's name: free as far as can be seen; the rename decides."""

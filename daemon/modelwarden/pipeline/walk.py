@@ -25,6 +25,7 @@ from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.run import Source
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.log import log
+from modelwarden.memory import give_back
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder, RunWithRows
@@ -45,6 +46,9 @@ MUCH: Final = 1 << 20
 
 BACKLOG: Final = 2 * DRAFTS
 """From so many new summaries in a batch on, more than one worker process has something to do."""
+
+MUCH: Final = 4 * 1024 * 1024
+"""Bytes of summaries, from which on it is worth while to give back what their work needed."""
 
 
 class Found(NamedTuple):
@@ -128,10 +132,20 @@ class Pipeline:
         self._workers = workers or Workers(0)
         self._workers.begin(Orders(archive.root, archive.tree.staging, owner, host, policies.by_name))
         self._in_haste = False
+        self._is_quiet = True
+        self._worked_on = 0  # bytes, since memory was given back
 
     def close(self) -> None:
         """End the threads."""
         self._stager.close()
+
+    def rest(self) -> None:
+        """Give back what much work needed, if there was none since this was called last: its threads and its memory."""
+        was_quiet, self._is_quiet = self._is_quiet, True
+        if was_quiet and self._worked_on > MUCH:
+            self._worked_on = 0
+            self._stager.close()
+            give_back()
 
     def hurry(self) -> None:
         """The batch under way is the last, and somebody waits for its end; safe in a signal handler."""
@@ -198,6 +212,8 @@ class Pipeline:
             batch: the summaries, any number of them.
             final: bytes that are no JSON object will not change any more: reject them too.
         """
+        self._is_quiet = False
+        self._worked_on += sum(len(found.data) for found in batch)
         summaries = [
             _Summary(number, found, hashlib.sha256(found.data).hexdigest()) for number, found in enumerate(batch)
         ]

@@ -265,6 +265,7 @@ class Service:
             self._stand()
             is_certain = self._look_for_problems(now)
             self._catch_up()
+            self._pipeline.rest()
             self._supervise_at = now + (SUPERVISE_SECONDS if is_certain else 0.0)
         self._discovery.look()
         paths = self._settling.due(time.monotonic(), BATCH_FILES)

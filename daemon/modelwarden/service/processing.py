@@ -15,7 +15,7 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.filesystems import show_path
 from modelwarden.fingerprint import Fingerprint
-from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
 from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
 from modelwarden.intake.settling import Settling
 from modelwarden.log import log
@@ -237,8 +237,8 @@ class Processing:
             case NotAFile(kind):
                 log.debug("not_a_file", path=show_path(path), kind=kind)
                 self._settling.forget(path)
-            case TooLarge(head, fingerprint) as large:
-                self._reject(path, head, fingerprint, large.error(self._max_bytes))
+            case TooLarge(data, fingerprint) | TooDense(data, fingerprint) as large:
+                self._reject(path, data, fingerprint, large.error(self._max_bytes))
             case Refused(reason):
                 self.say_unreadable(path, reason)
                 self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)
