@@ -98,7 +98,10 @@ CASES: Final = (
     ),
     Caught(
         Mutant(
-            "reads_files_of_any_size", "intake/reading.py", "    if len(data) > max_bytes:", "    if len(data) < 0:"
+            "reads_files_of_any_size",
+            "intake/reading.py",
+            "    if is_large or len(data) > max_bytes:",
+            "    if len(data) < 0:",
         ),
         "case_14",
     ),
