@@ -358,6 +358,7 @@ def _sinks_of(settings: Settings, database: Database) -> "list[Sink]":
     """The sinks of the configured destinations, which share what they load. Raises StopService as `destinations_of`."""
     from modelwarden.sinks.announcing import Announcer, AnnouncingSink  # noqa: PLC0415 - the courier's alone
     from modelwarden.sinks.chat.destinations import Destination  # noqa: PLC0415 - brings Apprise along
+    from modelwarden.sinks.chat.drawing import draw_apart  # noqa: PLC0415 - likewise
     from modelwarden.sinks.chat.sink import chat_sinks  # noqa: PLC0415 - likewise
 
     destinations = destinations_of(settings)
@@ -366,7 +367,7 @@ def _sinks_of(settings: Settings, database: Database) -> "list[Sink]":
         database,
         lambda run: os.path.join(settings.archive_dir, run, REPORT_FILE),
         digest_above=settings.notify.digest_above,
-        histories=lambda run, policy: read_histories(settings.archive_dir, run, policy),
+        draw=partial(draw_apart, partial(read_histories, settings.archive_dir)),
     )
     announcer = Announcer(Outbox(database), Catalog(database), socket.gethostname())
     others = [AnnouncingSink(each, announcer) for each in destinations if not isinstance(each, Destination)]

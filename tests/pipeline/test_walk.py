@@ -1020,7 +1020,7 @@ def test_threads_of_much_work_end_with_it_and_come_again(ground: Ground, monkeyp
         pipeline.rest()
         pipeline.rest()
         assert sync_threads()
-        monkeypatch.setattr(walk, "MUCH", 10)
+        monkeypatch.setattr(walk, "MUCH_WORK", 10)
         pipeline.rest()
         assert sync_threads() == []
         monkeypatch.undo()
@@ -1028,7 +1028,7 @@ def test_threads_of_much_work_end_with_it_and_come_again(ground: Ground, monkeyp
 
 def test_rest_between_two_batches_gives_nothing_back(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """The backlog goes on: its threads are needed."""
-    monkeypatch.setattr(walk, "MUCH", 10)
+    monkeypatch.setattr(walk, "MUCH_WORK", 10)
     pipeline = ground.pipeline()
     for at in range(3):
         pipeline.process([ground.found(encoded(random_summary(10 * at + n, models=1)), f"{at}{n}") for n in range(4)])

@@ -47,7 +47,7 @@ MUCH: Final = 1 << 20
 BACKLOG: Final = 2 * DRAFTS
 """From so many new summaries in a batch on, more than one worker process has something to do."""
 
-MUCH: Final = 4 * 1024 * 1024
+MUCH_WORK: Final = 4 << 20
 """Bytes of summaries, from which on it is worth while to give back what their work needed."""
 
 
@@ -142,7 +142,7 @@ class Pipeline:
     def rest(self) -> None:
         """Give back what much work needed, if there was none since this was called last: its threads and its memory."""
         was_quiet, self._is_quiet = self._is_quiet, True
-        if was_quiet and self._worked_on > MUCH:
+        if was_quiet and self._worked_on > MUCH_WORK:
             self._worked_on = 0
             self._stager.close()
             give_back()

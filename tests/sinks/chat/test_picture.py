@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.sinks.chat import picture
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.digest import RunNews
-from modelwarden.sinks.chat.picture import Histories, Pictures
+from modelwarden.sinks.chat.drawing import draw_apart
+from modelwarden.sinks.chat.picture import Draw, Pictures
+from modelwarden.sinks.chat.plot import fitness_plot
 from modelwarden.sinks.chat.sink import chat_sinks
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Route
@@ -53,9 +56,9 @@ def news() -> RunNews:
     return RunNews(RUN, None, "trainer-7", "/report", run.counts, run.policy, bare)
 
 
-def told(_run: str, _policy: Policy) -> Mapping[str, Sequence[float]]:
-    """Histories as the archive has them."""
-    return {"ABC": RISING}
+def drawn_here(news: RunNews) -> bytes:
+    """Drawn in this process, with histories as the archive has them."""
+    return fitness_plot(news._replace(assessments=[each._replace(history=RISING) for each in news.assessments])) or b""
 
 
 class Office:
@@ -91,7 +94,7 @@ class Office:
         url: str,
         *on: str,
         others: Sequence[Destination] = (),
-        read: Histories | None = None,
+        draw: Draw | None = None,
         timeout: float = 30.0,
         digest_above: int = 5,
     ) -> Courier:
@@ -104,7 +107,7 @@ class Office:
                 database,
                 lambda run: f"/archive/{run}",
                 digest_above=digest_above,
-                histories=read or (lambda run, policy: read_histories(str(self.folder), run, policy)),
+                draw=draw or partial(draw_apart, partial(read_histories, str(self.folder))),
             ),
             send_timeout=timeout,
             clock=lambda: self.now,
@@ -234,12 +237,12 @@ def test_archive_that_hangs_costs_the_plot_and_not_the_message(office: Office, s
     office.archive(summary_of(timestamp="20240101_000000"), summary_of(timestamp="20240102_000000"))
     released, asked = threading.Event(), []
 
-    def hang(run: str, _policy: Policy) -> Mapping[str, Sequence[float]]:
-        asked.append(run)
+    def hang(news: RunNews) -> bytes:
+        asked.append(news.timestamp)
         released.wait()
-        return {}
+        return b""
 
-    courier = office.courier(server.url(), read=hang, timeout=3.0)
+    courier = office.courier(server.url(), draw=hang, timeout=3.0)
     assert courier.deliver_due() == 2
 
     assert not courier.hung
@@ -255,12 +258,12 @@ def test_picture_under_way_holds_up_no_other_destination(tmp_path: Path, stack: 
     office.archive(flat_summary({"ABC": {**GOOD, "fitness_history": RISING}, "XYZ": BAD}))
     released = threading.Event()
 
-    def hang(run: str, policy: Policy) -> Mapping[str, Sequence[float]]:
+    def hang(news: RunNews) -> bytes:
         released.wait()
-        return told(run, policy)
+        return drawn_here(news)
 
     desk = stack.enter_context(http_server())
-    courier = office.courier(server.url(), others=[Destination("desk", desk.url(), ["DROP"])], read=hang, timeout=1000)
+    courier = office.courier(server.url(), others=[Destination("desk", desk.url(), ["DROP"])], draw=hang, timeout=1000)
     until(lambda: (courier.step(), desk.accepted)[1], "the desk's message")
 
     assert (server.requests, courier.is_sending()) == ([], True)
@@ -276,13 +279,13 @@ def test_picture_that_is_late_keeps_none_waiting() -> None:
     gates = [threading.Event(), threading.Event()]
     drawn: list[bytes] = []
 
-    def histories_of(run: str, policy: Policy) -> Mapping[str, Sequence[float]]:
-        asked.append(run)
+    def draw_late(news: RunNews) -> bytes:
+        asked.append(news.timestamp)
         if len(asked) <= 2:
             gates[len(asked) - 1].wait()
-        return told(run, policy)
+        return drawn_here(news)
 
-    pictures = Pictures(histories_of)
+    pictures = Pictures(draw_late)
 
     def draw() -> None:
         threading.Thread(target=lambda: drawn.append(pictures.of(news(), 1000)), daemon=True).start()
@@ -303,7 +306,7 @@ def test_picture_that_is_late_keeps_none_waiting() -> None:
 
 
 @pytest.mark.usefixtures("matplotlib")
-def test_pictures_are_drawn_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_drawn_one_at_a_time() -> None:
     """Two lanes that want one at once both get it: the second waits for its turn."""
     inside, most = [], []
 
@@ -314,8 +317,7 @@ def test_pictures_are_drawn_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
         inside.pop()
         return PNG
 
-    monkeypatch.setattr(picture, "fitness_plot", count)
-    pictures = Pictures(told)
+    pictures = Pictures(count)
     drawn: list[bytes] = []
     threads = [threading.Thread(target=lambda: drawn.append(pictures.of(news(), 30))) for _ in range(4)]
     for thread in threads:
@@ -335,11 +337,11 @@ def test_no_matplotlib_is_said_once_and_nothing_is_read(
     caplog.set_level(logging.DEBUG, "modelwarden")
     read: list[str] = []
 
-    def read_from(run: str, policy: Policy) -> Mapping[str, Sequence[float]]:
-        read.append(run)
-        return told(run, policy)
+    def draw(news: RunNews) -> bytes:
+        read.append(news.timestamp)
+        return PNG
 
-    pictures = Pictures(read_from)
+    pictures = Pictures(draw)
 
     assert [pictures.of(news(), 30) for _ in range(3)] == [b""] * 3
 
@@ -353,7 +355,7 @@ def test_matplotlib_that_is_broken_is_no_picture(monkeypatch: pytest.MonkeyPatch
     """Found, and not to be imported, as after half an upgrade."""
     monkeypatch.setattr(picture, "find_spec", lambda _: object())
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert Pictures(told).of(news(), 30) == b""
+    assert Pictures(drawn_here).of(news(), 30) == b""
 
 
 @pytest.mark.usefixtures("matplotlib")

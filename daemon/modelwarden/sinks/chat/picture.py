@@ -1,38 +1,37 @@
 """The picture that goes with a message: whether there is one, and how long a message may wait for it.
 
 The rule: a picture never costs a message. Whatever goes wrong with it (no matplotlib, the run gone, a disk that hangs,
-no time left), the message goes without; one is drawn at a time, for matplotlib knows no threads.
+no time left), the message goes without; one is drawn at a time, for each takes memory.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
 
 from modelwarden.gate.assessment import Classification
-from modelwarden.gate.policy import Policy
 from modelwarden.log import log
 from modelwarden.sinks.chat.digest import RunNews
-from modelwarden.sinks.chat.plot import fitness_plot
+from modelwarden.sinks.chat.drawing import NotDrawn
 
-Histories = Callable[[str, Policy], Mapping[str, Sequence[float]]]
-"""From a run's name and its policy to the course that it judges, by symbol. May raise anything, and may hang."""
+Draw = Callable[[RunNews], bytes]
+"""The PNG of a run, b"" if there is nothing to draw. May raise anything, and may hang."""
 
 SHARE: Final = 1 / 3
 """Of a send's time that may go by until its picture is there."""
 
 
 class Pictures:
-    """Draws the plots of runs.
+    """Sees to the plots of runs.
 
     Args:
-        histories: what the catalog does not hold.
+        draw: draws one.
     """
 
-    def __init__(self, histories: Histories) -> None:
-        self._histories = histories
+    def __init__(self, draw: Draw) -> None:
+        self._draw_it = draw
         self._turn = Lock()
         self._is_late = False  # whether who draws now is waited for no more
         self._was_missed = False
@@ -62,17 +61,15 @@ class Pictures:
 
     def _draw(self, news: RunNews, drawn: "SimpleQueue[bytes]") -> None:
         """On a thread of its own, which holds the turn."""
-        picture = None
+        picture = b""
         try:
-            histories = self._histories(news.timestamp, news.policy)
-            models = [model._replace(history=histories.get(model.symbol, ())) for model in news.assessments]
-            picture = fitness_plot(news._replace(assessments=models))
-        except Exception as error:  # noqa: BLE001 - a run that is gone or strange, a library's fault: no picture
-            _say_left_out(news, f"{type(error).__name__}: {error}")
+            picture = self._draw_it(news)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong: no picture
+            _say_left_out(news, str(error) if isinstance(error, NotDrawn) else f"{type(error).__name__}: {error}")
         finally:
             self._is_late = False
             self._turn.release()
-            drawn.put(picture or b"")
+            drawn.put(picture)
 
 
 def _say_left_out(news: RunNews, reason: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from modelwarden.sinks.chat.composing import Composer
 from modelwarden.sinks.chat.destinations import Destination
-from modelwarden.sinks.chat.picture import SHARE, Histories, Pictures
+from modelwarden.sinks.chat.picture import SHARE, Draw, Pictures
 from modelwarden.sinks.chat.plot import caption_of
 from modelwarden.sinks.protocol import Bundling, Call, Delivery, Sink
 from modelwarden.state.catalog import Catalog
@@ -83,7 +83,7 @@ def chat_sinks(
     report_path: Callable[[str], str],
     *,
     digest_above: int,
-    histories: Histories | None = None,
+    draw: Draw | None = None,
 ) -> list[Sink]:
     """The sinks of these services, which share what they load and draw.
 
@@ -92,8 +92,8 @@ def chat_sinks(
         database: the open state file.
         report_path: from a run's name to the path of its report.
         digest_above: more messages than this owed to one at once become one.
-        histories: from a run's name to what its picture shows; None for messages without pictures.
+        draw: draws the picture of a run; None for messages without pictures.
     """
     composer = Composer(Catalog(database), report_path)
-    pictures = None if histories is None else Pictures(histories)
+    pictures = None if draw is None else Pictures(draw)
     return [ChatSink(each, composer, pictures, digest_above) for each in destinations]
