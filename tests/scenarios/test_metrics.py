@@ -111,6 +111,24 @@ def test_daemon_whose_file_cannot_be_written_goes_on(tmp_path: Path) -> None:
         assert len(daemon.events("metrics_not_written")) == 1
 
 
+def test_archive_that_is_away_and_back_is_told(tmp_path: Path) -> None:
+    """While nothing is archived somebody is to hear of it; the figures of the state go on."""
+    site = make_site(
+        tmp_path,
+        '[metrics]\nfile = "m.prom"\n',
+        watch=f'state_dir = "{tmp_path / "state"}"\n[[watch]]\npath = "out"\n',
+    )
+    with running_daemon("--config", site.config, log=site.log) as daemon:
+        drop(encoded(flat_summary()), site.out)
+        daemon.wait_for("run_archived")
+        site.archive.rename(tmp_path / "away")
+        until(lambda: of_file(site)["archive_available",] == 0, "the archive's absence to be told", 40)
+        assert ("disk_free_bytes", "archive") not in of_file(site)
+        assert of_file(site)["disk_free_bytes", "state"] > 0
+        (tmp_path / "away").rename(site.archive)
+        until(lambda: of_file(site)["archive_available",] == 1, "its return to be told", 40)
+
+
 def test_look_once_leaves_no_file(tmp_path: Path) -> None:
     """It would tell of a daemon that does not run."""
     site = site_with(tmp_path, 'file = "m.prom"\nlisten = "127.0.0.1:1"')

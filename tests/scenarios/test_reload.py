@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from processes import Site, drop, index_of, make_site, outbox_of, running_courier, running_daemon, until
-from servers import http_server
+from processes import Site, destination, drop, index_of, make_site, outbox_of, running_courier, running_daemon, until
+from servers import http_server, unused_port
 from summaries import GOOD, encoded, flat_summary
 
 
@@ -121,6 +121,27 @@ def test_courier_reads_its_settings_again(site: Site) -> None:
         daemon.wait_for("ready", 2)
         drop(encoded(flat_summary({"a": GOOD})), site.out)
         until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"], "the message")
+        assert courier.stop() == 0
+
+
+def test_metrics_are_answered_again_after_a_hang_up(tmp_path: Path) -> None:
+    """The address is let go of and taken by the same process anew, with the settings as they are then."""
+    ports = [unused_port(), unused_port()]
+    metrics = '[metrics]\nlisten = "127.0.0.1:{}"\n'
+    site = make_site(tmp_path, metrics.format(ports[0]), destination("team", "json://127.0.0.1:9/x", "APPROVED"))
+    with (
+        running_daemon("--config", site.config, "--no-courier", log=site.log),
+        running_courier("--config", site.config, log=site.folder / "courier.log") as courier,
+    ):
+        courier.wait_for("metrics_served")
+        courier.process.send_signal(signal.SIGHUP)
+        courier.wait_for("metrics_served", 2)
+        text = site.config.read_text().replace(str(ports[0]), str(ports[1]))
+        site.config.write_text(text)
+        courier.process.send_signal(signal.SIGHUP)
+        served = courier.wait_for("metrics_served", 3)
+        assert [each["address"] for each in served] == [f"127.0.0.1:{port}" for port in (ports[0], *ports)]
+        assert courier.events("metrics_not_served") == []
         assert courier.stop() == 0
 
 

@@ -111,11 +111,15 @@ def _deliver(
     Raises:
         typer.Exit: `drain`, and nothing more can be delivered now.
     """
+    trouble = ""
     while True:
         deliveries.step(lambda: rings.within(0))
         notifier.alive()
         if metrics.turn():
             metrics.stand(deliveries.open_messages())
+        if metrics.trouble != trouble:
+            trouble = metrics.trouble
+            notifier.status(f"delivering; {trouble}" if trouble else "delivering")
         if deliveries.hung and not deliveries.is_sending():
             # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
             log.warning("courier_gives_way", reason="a send hung past its deadline")
