@@ -199,6 +199,21 @@ def test_worker_heeds_no_signal_that_is_the_daemons(workers: Workers) -> None:
     assert all(isinstance(outcome, StagedRun) for outcome in outcomes)
 
 
+def test_worker_at_rest_keeps_no_threads(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a backlog nothing stays of it but the process, which works again when it is asked."""
+    monkeypatch.setattr(workers_module, "REST_SECONDS", 0.1)
+    with closing(Workers(SIZE)) as workers:
+        workers.begin(orders(tree))
+        backlog = [candidate(encoded(random_summary(seed)), f"{NAME}_{seed + 2}") for seed in range(8)]
+        for _ in range(SIZE):
+            workers.stage(backlog).result()
+
+        for pid in pids(workers):
+            until(lambda pid=pid: len(os.listdir(f"/proc/{pid}/task")) == 1, "its threads to end")  # type: ignore[misc]
+
+        assert isinstance(workers.stage(backlog).result()[0], StagedRun)
+
+
 def test_workers_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
     """Nobody is left to tell them: they end when their pipe does."""
     program = f"""

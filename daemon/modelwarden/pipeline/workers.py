@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from modelwarden.archive.tree import Tree
 from modelwarden.gate.policy import Policy
+from modelwarden.memory import give_back
 from modelwarden.pipeline.staging import Candidate, Stager, Staging
 
 WORTHWHILE: Final = 2
@@ -29,6 +30,9 @@ STOP_SECONDS: Final = 5.0
 
 SILENCE_SECONDS: Final = 120.0
 """How long a worker may take for one question before all are killed: a few runs, on a disk that everybody writes to."""
+
+REST_SECONDS: Final = 10.0
+"""After so long without a question a worker gives back its threads and what memory it can."""
 
 NAME: Final = "modelwarden-wkr"
 """What `ps` and `top` call a worker: up to 15 characters."""
@@ -179,7 +183,12 @@ def _work(pipe: Connection) -> None:
     """Orders, then batches until there are no more; other orders may come between two batches."""
     tree: Tree | None = None
     stager: Stager | None = None
+    has_worked = False
     while True:
+        if has_worked and stager is not None and not pipe.poll(REST_SECONDS):
+            has_worked = False
+            stager.close()
+            give_back()
         asked = pipe.recv()
         if isinstance(asked, Orders):
             if stager is not None:
@@ -188,4 +197,5 @@ def _work(pipe: Connection) -> None:
             stager = Stager(tree, asked.policies, asked.owner, asked.host)
         elif tree is not None and stager is not None:
             pipe.send(stager.stage(asked))
+            has_worked = True
             tree.release_names()
