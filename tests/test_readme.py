@@ -62,7 +62,7 @@ def test_summary_examples_are_taken(example: str, tmp_path: Path) -> None:
     file.write_text(example)
     done = modelwarden("check", "--json", file)
     assert done.returncode in {0, 1}, done.stderr
-    assert json.loads(done.stdout)[0]["models"][0]["symbol"] == "AAPL"
+    assert json.loads(done.stdout)["files"][0]["models"][0]["symbol"] == "AAPL"
 
 
 def test_notify_example_is_taken(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ else only for runs that index.json and the folders have just so.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from modelwarden.archive.folders import (
     look_of,
@@ -19,19 +20,33 @@ from modelwarden.archive.folders import (
     read_index,
     read_record,
     read_run,
+    read_run_names,
     run_names,
 )
+from modelwarden.archive.histories import read_histories
 from modelwarden.archive.identity import difference, stranger
 from modelwarden.archive.record import REPORT_FILE
-from modelwarden.errors import UnknownRun
+from modelwarden.errors import RejectSummary, UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
-from modelwarden.state.catalog import Catalog, Connected
+from modelwarden.state.catalog import Asked, Catalog, Connected
 from modelwarden.state.reading import Unreadable, reading
 
 _T = TypeVar("_T")
+
+LATEST: Final = "latest"
+"""What a person calls the run that was archived last."""
+
+MOST_CANDIDATES: Final = 10
+"""Of the runs that an ambiguous name may mean so many are named, the youngest."""
+
+_BEGINNING: Final = re.compile("[0-9]{1,8}|[0-9]{8}_[0-9]{0,6}|[0-9]{8}_[0-9]{6}_[0-9]*")
+_DATE: Final = re.compile(
+    "([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2}))?)?Z?)?)?)?"
+)
+_EVERYTHING: Final = Asked()
 
 
 class JudgedRun(NamedTuple):
@@ -110,24 +125,113 @@ class Questions:
         self.archive_dir = self._root = archive_dir
         self._catalog = None if state is None else Catalog(state)
 
-    def runs(self, limit: int, now: float) -> Runs:
-        """The youngest runs by name, so many at most; `now` is seconds since the epoch, for `latest`."""
+    def runs(self, limit: int, now: float, asked: Asked = _EVERYTHING) -> Runs:
+        """The youngest runs by name that meet what is asked, so many at most.
+
+        Args:
+            limit: how many.
+            now: seconds since the epoch, for `latest`.
+            asked: which runs.
+        """
         return self._ask(
-            lambda catalog: Runs(shown := catalog.runs(limit), len(catalog) - len(shown), catalog.latest(now)),
-            lambda: self._runs_by_folder(limit, now),
+            lambda catalog: Runs(
+                shown := catalog.runs(limit, asked), catalog.count(asked) - len(shown), catalog.latest(now)
+            ),
+            lambda: self._runs_by_folder(limit, now, asked),
         )
 
-    def _runs_by_folder(self, limit: int, now: float) -> Runs:
+    def _runs_by_folder(self, limit: int, now: float, asked: Asked) -> Runs:
         names = sorted(run_names(self._root), key=oldest_first)
         shown: list[RunRecord] = []
-        foreign = 0
-        while names and len(shown) < limit:
-            record = self._record(names.pop())
+        hidden = 0
+        while names and (len(shown) < limit or asked != _EVERYTHING):
+            record = self._asked_for(names.pop(), asked)
             if record is None:
-                foreign += 1
-            else:
+                continue
+            if len(shown) < limit:
                 shown.append(record)
-        return Runs(shown[::-1], len(names), self._latest_by_folder(now) if shown else None)
+            else:
+                hidden += 1
+        return Runs(shown[::-1], hidden + len(names), self._latest_by_folder(now))
+
+    def _asked_for(self, name: str, asked: Asked) -> RunRecord | None:
+        """A run's record if it is one and meets what is asked."""
+        record = self._record(name)
+        if record is None or not asked.takes(record):
+            return None
+        if asked.symbol is not None:
+            models = read_run(self._root, name)[1]
+            if not any(asked.takes_model(model.symbol, model.classification) for model in models):
+                return None
+        return record
+
+    def find(self, text: str, now: float) -> str:
+        """The name of the run that a person means.
+
+        Args:
+            text: a run's name, the beginning of one, a date (`2024-12-24`, `2024-12-24T15:30`), the trainer's name for
+                it, or `latest`.
+            now: seconds since the epoch.
+
+        Raises:
+            UnknownRun: no run is meant, or several are; the hint names these, the youngest last.
+            RetryLater: the disk refused.
+        """
+        if text == LATEST:
+            name = self.latest(now)
+            if name is None:
+                raise UnknownRun("the archive has no runs", where=self._root)
+            return name
+        if is_run_name(text) and os.path.isdir(os.path.join(self._root, text)):
+            return text
+        meant = self._meant(text)
+        if not meant:
+            raise UnknownRun(f"no run {text!r}", where=self._root, hint="see `modelwarden runs`")
+        if len(meant) > 1:
+            more = f"{len(meant) - MOST_CANDIDATES} more, " if len(meant) > MOST_CANDIDATES else ""
+            listed = ", ".join(meant[-MOST_CANDIDATES:])
+            raise UnknownRun(f"{text!r} may mean {len(meant)} runs", where=self._root, hint=f"{more}{listed}")
+        return meant[0]
+
+    def _meant(self, text: str) -> list[str]:
+        """The runs whose name begins so, on that date, or that the trainer called so, oldest first."""
+        first = _beginning(text)
+        if not _is_text(text):
+            return []
+        return self._ask(lambda catalog: catalog.named(first, text), lambda: self._meant_by_folder(first, text))
+
+    def _meant_by_folder(self, first: str | None, text: str) -> list[str]:
+        called = read_run_names(self._root)
+        meant = []
+        for name in sorted(run_names(self._root), key=oldest_first):
+            if first is not None and name.startswith(first):
+                meant.append(name)
+            elif name in called:
+                meant += [name] if called[name] == text else []
+            elif (record := self._record(name)) is not None and record.run_name == text:
+                meant.append(name)
+        return meant
+
+    def names(self) -> Sequence[tuple[str, str]]:
+        """Every run's name, and the trainer's for it or "", the youngest first."""
+        called = read_run_names(self._root)
+        return [(name, called.get(name, "")) for name in sorted(run_names(self._root), key=oldest_first, reverse=True)]
+
+    def symbols(self) -> list[str]:
+        """Every symbol that the catalog knows, or those of the run archived last; for who completes what is typed."""
+        return self._ask(
+            lambda catalog: catalog.all_symbols(),
+            lambda: sorted(
+                model.symbol for name in sorted(run_names(self._root))[-1:] for model in read_run(self._root, name)[1]
+            ),
+        )
+
+    def course(self, run: RunRecord, symbol: str) -> Sequence[float]:
+        """A model's history over the validation points, NaN where one is missing; none if it can't be told."""
+        try:
+            return read_histories(self._root, run.timestamp, run.policy).get(symbol, ())
+        except (OSError, RejectSummary):
+            return ()
 
     def run(self, name: str | None, now: float) -> JudgedRun:
         """A run by its name, or the one that was archived last.
@@ -263,6 +367,27 @@ class Questions:
             for name, sha256 in self._catalog.digests()
             if name in there and (line := index.get(name)) is not None and line[1] == sha256
         }
+
+
+def _beginning(text: str) -> str | None:
+    """What the names of the runs begin with that a beginning or a date means; None if it is neither."""
+    if is_run_name(text):  # a whole name means that run alone: `_2` is another
+        return None
+    if _BEGINNING.fullmatch(text):
+        return text
+    if found := _DATE.fullmatch(text):
+        day, time = "".join(filter(None, found.groups()[:3])), "".join(filter(None, found.groups()[3:]))
+        return f"{day}_{time}" if time else day
+    return None
+
+
+def _is_text(text: str) -> bool:
+    """Whether a trainer can have written it: an argument of bytes that are no UTF-8 is nobody's name for a run."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _differs(each: Difference, before: RunRecord, after: RunRecord) -> bool:

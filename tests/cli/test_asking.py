@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from answers import assert_fits
 from commands import Done, command
 from modelwarden import TrainingArchiveManager
+from modelwarden.gate.assessment import Classification, Flag, Remark
 from modelwarden.gate.policy import Policy
 from processes import drop, make_site, running_daemon
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, series_summary
@@ -49,13 +51,16 @@ def asked(archive: Path, *arguments: str) -> Done:
 
 
 def in_json(archive: Path, *arguments: str) -> Any:
-    return json.loads(asked(archive, *arguments, "--json").out, parse_constant=pytest.fail)
+    """The answer as data; it is what the schema says of that command."""
+    answer = json.loads(asked(archive, *arguments, "--json").out, parse_constant=pytest.fail)
+    assert_fits(answer, arguments[0])
+    return answer
 
 
 def test_runs_are_listed_oldest_first_with_their_counts(archive: Path) -> None:
     """A row a run: its name, how many models of each class, the policy and the trainer's name for it."""
     done = asked(archive, "runs")
-    assert done.lines[0].split() == ["run", "APPROVED", "REVIEW", "DROP", "policy", "run", "name"]
+    assert done.lines[0].split() == ["run", "APPROVED", "REVIEW", "DROP", "policy", "archived", "run", "name"]
     assert [line.split()[:4] for line in done.lines[2:]] == [
         ["20240101_000000", "1", "0", "1"],
         ["20240102_000000", "0", "1", "1"],
@@ -68,13 +73,13 @@ def test_runs_limit_keeps_the_youngest_and_says_what_is_hidden(archive: Path) ->
     """A long archive shows its end, and how to see the rest."""
     done = asked(archive, "runs", "--limit", "2")
     assert [line.split()[0] for line in done.lines[2:4]] == ["20240102_000000", "20240103_000000"]
-    assert done.lines[4] == "1 older runs: --limit 3 shows all"
-    assert len(in_json(archive, "runs", "-n", "1")) == 1
+    assert done.lines[4] == "1 older runs: --last 3 shows all"
+    assert len(in_json(archive, "runs", "-n", "1")["runs"]) == 1
 
 
 def test_runs_in_json_are_the_records(archive: Path) -> None:
     """--json has the fields of the index, for scripts."""
-    rows = in_json(archive, "runs")
+    rows = in_json(archive, "runs")["runs"]
     index = json.loads((archive / "index.json").read_bytes())["runs"]
     for row, entry in zip(rows, index, strict=True):
         shared = row.keys() & entry.keys()
@@ -101,7 +106,7 @@ def test_run_dated_ahead_is_marked_and_is_not_the_latest_for_ever(tmp_path: Path
     listed = asked(folder, "runs")
     assert listed.lines[3].endswith("(dated ahead)")
     assert listed.lines[4] == "archived last: 20240101_000000; `show` and `approved` mean it if no run is named"
-    assert [run["remarks"] for run in in_json(folder, "runs")] == [[], ["TIMESTAMP_AHEAD"]]
+    assert [run["remarks"] for run in in_json(folder, "runs")["runs"]] == [[], ["TIMESTAMP_AHEAD"]]
     assert asked(folder, "show", "20990101_000000").lines[2].startswith("dated ahead: ")
     assert "**dated ahead**" in asked(folder, "show", "20990101_000000", "--report").out
     assert json.loads((folder / "20990101_000000" / "model_assessments.json").read_bytes())["remarks"] == [
@@ -128,7 +133,7 @@ def test_show_has_every_model_with_class_figures_and_reason(archive: Path) -> No
 def test_show_in_json_agrees_with_check(archive: Path) -> None:
     """What the archive remembers of a model is what `check` says of the archived bytes."""
     for timestamp in RUNS:
-        (checked,) = json.loads(command("check", "--json", archive / timestamp / "summary.json").out)
+        (checked,) = json.loads(command("check", "--json", archive / timestamp / "summary.json").out)["files"]
         shown = in_json(archive, "show", timestamp)
         assert shown["models"] == checked["models"]
         assert shown["policy"] == checked["policy"]
@@ -148,6 +153,7 @@ def test_approved_prints_symbol_and_checkpoint_a_line(archive: Path) -> None:
     assert asked(archive, "approved").out == f"A\t150\n{STRANGE}\tlast\n"
     assert asked(archive, "approved", "20240101_000000").out == "A\tlast\n"
     assert in_json(archive, "approved") == {
+        "schema_version": 1,
         "run": "20240103_000000",
         "approved": ["A", STRANGE],
         "models": [
@@ -217,15 +223,15 @@ def test_show_check_and_history_tell_of_a_peak_that_was_not_approved(tmp_path: P
         (line,) = [line for line in done.lines if "peaked" in line]
         assert line.endswith("; peaked at 50; its figures there: DROP (profit factor 1.10 < 1.30)")
         assert "use checkpoint 50" not in done.out
-    (better,) = in_json(tmp_path / "archive", "history", "BETTER")
+    (better,) = in_json(tmp_path / "archive", "history", "BETTER")["history"]
     assert better["checkpoint_advice"] == "use checkpoint 100 instead of the last; its figures there: APPROVED"
     assert better["at_checkpoint"] == {
         "classification": "APPROVED",
         "metrics": dict(zip(Policy.from_config().metrics, BETTER_POINT, strict=True)),
     }
-    (lucky,) = in_json(tmp_path / "archive", "history", "LUCKY")
+    (lucky,) = in_json(tmp_path / "archive", "history", "LUCKY")["history"]
     assert lucky["at_checkpoint"]["classification"] == "DROP"
-    (steady,) = in_json(tmp_path / "archive", "history", "STEADY")
+    (steady,) = in_json(tmp_path / "archive", "history", "STEADY")["history"]
     assert (steady["checkpoint_advice"], steady["at_checkpoint"], steady["last_checkpoint"]) == (None, None, 150)
 
 
@@ -236,26 +242,26 @@ def test_show_lists_what_cannot_be_known_beside_the_flags(archive: Path) -> None
     assert [model["remarks"] for model in in_json(archive, "show")["models"]] == [[], ["NO_HISTORY"], ["NO_HISTORY"]]
 
 
-def test_approved_of_a_run_without_any_is_empty(archive: Path) -> None:
-    """Nothing approved is an answer, not an error."""
-    assert asked(archive, "approved", "20240102_000000").out == ""
+def test_approved_of_a_run_without_any_is_empty_and_no(archive: Path) -> None:
+    """Nothing approved is an answer, not an error, and the answer is no."""
+    assert command("approved", "20240102_000000", "--archive", archive) == (1, "", "")
 
 
 def test_history_lists_a_symbol_over_the_runs_oldest_first(archive: Path) -> None:
     """How one model fared, run by run; runs without it are left out."""
     done = asked(archive, "history", "A")
-    assert [line.split()[:2] for line in done.lines[2:]] == [
+    assert [line.split()[:2] for line in done.lines[2:5]] == [
         ["20240101_000000", "APPROVED"],
         ["20240102_000000", "REVIEW"],
         ["20240103_000000", "APPROVED"],
     ]
-    assert [row["run"] for row in in_json(archive, "history", "B")] == ["20240101_000000", "20240103_000000"]
-    assert [row["run"] for row in in_json(archive, "history", "A", "--limit", "1")] == ["20240103_000000"]
+    assert [row["run"] for row in in_json(archive, "history", "B")["history"]] == ["20240101_000000", "20240103_000000"]
+    assert [row["run"] for row in in_json(archive, "history", "A", "--limit", "1")["history"]] == ["20240103_000000"]
 
 
 def test_history_finds_a_symbol_of_any_text(archive: Path) -> None:
     """A symbol is found as it is written, markup and emoji included."""
-    (row,) = in_json(archive, "history", STRANGE)
+    (row,) = in_json(archive, "history", STRANGE)["history"]
     assert row["symbol"] == STRANGE
     assert "20240103_000000" in asked(archive, "history", STRANGE).out
 
@@ -268,7 +274,7 @@ def test_history_finds_a_symbol_of_any_text(archive: Path) -> None:
         ["show", ""],
         ["show", "20240101_000000\n"],
         ["show", "rejected", "--report"],
-        ["approved", "20240101"],
+        ["approved", "20250101"],
         ["history", "NOBODY"],
         ["history", "a"],
     ],
@@ -326,7 +332,7 @@ def test_run_that_came_by_other_hands_is_in_the_answer(own: Path, tmp_path: Path
 def test_run_that_was_removed_is_not_in_the_answer(own: Path) -> None:
     """A run that a person deleted is gone from every answer."""
     shutil.rmtree(own / "20240103_000000")
-    assert [row["timestamp"] for row in in_json(own, "runs")] == ["20240101_000000", "20240102_000000"]
+    assert [row["timestamp"] for row in in_json(own, "runs")["runs"]] == ["20240101_000000", "20240102_000000"]
     assert command("history", STRANGE, "--archive", own).code == 2
 
 
@@ -339,8 +345,8 @@ def test_questions_are_answered_while_a_daemon_works(tmp_path: Path) -> None:
             drop(data, site.out, f"{number}.json")
         daemon.wait_for("run_archived", 3)
         assert (site.state / "modelwarden.sqlite-wal").exists()
-        assert len(in_json(site.archive, "runs")) == 3
-        assert [each["run"] for each in in_json(site.archive, "history", "A")] == [
+        assert len(in_json(site.archive, "runs")["runs"]) == 3
+        assert [each["run"] for each in in_json(site.archive, "history", "A")["history"]] == [
             "20240101_000000",
             "20240102_000000",
             "20240103_000000",
@@ -367,16 +373,16 @@ def test_run_under_the_name_of_another_is_not_taken_for_it(own: Path, tmp_path: 
     shutil.copytree(tmp_path / "other" / "20240102_000000", own / "20240102_000000")
     (own / "index.json").unlink()
     shutil.copy(tmp_path / "other" / "index.json", own / "index.json")
-    classes = {each["run"]: each["classification"] for each in in_json(own, "history", "A")}
+    classes = {each["run"]: each["classification"] for each in in_json(own, "history", "A")["history"]}
     assert classes == {"20240101_000000": "APPROVED", "20240102_000000": "DROP", "20240103_000000": "APPROVED"}
-    assert [each["run"] for each in in_json(own, "history", "NEW")] == ["20240102_000000"]
+    assert [each["run"] for each in in_json(own, "history", "NEW")["history"]] == ["20240102_000000"]
 
 
 def test_diff_of_the_last_two_runs_shows_what_changed(archive: Path) -> None:
     """Classes first to last, figures of both, models that came and went."""
     lines = asked(archive, "diff").lines
     assert lines[0] == "20240102_000000 -> 20240103_000000: 4 models of another class, new or gone"
-    rows = {line.split("   ")[0].strip(): line for line in lines[3:]}
+    rows = {line.split("  ")[0].strip(): line for line in lines[3:]}
     assert "REVIEW -> APPROVED" in rows["A"]
     assert "fitness 0.6 -> 0.91" in rows["A"]
     assert "REVIEW, new" in rows["B"]
@@ -437,3 +443,291 @@ def test_archive_that_may_only_be_read_can_be_asked(own: Path) -> None:
     finally:
         for folder in folders:
             folder.chmod(0o700)
+
+
+NAMED = {
+    "20250101_000000": "nightly",
+    "20250101_120000": "nightly",
+    "20250102_000000": "weekly 学習",
+    "20250102_000000_2": "20250101",
+}
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of four runs with names; two of one second. Only looked at."""
+    folder = tmp_path_factory.mktemp("named") / "archive"
+    with TrainingArchiveManager(folder) as manager:
+        for number, (timestamp, name) in enumerate(NAMED.items()):
+            models: dict[str, dict[str, Any]] = {f"BTC{number}": GOOD, "ETH": BAD if number % 2 else GOOD}
+            stamp = timestamp.removesuffix("_2")
+            manager.archive_training_run(flat_summary(models, timestamp=stamp, run_name=name))
+    return folder
+
+
+MEANT = {
+    "latest": "20250102_000000_2",
+    "20250101_12": "20250101_120000",
+    "2025-01-01T12": "20250101_120000",
+    "2025-01-01 00:00": "20250101_000000",
+    "20250102_000000": "20250102_000000",
+    "weekly 学習": "20250102_000000",
+    "20250102_000000_": "20250102_000000_2",
+}
+
+
+@pytest.mark.parametrize("state", [True, False], ids=["catalog", "folders"])
+@pytest.mark.parametrize("text", MEANT)
+def test_run_is_found_by_what_a_person_calls_it(named: Path, tmp_path: Path, text: str, state: bool) -> None:
+    """`latest`, the beginning of a name, a date, the trainer's name: with the state and without it."""
+    archive = named if state else Path(shutil.copytree(named, tmp_path / "copy"))
+    if not state:
+        shutil.rmtree(archive / ".state")
+    assert in_json(archive, "show", text)["run"] == MEANT[text]
+    assert in_json(archive, "approved", text)["run"] == MEANT[text]
+
+
+@pytest.mark.parametrize("state", [True, False], ids=["catalog", "folders"])
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        ("nightly", ["20250101_000000", "20250101_120000"]),
+        ("2025-01-02", ["20250102_000000", "20250102_000000_2"]),
+        # A trainer that calls its run like a day must not be taken for that day's run, nor the other way round.
+        ("20250101", ["20250101_000000", "20250101_120000", "20250102_000000_2"]),
+    ],
+)
+def test_name_that_fits_several_runs_is_refused_with_all_of_them(
+    named: Path, tmp_path: Path, text: str, runs: list[str], state: bool
+) -> None:
+    """Exit code 2, and what there is to choose from."""
+    archive = named if state else Path(shutil.copytree(named, tmp_path / "copy"))
+    if not state:
+        shutil.rmtree(archive / ".state")
+    done = command("show", text, "--archive", archive)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"modelwarden: {archive}: {text!r} may mean {len(runs)} runs: {', '.join(runs)}\n"
+
+
+def test_whole_name_of_a_run_that_is_gone_means_no_other(own: Path) -> None:
+    """`_2` is another run: a script that names one which was removed gets an error, not that one's models."""
+    with TrainingArchiveManager(own) as manager:
+        manager.archive_training_run(flat_summary({"OTHER": GOOD}, timestamp="20240101_000000"))
+    shutil.rmtree(own / "20240101_000000")
+    assert (own / "20240101_000000_2").is_dir()
+    assert command("approved", "20240101_000000", "--archive", own).code == 2
+
+
+FILTERS: list[tuple[list[str], list[str]]] = [
+    (["--since", "2025-01-02"], ["20250102_000000", "20250102_000000_2"]),
+    (["--since", "2025-01-01T12:00:00"], ["20250101_120000", "20250102_000000", "20250102_000000_2"]),
+    (["--symbol", "BTC1"], ["20250101_120000"]),
+    (["--symbol", "BTC[23]"], ["20250102_000000", "20250102_000000_2"]),
+    (["--symbol", "E*", "--class", "drop"], ["20250101_120000", "20250102_000000_2"]),
+    (["--class", "DROP"], ["20250101_120000", "20250102_000000_2"]),
+    (["--name", "nightly"], ["20250101_000000", "20250101_120000"]),
+    (["--name", "*学習"], ["20250102_000000"]),
+    (["--last", "1"], ["20250102_000000_2"]),
+    (["--name", "night*", "--last", "1"], ["20250101_120000"]),
+]
+
+
+@pytest.mark.parametrize("state", [True, False], ids=["catalog", "folders"])
+@pytest.mark.parametrize(("filters", "expected"), FILTERS, ids=" ".join)
+def test_runs_can_be_asked_for_by_what_is_in_them(
+    named: Path, tmp_path: Path, filters: list[str], expected: list[str], state: bool
+) -> None:
+    """Each filter, and several at once; what is hidden is counted among those that fit."""
+    archive = named if state else Path(shutil.copytree(named, tmp_path / "copy"))
+    if not state:
+        shutil.rmtree(archive / ".state")
+    answer = in_json(archive, "runs", *filters)
+    assert [run["run"] for run in answer["runs"]] == expected
+    hidden = {"1": len(NAMED) - 1}.get(filters[-1], 0) if filters[0] == "--last" else int("--last" in filters)
+    assert answer["hidden"] == hidden
+
+
+@pytest.mark.parametrize(
+    "filters", [["--symbol", "NONE"], ["--class", "REVIEW"], ["--since", "2030-01-01"], ["--symbol", "\udcff"]]
+)
+def test_runs_of_which_none_fits_is_no(named: Path, filters: list[str]) -> None:
+    """A sentence for a person, an empty list for a machine, exit code 1 for both."""
+    shown = command("runs", *filters, "--archive", named)
+    asked_in_json = command("runs", *filters, "--json", "--archive", named)
+    assert (shown.code, shown.out, asked_in_json.code) == (1, "no run is what was asked for\n", 1)
+    assert json.loads(asked_in_json.out)["runs"] == []
+
+
+@pytest.mark.parametrize("since", ["yesterday", "7x", "", "99999999999w", "2024-13-01"])
+def test_since_that_is_no_moment_is_one_message(named: Path, since: str) -> None:
+    """What was given, and what can be."""
+    done = command("runs", "--since", since, "--archive", named)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"modelwarden: --since {since!r}: is no date and no age: give a date")
+
+
+def test_show_can_be_sorted_and_narrowed(archive: Path) -> None:
+    """By symbol, class or a metric, the best first, what can't be judged last; one class alone."""
+
+    def symbols(*words: str) -> list[str]:
+        return [model["symbol"] for model in in_json(archive, "show", "20240103", *words)["models"]]
+
+    assert symbols() == ["A", STRANGE, "B"]
+    assert symbols("--sort", "symbol") == ["A", "B", STRANGE]
+    assert symbols("--sort", "max_drawdown")[-1] == "B"
+    assert symbols("--sort", "PF")[-1] == "B"
+    assert symbols("--class", "review") == ["B"]
+    assert command("show", "--class", "DROP", "--archive", archive).code == 1
+    refused = command("show", "--sort", "beauty", "--archive", archive)
+    assert (refused.code, refused.out) == (2, "")
+    assert "there are symbol, class, fitness" in refused.err
+
+
+def test_show_of_a_model_has_bounds_words_and_course(tmp_path: Path) -> None:
+    """Each figure between its bounds, each flag in words, where it peaked and what to use."""
+    points = [(0.5, 1.0, 0.5, 0.2), *[BETTER_POINT] * 3, GOOD_POINT, GOOD_POINT]
+    with TrainingArchiveManager(tmp_path) as manager:
+        manager.archive_training_run(
+            series_summary({STRANGE: points}, validation_interval=50, timestamp="20250101_000000")
+        )
+    lines = asked(tmp_path, "show", "latest", STRANGE).lines
+    assert lines[0] == f"{STRANGE}: APPROVED in run 20250101_000000"
+    bars = [line for line in lines if "┊" in line]
+    assert len(bars) == 4
+    assert all(line.count("●") == 1 and line.rindex("┊") < line.index("●") for line in bars), "in the right third"
+    (course,) = [at for at, line in enumerate(lines) if line.startswith("course")]
+    assert lines[course].endswith("0.5 -> 0.9, 6 points")
+    assert lines[course + 1].index("▲") == 12 + 1, "below the second point"
+    assert "peak 0.98 at point 2, checkpoint 100: use this one" in lines[course + 1]
+    assert "FITNESS_DECLINE" in lines
+    assert any("was better before" in line for line in lines)
+    answer = in_json(tmp_path, "show", "latest", STRANGE)
+    (model,) = answer["models"]
+    assert model["course"] == [point[0] for point in points]
+    assert model["bounds"]["max_drawdown"] == {"better": "lower", "approve": 0.08, "review": 0.15}
+    assert list(model["meanings"]) == model["flags"] == ["FITNESS_DECLINE"]
+
+
+@pytest.mark.parametrize("spoiled", [None, b"", b"{}", b"\xff"])
+def test_model_is_shown_without_its_course_if_the_summary_is_spoiled(own: Path, spoiled: bytes | None) -> None:
+    """What was judged is known all the same."""
+    summary = own / "20240103_000000" / "summary.json"
+    summary.unlink() if spoiled is None else summary.write_bytes(spoiled)
+    done = command("show", "20240103", "A", "--archive", own)
+    assert done.code == (0 if spoiled is not None else 2)
+    assert "course" not in done.out
+
+
+def test_model_that_the_run_has_not_is_one_message(archive: Path) -> None:
+    """Which run, which symbol, what to do."""
+    done = command("show", "latest", "NOBODY", "--archive", archive)
+    assert (done.code, done.out) == (2, "")
+    assert "run 20240103_000000 has no model called 'NOBODY'" in done.err
+
+
+EXPLAINED = ["FITNESS_DECLINE", "low_pf", "max_drawdown", "Profit Factor", "APPROVED", "NO_HISTORY"]
+
+
+@pytest.mark.parametrize("word", EXPLAINED)
+def test_word_is_explained_with_its_bound(word: str) -> None:
+    """Flags, metrics, classes and remarks, however they are written; a bound names its setting."""
+    done = command("explain", word)
+    assert (done.code, done.err) == (0, "")
+    assert done.lines[0].lower().startswith(word.lower().replace(" ", "_"))
+    answer = json.loads(command("explain", word, "--json").out)
+    assert_fits(answer, "explain")
+    (found,) = answer["words"]
+    if found["kind"] in {"flag", "metric"}:
+        assert any("(" in bound for bound in found["bounds"])
+
+
+def test_every_flag_is_explained() -> None:
+    """Without a word all of them; no flag of the gate lacks words."""
+    answer = json.loads(command("explain", "--json").out)
+    assert_fits(answer, "explain")
+    assert {each["name"] for each in answer["words"]} >= {*Flag, *Remark, *Classification}
+
+
+def test_explanation_has_the_bounds_of_the_settings(tmp_path: Path) -> None:
+    """A team's own bound and a policy's own metric; another policy by its name."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        "[gate]\napproved_min_pf = 2.5\n"
+        '[[policy]]\nname = "llm"\nhistory = "loss"\n'
+        '[[policy.gate]]\nmetric = "loss"\nbetter = "lower"\napprove = 0.3\nreview = 0.5\n'
+        '[[policy.gate]]\nmetric = "fitness"\napprove = 9.0\nreview = 1.0\n'
+    )
+    assert "APPROVED >= 2.5 (approved_min_pf in [gate])" in command("explain", "profit_factor", "-c", config).out
+    assert 'loss > 0.5 (review in [[policy.gate]] of "llm")' in command("explain", "HIGH_LOSS", "-c", config).out
+    assert ">= 0.7 " in command("explain", "fitness", "-c", config).out
+    assert ">= 9.0 " in command("explain", "fitness", "--policy", "llm", "-c", config).out
+    refused = command("explain", "fitness", "--policy", "x", "-c", config)
+    assert (refused.code, refused.out) == (2, "")
+
+
+@pytest.mark.parametrize(("word", "hint"), [("FITNES_DECLINE", "FITNESS_DECLINE"), ("\x1b[31m", "lists them")])
+def test_unknown_word_is_one_message_with_what_was_meant(word: str, hint: str) -> None:
+    """A slip of the hand is recognised."""
+    done = command("explain", word)
+    assert (done.code, done.out) == (2, "")
+    assert hint in done.err
+    assert "\x1b" not in done.err
+
+
+def test_history_has_a_sparkline_for_each_metric(archive: Path) -> None:
+    """The course over the runs at a glance, with the bound of APPROVED."""
+    lines = asked(archive, "history", "A").lines
+    (fitness,) = [line for line in lines if line.startswith("fitness")]
+    assert fitness == "fitness  █▁█  0.91 -> 0.91  (APPROVED >= 0.7)"
+    assert sum("(APPROVED" in line for line in lines) == 4
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_history_is_drawn_as_a_png(archive: Path, tmp_path: Path) -> None:
+    """A picture of any symbol, and a sentence that says where it is; a place that can't be written to is told."""
+    for symbol in ("A", STRANGE):
+        done = asked(archive, "history", symbol, "--png", str(tmp_path / "out.png"))
+        assert done.out.startswith(f"{tmp_path}/out.png: ")
+        assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    refused = command("history", "A", "--png", tmp_path / "no" / "out.png", "--archive", archive)
+    assert (refused.code, refused.out) == (2, "")
+    assert "can't write" in refused.err
+
+
+def test_diff_tells_better_from_worse(tmp_path: Path) -> None:
+    """Class changes first; each figure in the column that says which way it went, for lower is better too."""
+    before = {"MIXED": GOOD, "FELL": GOOD, "SAME": GOOD, "NAN": GOOD | {"final_pf": float("nan")}}
+    after: dict[str, dict[str, Any]] = {
+        "MIXED": GOOD | {"final_fitness": 0.95, "final_max_dd": 0.05},
+        "NAN": GOOD,
+        "SAME": GOOD,
+        "FELL": BAD,
+    }
+    with TrainingArchiveManager(tmp_path) as manager:
+        manager.archive_training_run(flat_summary(before, timestamp="20250101_000000"))
+        manager.archive_training_run(flat_summary(after, timestamp="20250102_000000"))
+    answer = in_json(tmp_path, "diff")
+    assert [(each["symbol"], each["changed_class"]) for each in answer["models"]] == [
+        ("NAN", True),
+        ("FELL", True),
+        ("MIXED", False),
+    ]
+    by_symbol = {each["symbol"]: (each["better"], each["worse"]) for each in answer["models"]}
+    assert by_symbol["MIXED"] == (["fitness"], ["max_drawdown"])
+    assert by_symbol["NAN"] == (["profit_factor"], [])
+    assert by_symbol["FELL"] == ([], ["fitness", "profit_factor", "consistency", "max_drawdown"])
+    (mixed,) = [line for line in asked(tmp_path, "diff").lines if line.startswith("MIXED")]
+    assert mixed.split("  ")[-2:] == ["fitness 0.91 -> 0.95", "max DD 0.04 -> 0.05"]
+    assert asked(tmp_path, "diff", "20250102", "20250102").lines[-1] == (
+        "every model has the same class and the same figures"
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["runs"], ["show"], ["approved"], ["history", "A"], ["diff"], ["show", "latest", "A"]]
+)
+def test_answer_in_a_pipe_has_no_escape(archive: Path, words: list[str]) -> None:
+    """Plain text for scripts and logs, and times as a machine reads them."""
+    done = asked(archive, *words)
+    assert "\x1b" not in done.out
+    assert " ago" not in done.out

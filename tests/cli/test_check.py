@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from commands import command
+from answers import assert_fits
+from commands import Done, command
 from modelwarden.cli import judging
 from modelwarden.intake.reading import Moving, Refused
 from processes import drop, index_of, make_site, modelwarden
@@ -87,6 +88,14 @@ def test_checkpoint_is_named_where_one_is_recommended(tmp_path: Path) -> None:
     assert "checkpoint 100" in done.lines[3]
 
 
+def files_in(done: Done) -> list[Any]:
+    """What --json says of each file; it is as the schema has it."""
+    answer = json.loads(done.out, parse_constant=pytest.fail)
+    assert_fits(answer, "check")
+    files: list[Any] = answer["files"]
+    return files
+
+
 def test_json_holds_every_file_and_model(tmp_path: Path) -> None:
     """--json is one strict JSON document, a file each, with figures, flags and reasons."""
     models: dict[str, dict[str, Any]] = {
@@ -97,7 +106,7 @@ def test_json_holds_every_file_and_model(tmp_path: Path) -> None:
     two = written(tmp_path, "two.json", series_summary({"C": [(0.9, 2.0, 0.9, 0.05)]}))
     done = command("check", "--json", one, two)
     assert done.code == 1
-    first, second = json.loads(done.out, parse_constant=pytest.fail)
+    first, second = files_in(done)
     assert (first["file"], second["file"]) == (str(one), str(two))
     assert first["policy"] == second["policy"]
     a, b = first["models"]
@@ -123,7 +132,7 @@ def test_json_of_bad_input_is_still_json(tmp_path: Path) -> None:
     half, worse = written(tmp_path, "a.json", b"{"), written(tmp_path, "b.json", encoded(bad))
     done = command("check", "--json", half, good, worse)
     assert (done.code, done.err) == (2, "")
-    cut, judged, wrong = json.loads(done.out, parse_constant=pytest.fail)
+    cut, judged, wrong = files_in(done)
     assert (cut["file"], cut["more"], len(cut["problems"])) == (f"{tmp_path}/a.json", 0, 1)
     assert "not JSON" in cut["reason"]
     assert judged["models"][0]["classification"] == "APPROVED"
@@ -174,7 +183,7 @@ def test_check_and_the_daemon_say_the_same_of_every_bad_file(tmp_path: Path) -> 
     done = command("check", "--json", "--config", site.config, *files)
 
     assert done.code == 2
-    checked = {each["file"]: (each["reason"], each["problems"], each["more"]) for each in json.loads(done.out)[1:]}
+    checked = {each["file"]: (each["reason"], each["problems"], each["more"]) for each in files_in(done)[1:]}
     assert checked == {each["path"]: (each["reason"], each["problems"], each["more"]) for each in kept}
     assert len(checked) == len(BAD_FILES)
     assert command("check", "--config", site.config, site.out / "bom.json").code == 0
@@ -225,7 +234,7 @@ def test_thresholds_of_the_config_judge(tmp_path: Path) -> None:
     strict = command("check", "--json", "--config", config, path)
     usual = command("check", "--json", path)
     assert (strict.code, usual.code) == (1, 0)
-    assert json.loads(strict.out)[0]["policy"] != json.loads(usual.out)[0]["policy"]
+    assert files_in(strict)[0]["policy"] != files_in(usual)[0]["policy"]
 
 
 def test_wrong_config_is_bad_input(tmp_path: Path) -> None:
@@ -269,6 +278,6 @@ def test_file_whose_name_is_not_text_is_judged_in_json(tmp_path: Path) -> None:
     path = written(tmp_path, os.fsdecode(b"caf\xe9.json"), flat_summary({"A": GOOD}))
     done = command("check", "--json", path)
     assert done.code == 0
-    (judged,) = json.loads(done.out)
+    (judged,) = files_in(done)
     assert judged["file"].endswith(r"caf\xe9.json")
     assert judged["models"][0]["symbol"] == "A"

@@ -7,6 +7,7 @@ import re
 import select
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from commands import command
-from modelwarden import TrainingArchiveManager
+from modelwarden import Flag, TrainingArchiveManager
 from modelwarden.__main__ import command_line
+from modelwarden.cli.tables import cell_width
+from modelwarden.gate.assessment import Remark
 from processes import clean_environment, index_of, make_site, modelwarden
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
 
@@ -31,6 +34,7 @@ COMMANDS = [
     ["approved"],
     ["history"],
     ["diff"],
+    ["explain"],
     ["verify"],
     ["reindex"],
     ["adopt"],
@@ -51,6 +55,7 @@ COMMANDS = [
     ["service", "remove"],
 ]
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+NOTHING_SET: Mapping[str, str] = {}
 MOON = "📈MOON"
 
 
@@ -69,14 +74,16 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def at_a_terminal(*arguments: str | os.PathLike[str], columns: int = 80) -> str:
-    """What a command shows on a terminal of that width, colours included."""
+def at_a_terminal(
+    *arguments: str | os.PathLike[str], columns: int = 80, environment: Mapping[str, str] = NOTHING_SET
+) -> str:
+    """What a command shows on a terminal of that width, colours included; without a pager unless one is set."""
     ours, theirs = pty.openpty()
     shown = b""
     try:
         with subprocess.Popen(
             [sys.executable, "-P", "-m", "modelwarden", *arguments],
-            env=clean_environment({"TERM": "xterm", "COLUMNS": str(columns)}),
+            env=clean_environment({"TERM": "xterm", "COLUMNS": str(columns), "PAGER": "cat", **environment}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -275,6 +282,64 @@ def test_other_tables_fit_a_terminal_of_80_columns(archive: Path, arguments: lis
     assert max(map(len, plain(shown))) <= 80
     assert "20241224_153000" in shown
     assert "…" not in shown
+
+
+QUESTIONS = [
+    ["runs"],
+    ["show"],
+    ["show", "latest", MOON],
+    ["show", "latest", "[red]x[/red]"],
+    ["approved"],
+    ["history", MOON],
+    ["diff", "latest", "latest"],
+    ["explain"],
+    ["explain", "INCONSISTENT_FIGURES"],
+]
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+@pytest.mark.parametrize("arguments", QUESTIONS, ids=" ".join)
+def test_answers_fit_a_terminal_and_break_no_word(archive: Path, arguments: list[str], columns: int) -> None:
+    """No line is wider than the terminal, no flag is cut in two, and nothing is cut off."""
+    where = [] if arguments[0] == "explain" else ["--archive", str(archive)]
+    lines = plain(at_a_terminal(*arguments, *where, columns=columns))
+    assert max(map(cell_width, lines)) <= columns
+    assert "…" not in "".join(lines)
+    words = {word.strip(";.,:()") for line in lines for word in line.split()}
+    capitals = {word for word in words if re.fullmatch("[A-Z]+(_[A-Z]+)+", word)}
+    assert capitals <= {*Flag, *Remark}
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_had_without(archive: Path, environment: dict[str, str]) -> None:
+    """NO_COLOR and a terminal that has none."""
+    assert "\x1b" in at_a_terminal("show", "--archive", archive)
+    assert "\x1b" not in at_a_terminal("show", "--archive", archive, environment=environment)
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["approved"]], ids=" ".join)
+def test_person_is_told_ages(archive: Path, arguments: list[str]) -> None:
+    """How long ago, not a date to reckon with."""
+    shown = at_a_terminal("runs", "--archive", archive)
+    assert re.search(r"\d+ (s|min) ago|just now", shown)
+    assert arguments
+
+
+def test_long_answer_goes_through_the_pager_of_the_environment(archive: Path) -> None:
+    """$PAGER gets what is longer than the screen, colours included, and nothing else does."""
+    pager = {"PAGER": "sed s/^/paged:/"}
+    shown = at_a_terminal("explain", environment=pager)
+    assert shown.count("paged:") == len(shown.splitlines()) > 24
+    assert "\x1b[" in shown
+    assert "paged:" not in at_a_terminal("runs", "--archive", archive, environment=pager)
+
+
+@pytest.mark.parametrize("pager", ["", "cat", "no-such-pager", "'"])
+def test_answer_is_shown_without_a_pager_that_works(pager: str) -> None:
+    """None, cat, one that is not there, and one that can't be read: the answer is printed."""
+    shown = at_a_terminal("explain", environment={"PAGER": pager})
+    assert "NO_HISTORY" in shown
+    assert "Traceback" not in shown
 
 
 def test_reader_that_goes_away_is_no_error(archive: Path) -> None:

@@ -37,7 +37,7 @@ def test_outbox_lists_what_is_owed_since_when_and_why(tmp_path: Path, server: Ht
     modelwarden("courier", "--drain", "--config", site.config)
 
     shown = modelwarden("outbox", "--config", site.config)
-    (row,) = json.loads(modelwarden("outbox", "--json", "--config", site.config).stdout)
+    (row,) = json.loads(modelwarden("outbox", "--json", "--config", site.config).stdout)["messages"]
 
     assert shown.returncode == 0
     assert "team" in shown.stdout
@@ -256,7 +256,7 @@ def test_outbox_says_what_to_do_about_the_dead(tmp_path: Path, server: HttpServe
     shown = modelwarden("outbox", "--config", site.config)
     assert "`modelwarden outbox retry` revives it" in shown.stdout
     as_json = modelwarden("outbox", "--json", "--config", site.config)
-    assert json.loads(as_json.stdout)[0]["status"] == "dead"
+    assert json.loads(as_json.stdout)["messages"][0]["status"] == "dead"
     assert (shown.returncode, as_json.returncode) == (1, 1), "a message was given up"
 
     dropped = modelwarden("outbox", "drop", "1", "--config", site.config)
@@ -280,7 +280,7 @@ def test_outbox_shows_as_many_as_are_asked_for_and_counts_the_rest(tmp_path: Pat
     assert "team: 100 pending" in shown.stdout
     assert shown.stdout.index("dead") < shown.stdout.index("pending")
     assert few.stdout.count("PROBLEM") + few.stdout.count("20241224_153000") == 2
-    assert len(json.loads(script.stdout)) == 101
+    assert len(json.loads(script.stdout)["messages"]) == 101
     assert [each.returncode for each in (shown, few, script)] == [1, 1, 1]
 
 

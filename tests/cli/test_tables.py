@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.cli.tables import figure_text, print_json_list, print_table
+from modelwarden.cli.answers import print_answer_as_it_comes
+from modelwarden.cli.tables import Cell, cell_width, figure_text, print_table, wrapped
 from modelwarden.gate.policy import Policy
 
 GATES = {gate.metric: gate for gate in Policy.from_config().gates}
@@ -33,9 +34,11 @@ def test_figure_has_four_digits_unless_they_would_hide_its_band(value: float | N
 @given(st.lists(st.dictionaries(st.text(), st.none() | st.floats() | st.text() | st.lists(st.integers())), max_size=4))
 def test_list_printed_as_it_comes_is_strict_json(capsys: pytest.CaptureFixture[str], values: list[Any]) -> None:
     """Of any length, none included: one list, with null for what JSON has no number for."""
-    print_json_list(iter(values))
+    print_answer_as_it_comes("values", iter(values))
 
-    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    answer = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    printed = answer.pop("values")
+    assert answer == {"schema_version": 1}
     assert [list(each) for each in printed] == [list(each) for each in values]
 
 
@@ -49,3 +52,49 @@ def test_table_in_a_pipe_has_a_line_a_row_and_no_markup(capsys: pytest.CaptureFi
     assert [line for line in lines if hostile in line] == [line for line in lines if "1.5" in line] != []
     assert lines[-1].split() == ["[bold]", "-"]
     assert "\x1b" not in "".join(lines)
+
+
+def test_control_characters_of_a_stranger_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """An escape, a line break or a bell in a text is shown as what it is, and a row stays a line."""
+    print_table(("name", "n"), [("a\x1b[31mb\nc\x07\u202e", Cell("1\x1b", "red"))], right=("n",))
+
+    (row,) = capsys.readouterr().out.splitlines()[2:]
+    assert row.split() == ["a\\x1b[31mb\\nc\\x07\\u202e", "1\\x1b"]
+
+
+TEXTS = st.text(st.sampled_from("ab 日本 ,;"), max_size=60)
+
+
+@AT_HAND
+@given(st.lists(st.tuples(TEXTS, TEXTS, st.sampled_from(["APPROVED", "1.5"])), min_size=1, max_size=5))
+def test_table_at_a_terminal_fits_and_loses_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, str, str]]
+) -> None:
+    """Whatever stands in the cells: no line is wider than the terminal, and every character is there."""
+    monkeypatch.setattr("modelwarden.cli.tables.width", lambda: 40)
+
+    print_table(("symbol", "why", "class"), rows)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_width, lines)) <= 40
+    printed = "".join(lines[2:])
+    for character in "ab日本,;":
+        assert printed.count(character) == sum(cell.count(character) for row in rows for cell in row)
+
+
+@given(TEXTS, st.integers(2, 30))
+def test_wrapped_text_breaks_no_word_that_fits(text: str, wide: int) -> None:
+    """A word stays whole unless it is wider than the column."""
+    lines = wrapped(text, wide)
+
+    assert max(map(cell_width, lines)) <= wide
+    whole = {word for line in lines for word in line.split(" ")}
+    assert {word for word in text.split(" ") if cell_width(word) <= wide} <= whole | {""}
+
+
+def test_figures_of_a_column_stand_under_one_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """Aligned to the right, whatever stands in the columns before."""
+    print_table(("symbol", "PF"), [("日本", "1.5"), ("A", "12.25"), ("BB", "-")], right=("PF",))
+
+    ends = {cell_width(line) for line in capsys.readouterr().out.splitlines()}
+    assert len(ends) == 1

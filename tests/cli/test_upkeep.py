@@ -77,7 +77,9 @@ def test_reindex_puts_a_catalog_right_that_says_something_else(archive: Path) ->
         connection.execute("UPDATE all_runs SET approved_count = 7")
         connection.execute("UPDATE assessments SET symbol = 'X'")
     assert command("reindex", "--archive", archive).code == 0
-    assert [row["approved_count"] for row in json.loads(command("runs", "--json", "--archive", archive).out)] == [
+    assert [
+        row["approved_count"] for row in json.loads(command("runs", "--json", "--archive", archive).out)["runs"]
+    ] == [
         1,
         1,
         1,

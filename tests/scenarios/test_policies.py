@@ -155,7 +155,7 @@ def test_lower_is_better_all_the_way(judged: Judged) -> None:
 
 def test_history_of_a_symbol_holds_runs_of_any_policy(judged: Judged) -> None:
     """Each run with its own metrics; a table has a column for each, and a dash for what a run does not have."""
-    first, second = ask(judged, "history", "A")
+    first, second = ask(judged, "history", "A")["history"]
     assert "sharpe" not in first["metrics"]
     assert second["metrics"]["sharpe"] == 2.0
     lines = command("history", "A", "--config", judged.site.config).lines

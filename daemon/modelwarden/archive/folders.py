@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import jiter
+
 from modelwarden.archive.identity import identity_in
 from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES, decode_assessments, decode_head
 from modelwarden.durable import refusal
@@ -115,6 +117,16 @@ def read_index(root: str) -> Mapping[str, Sequence[str]]:
         return {}
     names, moments, digests = columns
     return dict(zip(names, zip(moments, digests, strict=True), strict=True))
+
+
+def read_run_names(root: str) -> Mapping[str, str]:
+    """What index.json has as each run's name by its trainer, by the run's own; nothing if it can't be read."""
+    try:
+        with open(os.path.join(root, INDEX_FILE), "rb") as stream:
+            lines = jiter.from_json(stream.read())["runs"]
+        return {line["timestamp"]: line["run_name"] or "" for line in lines}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def look_of(root: str) -> str | None:

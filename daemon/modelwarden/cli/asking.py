@@ -1,98 +1,268 @@
-"""`runs`, `show`, `approved`, `history`, `diff`: questions about an archive.
+"""`runs`, `show`, `approved`: questions about the runs of an archive.
 
 The rule: asking needs no right to write and changes nothing. What is answered is what the archive holds now, whether a
 daemon is at work or not.
 """
 
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
 
 import typer
 
-from modelwarden.archive.record import TIMESTAMP_AHEAD
-from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
-from modelwarden.cli.tables import (
-    figure_text,
-    model_json,
-    print_json,
-    print_models,
-    print_table,
-)
-from modelwarden.config.places import known_state_dir
-from modelwarden.errors import UnknownRun
-from modelwarden.gate.assessment import Assessment
+from modelwarden.cli.answers import bounds_json, course_json, model_json, print_answer, run_json
+from modelwarden.cli.completion import complete_run, complete_run_name, complete_symbol
+from modelwarden.cli.moments import age, timestamp_since
+from modelwarden.cli.options import Archive, Config, Json, asking_as_set
+from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
+from modelwarden.cli.tables import BAND_STYLES, Cell, clipped, heading_of, print_models, print_table, wrapped
+from modelwarden.errors import StopService, UnknownRun
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.deployment import choose_checkpoint
+from modelwarden.gate.gates import Better
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.wording import peak_note
-from modelwarden.questions import Comparison, Difference, Questions, asking
+from modelwarden.questions import LATEST, Questions, Runs
+from modelwarden.state.catalog import Asked
 
 DEFAULT_LIMIT = 50
 
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="The youngest so many.")]
+_LONGEST_NAME: Final = 60
+"""Columns of a run's name in a list at a terminal."""
+
+NOTHING: Final = 1
+"""Exit code where nothing is what was asked for."""
+
+RUN_HELP: Final = "Its name, the beginning of it, a date, a run name, or `latest`."
+
+Limit = Annotated[int, typer.Option("--last", "--limit", "-n", min=1, metavar="N", help="The youngest so many.")]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=complete_run, show_default="the one archived last")
+]
+OfClass = Annotated[
+    Classification | None,
+    typer.Option("--class", case_sensitive=False, help="Of this class alone.", show_default=False),
+]
 
 
-def runs(config: Config = None, archive: Archive = None, limit: Limit = DEFAULT_LIMIT, as_json: Json = False) -> None:
-    """List the archived runs by their timestamps, oldest first."""
-    with _questions(config, archive) as questions:
-        found = questions.runs(limit, time.time())
+def runs(
+    config: Config = None,
+    archive: Archive = None,
+    limit: Limit = DEFAULT_LIMIT,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="From then on: 2024-12-24, or 7d, 12h.", show_default=False),
+    ] = None,
+    symbol: Annotated[
+        str | None,
+        typer.Option(
+            "--symbol",
+            metavar="SYMBOL",
+            help="That have this model; BTC* for all that begin so.",
+            autocompletion=complete_symbol,
+            show_default=False,
+        ),
+    ] = None,
+    of_class: Annotated[
+        Classification | None,
+        typer.Option(
+            "--class", case_sensitive=False, help="In which a model, or that model, is so.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="That the trainer called so; nightly* for all that begin so.",
+            autocompletion=complete_run_name,
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the archived runs by their timestamps, oldest first.
+
+    Exit code 1 if none is what was asked for.
+
+    Example: modelwarden runs --since 7d --symbol 'BTC*' --class DROP
+    """
+    now = time.time()
+    asked = Asked(None if since is None else timestamp_since(since, now), symbol, of_class, name)
+    with asking_as_set(config, archive) as questions:
+        found = questions.runs(limit, now, asked)
     if as_json:
-        print_json([_run_json(run) for run in found.shown])
+        print_answer(runs=[run_json(run) for run in found.shown], hidden=found.hidden, latest=found.latest)
+    else:
+        with paged():
+            _print_runs(found, now, is_all=asked == Asked())
+    if not found.shown:
+        raise typer.Exit(NOTHING)
+
+
+def _print_runs(found: Runs, now: float, *, is_all: bool) -> None:
+    if not found.shown:
+        typer.echo("no run is what was asked for" if not is_all else "the archive has no runs")
         return
     print_table(
-        ("run", "APPROVED", "REVIEW", "DROP", "policy", "run name"),
+        ("run", "APPROVED", "REVIEW", "DROP", "policy", "archived", "run name"),
         (
             (
                 run.timestamp,
-                *(str(count) for count in run.counts.values()),
+                *(Cell(str(count), BAND_STYLES[each] if count else "dim") for each, count in run.counts.items()),
                 run.policy.id,
-                " ".join(filter(None, (run.run_name, "(dated ahead)" if run.is_ahead else ""))),
+                when(run.archived_at, now),
+                " ".join(filter(None, (_clipped(run.run_name), "(dated ahead)" if run.is_ahead else ""))),
             )
             for run in found.shown
         ),
         right=("APPROVED", "REVIEW", "DROP"),
     )
     if found.hidden:
-        typer.echo(f"{found.hidden} older runs: --limit {len(found.shown) + found.hidden} shows all")
-    if found.shown and found.shown[-1].timestamp != found.latest:
+        typer.echo(f"{found.hidden} older runs: --last {len(found.shown) + found.hidden} shows all")
+    if is_all and found.shown[-1].timestamp != found.latest:
         typer.echo(f"archived last: {found.latest}; `show` and `approved` mean it if no run is named")
 
 
+def _clipped(name: str | None) -> str:
+    """A run's name for a list: `show` has it whole."""
+    return clipped(name or "", _LONGEST_NAME) if is_terminal() else name or ""
+
+
+def when(moment: str, now: float) -> str:
+    """A moment as it is read: how long ago for a person, ISO 8601 in a pipe."""
+    return age(moment, now) if is_terminal() else moment
+
+
 def show(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The one archived last if none is named.")] = None,
+    run: Run = LATEST,
+    symbol: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SYMBOL",
+            help="All there is to say of one model.",
+            autocompletion=complete_symbol,
+            show_default=False,
+        ),
+    ] = None,
     config: Config = None,
     archive: Archive = None,
+    of_class: OfClass = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort", metavar="BY", help="symbol, class, or a metric: the best first.", show_default="as in the summary"
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Print recommendations.md.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show a run: every model with its class, figures and flags.
 
-    Without a name it is the run that was archived last, whatever its timestamp says.
+    With a symbol: all there is to say of that model. Without a name it is the run that was archived last, whatever its
+    timestamp says. Exit code 1 if no model of the run is in the class that was asked for.
+
+    Example: modelwarden show latest BTCUSD
     """
-    with _questions(config, archive) as questions:
-        found, models = questions.run(run, time.time())
+    now = time.time()
+    with asking_as_set(config, archive) as questions:
+        name = questions.find(run, now)
         if report:
-            typer.echo(questions.report(found.timestamp), nl=False)
+            with paged():
+                sys.stdout.write(questions.report(name))
             return
+        found, models = questions.run(name, now)
+        if symbol is not None:
+            _show_model(questions, found, models, symbol, as_json=as_json, now=now)
+            return
+    order = None if sort is None else _order(sort, found.policy)
+    chosen = [model for model in models if of_class in {None, model.classification}]
+    if order is not None:
+        chosen.sort(key=order)
     if as_json:
-        print_json(_run_json(found) | {"models": [model_json(model, found.policy) for model in models]})
-        return
-    counts = ", ".join(f"{count} {classification}" for classification, count in found.counts.items())
-    typer.echo(f"{found.timestamp}: {counts}")
-    if found.run_name is not None:
-        typer.echo(f"run name: {found.run_name}")
-    typer.echo(f"policy {found.policy.id}, archived {found.archived_at} by {found.archived_by}")
-    if found.is_ahead:
+        print_answer(**run_json(found), models=[model_json(model, found.policy) for model in chosen])
+    else:
+        with paged():
+            _print_head(found, now)
+            if chosen:
+                print_models(((model.symbol, model, found.policy) for model in chosen), "symbol")
+            else:
+                typer.echo(f"no model is in {of_class}")
+    if not chosen:
+        raise typer.Exit(NOTHING)
+
+
+def _order(by: str, policy: Policy) -> Callable[[Assessment], Any]:
+    """What sorts models. Raises StopService if there is nothing of that name to sort by."""
+    if by == "symbol":
+        return lambda model: model.symbol
+    if by == "class":
+        return lambda model: CLASSIFICATIONS.index(model.classification)
+    for at, gate in enumerate(policy.gates):
+        if by in {gate.metric, gate.label, heading_of(gate)}:
+            sign = -1.0 if gate.better is Better.HIGHER else 1.0
+            return lambda model: _worst_last(model.values[at], sign)
+    known = ", ".join(("symbol", "class", *policy.metrics))
+    raise StopService(f"there is no {by!r} to sort by", where="--sort", hint=f"there are {known}")
+
+
+def _worst_last(value: float | None, sign: float) -> tuple[bool, float]:
+    """What can't be compared comes last."""
+    return (True, 0.0) if value is None or value != value else (False, sign * value)  # noqa: PLR0124 - NaN
+
+
+def _print_head(run: RunRecord, now: float) -> None:
+    counts = ", ".join(
+        styled(f"{count} {each}", BAND_STYLES[each] if count else "") for each, count in run.counts.items()
+    )
+    typer.echo(f"{run.timestamp}: {counts}")
+    if run.run_name is not None:
+        for line in wrapped(f"run name: {visible(run.run_name)}", width()):
+            typer.echo(line)
+    typer.echo(f"policy {run.policy.id}, archived {when(run.archived_at, now)} by {visible(run.archived_by)}")
+    if run.is_ahead:
         typer.echo("dated ahead: its timestamp lies more than a day after it was archived. Is a clock wrong?")
-    print_models(((model.symbol, model, found.policy) for model in models), "symbol")
+
+
+def _show_model(
+    questions: Questions, run: RunRecord, models: Sequence[Assessment], symbol: str, *, as_json: bool, now: float
+) -> None:
+    from modelwarden.cli.model_card import card_json, card_lines  # noqa: PLC0415 - for one model alone
+
+    model = next((each for each in models if each.symbol == symbol), None)
+    if model is None:
+        raise UnknownRun(
+            f"run {run.timestamp} has no model called {symbol!r}",
+            where=questions.archive_dir,
+            hint=f"`modelwarden show {run.timestamp}` lists its models",
+        )
+    course = questions.course(run, symbol)
+    if as_json:
+        print_answer(
+            **run_json(run),
+            models=[
+                model_json(model, run.policy)
+                | {
+                    "bounds": bounds_json(run.policy.for_symbol(symbol)),
+                    "course": course_json(course),
+                    "meanings": card_json(model, run.policy),
+                }
+            ],
+        )
+        return
+    with paged():
+        said = styled(model.classification.value, BAND_STYLES[model.classification])
+        typer.echo(f"{styled(visible(symbol), 'bold')}: {said} in run {run.timestamp}")
+        typer.echo(f"policy {run.policy.id}, archived {when(run.archived_at, now)} by {visible(run.archived_by)}")
+        typer.echo()
+        for line in card_lines(model, run.policy, course):
+            typer.echo(line)
 
 
 def approved(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The one archived last if none is named.")] = None,
+    run: Run = LATEST,
     config: Config = None,
     archive: Archive = None,
     names: Annotated[bool, typer.Option("--names", help="Print the symbols alone.")] = False,
@@ -102,143 +272,29 @@ def approved(
 
     For scripts, one a line: the symbol, a tab, the checkpoint ("last" if its number is not known).
 
-    Without a name it is the run that was archived last, whatever its timestamp says.
+    Without a name it is the run that was archived last, whatever its timestamp says. Exit code 1 if no model is
+    approved.
+
+    Example: modelwarden approved | while read -r symbol checkpoint; do deploy "$symbol" "$checkpoint"; done
     """
-    with _questions(config, archive) as questions:
-        found = questions.run(run, time.time())
+    now = time.time()
+    with asking_as_set(config, archive) as questions:
+        found = questions.run(questions.find(run, now), now)
     models = [
         (model.symbol, choose_checkpoint(model), peak_note(model, found.record.policy)) for model in found.approved
     ]
     if as_json:
         chosen = [{"symbol": symbol, **choice._asdict(), "remark": remark or None} for symbol, choice, remark in models]
-        print_json({"run": found.record.timestamp, "approved": [symbol for symbol, _, _ in models], "models": chosen})
+        print_answer(run=found.record.timestamp, approved=[symbol for symbol, _, _ in models], models=chosen)
     elif names:
-        for symbol, _, _ in models:
-            typer.echo(symbol)
-    elif sys.stdout.isatty():
-        rows = ((symbol, str(choice), remark) for symbol, choice, remark in models)
-        print_table(("symbol", "checkpoint", "remark"), rows)
+        sys.stdout.write("".join(f"{symbol}\n" for symbol, _, _ in models))
+    elif not is_terminal():
+        sys.stdout.write("".join(f"{symbol}\t{choice}\n" for symbol, choice, _ in models))
+    elif models:
+        with paged():
+            rows = ((symbol, str(choice), remark) for symbol, choice, remark in models)
+            print_table(("symbol", "checkpoint", "remark"), rows)
     else:
-        for symbol, choice, _ in models:
-            typer.echo(f"{symbol}\t{choice}")
-
-
-def history(
-    symbol: Annotated[str, typer.Argument(metavar="SYMBOL")],
-    config: Config = None,
-    archive: Archive = None,
-    limit: Limit = DEFAULT_LIMIT,
-    as_json: Json = False,
-) -> None:
-    """Show one symbol's assessments over the runs, oldest first."""
-    with _questions(config, archive) as questions:
-        rows = questions.history(symbol, limit)
-        if not rows:
-            raise UnknownRun(f"no run has a model called {symbol!r}", where=questions.archive_dir)
-    if as_json:
-        print_json([{"run": name, **model_json(model, policy)} for name, model, policy in rows])
-        return
-    print_models(rows, "run")
-
-
-def diff(
-    first: Annotated[str | None, typer.Argument(metavar="RUN", help="The later run, or the earlier of two.")] = None,
-    second: Annotated[str | None, typer.Argument(metavar="RUN", help="The later of two.")] = None,
-    config: Config = None,
-    archive: Archive = None,
-    as_json: Json = False,
-) -> None:
-    """Show what changed between two runs.
-
-    Classes, figures, and models that came or went. One run is held against the run before it; if none is named, the one
-    that was archived last is.
-    """
-    before, after = (None, first) if second is None else (first, second)
-    with _questions(config, archive) as questions:
-        found = questions.compare(before, after, time.time())
-    if as_json:
-        print_json(
-            {
-                "before": _run_json(found.before),
-                "after": _run_json(found.after),
-                "models": [_difference_json(each, found) for each in found.models],
-            }
-        )
-        return
-    changed = sum(each.is_of_class for each in found.models)
-    typer.echo(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} models of another class, new or gone")
-    if found.before.policy.id != found.after.policy.id:
-        typer.echo(f"judged by different policies: {found.before.policy.id} and {found.after.policy.id}")
-    print_table(
-        ("symbol", "class", "figures"),
-        ((each.symbol, _classes(each), _figures(each, found)) for each in found.models),
-    )
-
-
-def _classes(each: Difference) -> str:
-    match each:
-        case Difference(_, None, Assessment() as new):
-            return f"{new.classification}, new"
-        case Difference(_, Assessment() as gone, None):
-            return f"{gone.classification}, gone"
-        case Difference(_, Assessment() as was, Assessment() as now) if was.classification != now.classification:
-            return f"{was.classification} -> {now.classification}"
-        case Difference(_, _, Assessment() as now):
-            return str(now.classification)
-        case _:
-            return ""
-
-
-def _figures(each: Difference, found: Comparison) -> str:
-    """The figures that differ, of the metrics that both runs know."""
-    if each.before is None or each.after is None:
-        return ""
-    was, now = _by_metric(each.before, found.before.policy), _by_metric(each.after, found.after.policy)
-    labels = {gate.metric: gate.label for gate in found.after.policy.gates}
-    return ", ".join(
-        f"{labels[name]} {was[name]} -> {now[name]}" for name in now if name in was and was[name] != now[name]
-    )
-
-
-def _by_metric(model: Assessment, policy: Policy) -> dict[str, str]:
-    gates = policy.for_symbol(model.symbol).gates
-    return {
-        gate.metric: figure_text(gate, value, band)
-        for gate, value, band in zip(gates, model.values, model.bands, strict=True)
-    }
-
-
-def _difference_json(each: Difference, found: Comparison) -> dict[str, object]:
-    return {
-        "symbol": each.symbol,
-        "before": None if each.before is None else model_json(each.before, found.before.policy),
-        "after": None if each.after is None else model_json(each.after, found.after.policy),
-    }
-
-
-@contextmanager
-def _questions(config: str | None, archive: str | None) -> Iterator[Questions]:
-    settings = settings_for_asking(config, archive)
-    with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
-        yield questions
-
-
-def _run_json(run: RunRecord) -> dict[str, object]:
-    """A run for --json."""
-    return {
-        "timestamp": run.timestamp,
-        "run_name": run.run_name,
-        "archived_at": run.archived_at,
-        "archived_by": run.archived_by,
-        "daemon_id": run.daemon_id,
-        "source": run.source.path,
-        "source_size": run.source.size,
-        "source_mtime": run.source.mtime,
-        "sha256": run.sha256,
-        "reward_scale": run.reward_scale,
-        "policy": run.policy.id,
-        "approved_count": run.approved_count,
-        "review_count": run.review_count,
-        "dropped_count": run.dropped_count,
-        "remarks": [TIMESTAMP_AHEAD] if run.is_ahead else [],
-    }
+        typer.echo(f"run {found.record.timestamp} approved no model")
+    if not models:
+        raise typer.Exit(NOTHING)

@@ -13,8 +13,10 @@ from typing import Annotated, Final
 
 import typer
 
+from modelwarden.cli.answers import print_answer_as_it_comes
+from modelwarden.cli.moments import iso
 from modelwarden.cli.options import Archive, Config, Json
-from modelwarden.cli.tables import print_json_list, print_table
+from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import StopService
@@ -57,12 +59,20 @@ def outbox(
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
         if as_json:
-            print_json_list(row._asdict() for row in _listed(owed, -1 if limit is None else limit))
+            print_answer_as_it_comes(
+                "messages", (_row_json(row) for row in _listed(owed, -1 if limit is None else limit))
+            )
             is_dead = next(owed.rows(Status.DEAD, 1), None) is not None
         else:
             is_dead = _print_outbox(owed, settings, ROWS_SHOWN if limit is None else limit)
     if is_dead:
         raise typer.Exit(SOMETHING_DEAD)
+
+
+def _row_json(row: Row) -> dict[str, object]:
+    """A message for --json."""
+    moments = {name: iso(getattr(row, name)) for name in ("created_at", "next_at", "deadline")}
+    return row._asdict() | moments
 
 
 def _listed(owed: Outbox, limit: int) -> Iterator[Row]:

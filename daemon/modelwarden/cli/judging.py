@@ -10,12 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
+from modelwarden.cli.answers import model_json, print_answer
 from modelwarden.cli.options import Config, Json
-from modelwarden.cli.tables import (
-    model_json,
-    print_json,
-    print_models,
-)
+from modelwarden.cli.tables import print_models
 from modelwarden.config import load_settings
 from modelwarden.errors import RejectSummary, StopService
 from modelwarden.filesystems import show_path
@@ -54,7 +51,7 @@ def check(
     by = [(file, _policy(policies, file, policy)) for file in files]
     judged = [(file, _judge(file, each, settings.intake.max_bytes), each) for file, each in by]
     if as_json:
-        print_json([_as_json(*each) for each in judged])
+        print_answer(files=[_as_json(*each) for each in judged])
     else:
         for each in judged:
             _print_outcome(*each)

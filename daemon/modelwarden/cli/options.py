@@ -4,12 +4,16 @@ The rule: every command finds its settings the same way: --config, else $MODELWA
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from modelwarden.config import Settings, load_settings
+from modelwarden.config.places import known_state_dir
 from modelwarden.errors import UnknownRun
+from modelwarden.questions import Questions, asking
 
 Config = Annotated[
     str | None,
@@ -38,3 +42,11 @@ def settings_for_asking(config: str | None, archive: str | None) -> Settings:
         hint = "if its disk is not mounted, mount it; if it is to be a new archive, start `modelwarden run`"
         raise UnknownRun("the archive has no runs: the folder is empty", where=settings.archive_dir, hint=hint)
     return settings
+
+
+@contextmanager
+def asking_as_set(config: str | None, archive: str | None) -> Iterator[Questions]:
+    """The questions of the archive that the settings lead to. Raises as `settings_for_asking` and `asking`."""
+    settings = settings_for_asking(config, archive)
+    with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
+        yield questions

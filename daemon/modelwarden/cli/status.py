@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import typer
 
+from modelwarden.cli.answers import print_answer
+from modelwarden.cli.moments import duration
 from modelwarden.cli.options import Archive, Config, Json
-from modelwarden.cli.tables import print_json
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError, StopService
@@ -67,7 +68,7 @@ def status(config: Config = None, archive: Archive = None, as_json: Json = False
     seen = _look(load_settings(config, archive=archive, asks_apprise=True)[0], now)
     troubles = list(_troubles(seen, now))
     if as_json:
-        print_json(_as_json(seen, troubles))
+        print_answer(**_as_json(seen, troubles))
     else:
         _print(seen, troubles, now)
     if seen.standing is None:
@@ -137,7 +138,7 @@ def _troubles(seen: _Seen, now: float) -> Iterator[str]:
         yield seen.unasked
     owed = seen.messages
     if owed.oldest is not None and now - owed.oldest > OVERDUE_SECONDS:
-        yield f"a message is owed for {_duration(now - owed.oldest)}: see `modelwarden outbox`"
+        yield f"a message is owed for {duration(now - owed.oldest)}: see `modelwarden outbox`"
     if owed.dead:
         given_up = counted(owed.dead, "message was", "messages were")
         yield f"{given_up} given up: `modelwarden outbox` lists what is dead, `... outbox retry` revives it"
@@ -164,7 +165,7 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
         typer.echo("not running")
     else:
         since = datetime.fromisoformat(standing.since)
-        age = _duration(now - since.timestamp())
+        age = duration(now - since.timestamp())
         typer.echo(f"running since {since:%Y-%m-%d %H:%M} UTC, for {age}, process {standing.pid}")
     lines = [
         (
@@ -175,7 +176,7 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
     if latest is not None:
         counts = ", ".join(f"{each} {count}" for each, count in latest.counts.items())
         ago = now - datetime.fromisoformat(latest.archived_at).timestamp()
-        lines.append(("last run", f"{latest.timestamp}, archived {_duration(ago)} ago"))
+        lines.append(("last run", f"{latest.timestamp}, archived {duration(ago)} ago"))
         lines.append(("", counts))
     if standing is not None:
         how = "watching" if standing.is_watching else "scanning"
@@ -193,7 +194,6 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
 def _as_json(seen: _Seen, troubles: Sequence[str]) -> dict[str, Any]:
     standing, latest, oldest = seen.standing, seen.latest, seen.messages.oldest
     return {
-        "schema_version": 1,
         "running": standing is not None,
         "pid": standing and standing.pid,
         "since": standing and standing.since,
@@ -202,6 +202,7 @@ def _as_json(seen: _Seen, troubles: Sequence[str]) -> dict[str, Any]:
         "latest": None
         if latest is None
         else {
+            "run": latest.timestamp,
             "timestamp": latest.timestamp,
             "archived_at": latest.archived_at,
             "approved_count": latest.approved_count,
@@ -221,16 +222,6 @@ def _as_json(seen: _Seen, troubles: Sequence[str]) -> dict[str, Any]:
         "free_bytes": {disk.what: disk.free for disk in seen.disks},
         "troubles": troubles,
     }
-
-
-def _duration(seconds: float) -> str:
-    """In the two largest units: `3 h 20 min`."""
-    minutes = max(0, int(seconds)) // 60
-    if minutes < 1:
-        return f"{max(0, int(seconds))} s"
-    parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
-    named = [f"{count} {unit}" for count, unit in parts if count]
-    return " ".join(named[:2])
 
 
 def counted(count: int, one: str, many: str = "") -> str:

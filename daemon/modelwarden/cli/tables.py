@@ -1,61 +1,153 @@
-"""How tables look: on a terminal as wide as it is, elsewhere wide and plain; text from summaries is never markup."""
+"""How tables look: on a terminal as wide as it is, elsewhere wide and plain; text from summaries is never markup.
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+The rule: figures and names of classes stay whole and stand under one another, sentences break at blanks, and only a
+word that is wider than its column is cut up.
+"""
 
-import typer
-from pydantic_core import to_json
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
+from rich.cells import cell_len
+
+from modelwarden.cli.screen import styled, visible, width
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gates import Gate
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 
-PIPE_WIDTH: Final = 10_000
-"""Columns where standard output is no terminal: a row is a line, and nothing a script greps for is cut."""
-
-_BAND_STYLES: Final = {
+BAND_STYLES: Final[Mapping[str, str]] = {
     Band.APPROVED: "green",
     Band.REVIEW: "yellow",
     Band.DROP: "red",
     Band.INVALID: "bold red",
     Band.IGNORED: "dim",
 }
-_SHORT: Final = {"profit_factor": "PF", "consistency": "cons.", "max_drawdown": "max DD"}
+"""Also by class, whose names these are."""
+
+SHORT: Final = {"profit_factor": "PF", "consistency": "cons.", "max_drawdown": "max DD"}
+"""What a heading calls a metric that has a long name."""
+
+WHOLE: Final = frozenset(
+    {"class", "run", "policy", "archived", "about", "status", "since (UTC)", "next try", "flag", "metric", "setting"}
+)
+"""Columns that are never narrower than what stands in them."""
+
+_BETWEEN: Final = "  "
+_NARROWEST: Final = 8
+_WORD: Final = 26
+"""A column whose sentences break is at least as wide as its longest word, up to here: the longest flag, and a stop."""
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> None:
+class Cell(NamedTuple):
+    """A text and its style; see `screen.styled`."""
+
+    text: str
+    style: str = ""
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Cell]], *, right: Sequence[str] = ()) -> None:
     """Print rows under headings; those named in `right` are aligned there."""
-    console = Console(width=None, highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in headings:
-        # Only a stranger's text may be cut up; figures and classes stay whole, sentences break at blanks.
-        whole = heading in right or heading in {"class", "run", "policy", "about", "status", "since (UTC)", "next try"}
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold", no_wrap=whole)
-    for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    console.print(table)
+    cells = [[visible_cell(cell) for cell in row] for row in rows]
+    columns = range(len(headings))
+    natural = [max(map(cell_width, (headings[at], *(row[at].text for row in cells)))) for at in columns]
+    whole = [heading in right or heading in WHOLE for heading in headings]
+    widths = _fitted(natural, whole, cells, width() - len(_BETWEEN) * (len(headings) - 1))
+    is_right = [heading in right for heading in headings]
+    out = sys.stdout
+    out.write(_line([Cell(each, "bold") for each in headings], widths, is_right))
+    # What stands in the last column of a pipe may be long; the line under the headings need not be.
+    rule = sum(widths) + len(_BETWEEN) * (len(headings) - 1)
+    out.write(f"{styled('─' * min(rule, max(width(), 1), 200), 'dim')}\n")
+    for row in cells:
+        if all(cell_width(cell.text) <= width for cell, width in zip(row, widths, strict=True)):
+            out.write(_line(row, widths, is_right))
+            continue
+        parts = [wrapped(cell.text, width) for cell, width in zip(row, widths, strict=True)]
+        for at in range(max(map(len, parts))):
+            line = [Cell(part[at] if at < len(part) else "", cell.style) for part, cell in zip(parts, row, strict=True)]
+            out.write(_line(line, widths, is_right))
 
 
-def print_json(value: object) -> None:
-    """Print strict JSON, indented."""
-    typer.echo(to_json(value, indent=2, inf_nan_mode="null").decode())
+def visible_cell(cell: str | Cell) -> Cell:
+    """The cell with nothing in it that moves a cursor."""
+    return Cell(visible(cell)) if isinstance(cell, str) else Cell(visible(cell.text), cell.style)
 
 
-def print_json_list(values: Iterable[object]) -> None:
-    """The same for a list that may be long: each value is printed as it comes."""
-    opening = "[\n  "
-    for value in values:
-        text = to_json(value, indent=2, inf_nan_mode="null").decode().replace("\n", "\n  ")
-        typer.echo(f"{opening}{text}", nl=False)
-        opening = ",\n  "
-    typer.echo("[]" if opening[0] == "[" else "\n]")
+def cell_width(text: str) -> int:
+    """Columns that a text takes at a terminal."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def _fitted(natural: Sequence[int], whole: Sequence[bool], cells: Sequence[Sequence[Cell]], room: int) -> Sequence[int]:
+    """A width for each column: its natural one if all fit, else less for those that may break."""
+    if sum(natural) <= room:
+        return natural
+    loose = [at for at, is_whole in enumerate(whole) if not is_whole]
+    left = room - sum(wide for wide, is_whole in zip(natural, whole, strict=True) if is_whole)
+    least = {at: min(natural[at], max(_NARROWEST, _longest_word(row[at].text for row in cells))) for at in loose}
+    while sum(least.values()) > left and (widest := max(least.values())) > _NARROWEST:
+        at = next(each for each in loose if least[each] == widest)
+        least[at] -= 1
+    widths = [*natural]
+    # The one that needs least gets what it needs, as long as the others get their least; what is left is the last's.
+    for number, at in enumerate(sorted(loose, key=lambda at: natural[at])):
+        others = sorted(loose, key=lambda at: natural[at])[number + 1 :]
+        fair = max(left // (len(others) + 1), left - sum(natural[other] for other in others))
+        widths[at] = max(least[at], min(natural[at], fair, left - sum(least[other] for other in others)))
+        left -= widths[at]
+    return widths
+
+
+def clipped(text: str, wide: int) -> str:
+    """The beginning of a text of more columns than that, with a sign that there is more."""
+    return text if cell_width(text) <= wide else f"{next(_cut(text, wide - 1))}…"
+
+
+def _longest_word(texts: Iterable[str]) -> int:
+    return min(_WORD, max((cell_width(word) for text in texts for word in text.split(" ")), default=0))
+
+
+def wrapped(text: str, wide: int) -> list[str]:
+    """The text in lines of that many columns, broken at blanks; a word that is wider is cut up."""
+    if cell_width(text) <= wide:
+        return [text]
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and cell_width(lines[-1]) + 1 + cell_width(word) <= wide:
+            lines[-1] += f" {word}"
+            continue
+        pieces = [*_cut(word, wide)]
+        if lines[-1]:
+            lines += pieces
+        else:
+            lines[-1:] = pieces
+    return lines
+
+
+def _cut(word: str, wide: int) -> Iterator[str]:
+    """A word in pieces of that many columns."""
+    if cell_width(word) <= wide:
+        yield word
+        return
+    piece, taken = "", 0
+    for each in word:
+        columns = cell_width(each)
+        if piece and taken + columns > wide:
+            yield piece
+            piece, taken = "", 0
+        piece += each
+        taken += columns
+    yield piece
+
+
+def _line(row: Sequence[Cell], widths: Sequence[int], is_right: Sequence[bool]) -> str:
+    parts = []
+    for (text, style), wide, right in zip(row, widths, is_right, strict=True):
+        blanks = " " * (wide - cell_width(text))
+        shown = styled(text, style) if style and text else text
+        parts.append(blanks + shown if right else shown + blanks)
+    return f"{_BETWEEN.join(parts).rstrip()}\n"
 
 
 MOST_COLUMNS: Final = 5
@@ -72,9 +164,9 @@ def print_models(models: Iterable[tuple[str, Assessment, Policy]], first: str) -
     """
     rows = list(models)
     labels: dict[str, str] = {}
-    for _, _, policy in rows:
+    for policy in {policy.id: policy for _, _, policy in rows}.values():
         for gate in policy.gates:
-            labels.setdefault(gate.metric, _SHORT.get(gate.metric, gate.label))
+            labels.setdefault(gate.metric, heading_of(gate))
     shown = dict(labels) if len(labels) <= MOST_COLUMNS else {}
     print_table(
         (first, "class", *shown.values(), "why"),
@@ -83,46 +175,30 @@ def print_models(models: Iterable[tuple[str, Assessment, Policy]], first: str) -
     )
 
 
-def _cells(model: Assessment, policy: Policy, shown: Mapping[str, str]) -> Sequence[str | Text]:
+def heading_of(gate: Gate) -> str:
+    """What a column of the gate's figures is called."""
+    return SHORT.get(gate.metric, gate.label)
+
+
+def _cells(model: Assessment, policy: Policy, shown: Mapping[str, str]) -> Sequence[str | Cell]:
     gates = policy.for_symbol(model.symbol).gates
     cells = {
-        gate.metric: Text(figure_text(gate, value, band), style=_BAND_STYLES[band])
+        gate.metric: Cell(figure_text(gate, value, band), BAND_STYLES[band])
         for gate, value, band in zip(gates, model.values, model.bands, strict=True)
     }
-    figures = [cells.get(metric, Text("-")) for metric in shown]
+    figures = [cells.get(metric, Cell("-")) for metric in shown]
     why = _why(model, policy) if shown else "; ".join(filter(None, (_why(model, policy), *_missed(model, policy))))
-    return (Text(model.classification, style=_BAND_STYLES[Band(model.classification)]), *figures, why)
+    return (class_cell(model.classification), *figures, why)
+
+
+def class_cell(classification: Classification) -> Cell:
+    """A class in its colour."""
+    return Cell(classification.value, BAND_STYLES[classification])
 
 
 def _missed(model: Assessment, policy: Policy) -> Sequence[str]:
     """What decided, for a table that has no room for the figures."""
     return metric_comparisons(model, policy, (Band.REVIEW, Band.DROP, Band.INVALID))
-
-
-def model_json(model: Assessment, policy: Policy) -> Mapping[str, object]:
-    """A model for --json: what decides, without the bounds."""
-    there = model.at_checkpoint
-    return {
-        "symbol": model.symbol,
-        "classification": model.classification,
-        "flags": model.flags,
-        "remarks": model.remarks,
-        "use_checkpoint": model.use_checkpoint,
-        "best_idx": model.best_idx,
-        "checkpoint_update": model.checkpoint_update,
-        "last_checkpoint": model.last_checkpoint,
-        "checkpoint_advice": str(checkpoint_advice(model, policy)) or None,
-        "at_checkpoint": None
-        if there is None
-        else {"classification": there.classification, "metrics": _figures(there.values, policy)},
-        "metrics": _figures(model.values, policy),
-        "others": model.others,
-        "reasons": model.reasons,
-    }
-
-
-def _figures(values: Sequence[float | None], policy: Policy) -> Mapping[str, float | None]:
-    return {gate.metric: value for gate, value in zip(policy.gates, values, strict=True)}
 
 
 def figure_text(gate: Gate, value: float | None, band: Band) -> str:
@@ -135,7 +211,7 @@ def figure_text(gate: Gate, value: float | None, band: Band) -> str:
 
 def _why(model: Assessment, policy: Policy) -> str:
     missed = [
-        _SHORT.get(gate.metric, gate.label)
+        SHORT.get(gate.metric, gate.label)
         for gate, band in zip(policy.gates, model.bands, strict=True)
         if band is Band.REVIEW and model.classification is Classification.REVIEW
     ]

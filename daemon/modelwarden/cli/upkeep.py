@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from modelwarden.cli.answers import print_answer, print_json
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
-from modelwarden.cli.tables import print_json, print_table
+from modelwarden.cli.tables import print_table
 from modelwarden.config import exposed, load_settings, watched_twice
 from modelwarden.config.model import WatchTable
 from modelwarden.config.places import state_dir_of
@@ -72,7 +73,7 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
         pipeline.recognise(mends=False)
         runs, findings = verify_archive(pipeline.archive, pipeline.recorder.catalog)
         if as_json:
-            print_json({"runs": runs, "findings": [finding._asdict() for finding in findings]})
+            print_answer(runs=runs, findings=[finding._asdict() for finding in findings])
         elif findings:
             print_table(("where", "what is wrong", "what mends it"), findings)
             typer.echo(f"{runs} runs read, {len(findings)} finding{'s' if len(findings) > 1 else ''}")

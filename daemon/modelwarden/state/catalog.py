@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -29,6 +30,7 @@ _RUN_MARKS: Final = ", ".join("?" * len(_RUN_FIELDS))
 _REMOVED: Final = "(SELECT run FROM all_runs WHERE removed)"
 """The keys of the runs that the archive no longer has and of which somebody is still to be told: mostly none."""
 
+_COUNT_OF: Final = dict(zip(CLASSIFICATIONS, RunRecord._fields[-len(CLASSIFICATIONS) :], strict=True))
 _MODEL_MARKS: Final = ", ".join("?" * (MODEL_COLUMNS.count(",") + 1))
 
 
@@ -82,6 +84,42 @@ class MissingRun(NamedTuple):
     source: str
 
 
+class Asked(NamedTuple):
+    """Which runs are asked for: those that meet all of these. None asks for nothing.
+
+    Attributes:
+        since: the timestamp, `YYYYMMDD_HHMMSS`, of the earliest.
+        symbol: a model of the run has this symbol, or one that fits this shell pattern.
+        classification: a model is in this class; if a symbol is asked for, a model of that symbol.
+        name: the trainer's name for the run is this, or fits this shell pattern.
+    """
+
+    since: str | None = None
+    symbol: str | None = None
+    classification: Classification | None = None
+    name: str | None = None
+
+    def takes(self, run: RunRecord) -> bool:
+        """Whether a run meets what can be told without looking at its models' symbols."""
+        return (
+            (self.since is None or run.timestamp >= self.since)
+            and (self.name is None or (run.run_name is not None and fits(run.run_name, self.name)))
+            and (self.classification is None or run.counts[self.classification] > 0)
+        )
+
+    def takes_model(self, symbol: str, classification: Classification) -> bool:
+        """Whether a model is one that is asked for."""
+        return (self.symbol is None or fits(symbol, self.symbol)) and self.classification in {None, classification}
+
+
+def fits(text: str, pattern: str) -> bool:
+    """Whether a text is what is asked for, to the letter or as a shell pattern; upper and lower case differ."""
+    return text == pattern or fnmatchcase(text, pattern)
+
+
+_ALL: Final = Asked()
+
+
 class Connected(Protocol):
     """An open state file, be it to be written or only read."""
 
@@ -99,7 +137,12 @@ class Catalog:
         self._policies: dict[str, Policy] = {}
 
     def __len__(self) -> int:
-        (count,) = self._connection.execute("SELECT count(*) FROM runs").fetchone()
+        return self.count()
+
+    def count(self, asked: Asked = _ALL) -> int:
+        """How many runs meet what is asked."""
+        where, values = self._where(asked)
+        (count,) = self._connection.execute(f"SELECT count(*) FROM runs{where}", values).fetchone()
         return int(count)
 
     def names(self) -> set[str]:
@@ -247,12 +290,55 @@ class Catalog:
         ).fetchone()
         return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
-    def runs(self, limit: int | None = None) -> list[RunRecord]:
-        """All runs, oldest first; with a limit the youngest so many."""
+    def runs(self, limit: int | None = None, asked: Asked = _ALL) -> list[RunRecord]:
+        """The runs that meet what is asked, oldest first; with a limit the youngest so many."""
+        where, values = self._where(asked)
         rows = self._connection.execute(
-            f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY run DESC LIMIT ?", (-1 if limit is None else limit,)
+            f"SELECT {_RUN_COLUMNS} FROM runs{where} ORDER BY run DESC LIMIT ?",
+            (*values, -1 if limit is None else limit),
         ).fetchall()
         return [self._run(row) for row in reversed(rows)]
+
+    def _where(self, asked: Asked) -> tuple[str, Sequence[Any]]:
+        """The condition that says what is asked, and its values."""
+        conditions: list[str] = []
+        values: list[Any] = []
+        if asked.since is not None:
+            conditions.append("run >= ?")
+            values.append(run_key(asked.since))
+        if asked.name is not None:
+            pattern = asked.name
+            self._connection.create_function(
+                "is_name", 1, lambda name: name is not None and fits(name, pattern), deterministic=True
+            )
+            conditions.append("is_name(run_name)")
+        if asked.symbol is not None:
+            models, of_class = "SELECT run FROM json_each(?) JOIN assessments ON symbol = value", ""
+            values.append(json.dumps([symbol for symbol in self.all_symbols() if fits(symbol, asked.symbol)]))
+            if asked.classification is not None:
+                of_class = " WHERE classification = ?"
+                values.append(CODE_OF[asked.classification])
+            conditions.append(f"run IN ({models}{of_class})")
+        elif asked.classification is not None:
+            conditions.append(f"{_COUNT_OF[asked.classification]} > 0")
+        return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
+
+    def all_symbols(self) -> list[str]:
+        """Every symbol that a run has, in order: each is looked up after the one before, however many runs have it."""
+        rows = self._connection.execute(
+            "WITH RECURSIVE each(symbol) AS (SELECT min(symbol) FROM assessments UNION ALL "
+            "SELECT (SELECT min(symbol) FROM assessments WHERE assessments.symbol > each.symbol) FROM each "
+            "WHERE each.symbol IS NOT NULL) SELECT symbol FROM each WHERE symbol IS NOT NULL"
+        )
+        return [symbol for (symbol,) in rows]
+
+    def named(self, first: str | None, run_name: str) -> list[str]:
+        """The names of the runs whose name begins like that, or that the trainer called so, oldest first."""
+        rows = self._connection.execute(
+            "SELECT timestamp FROM runs WHERE run_name = ? OR substr(timestamp, 1, ?) = ? ORDER BY run",
+            (run_name, len(first or ""), first),
+        )
+        return [name for (name,) in rows]
 
     def assessments(self, name: str) -> list[Assessment]:
         """The assessments of a run, in the summary's order, without the fitness histories."""
