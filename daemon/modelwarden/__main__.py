@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "history": "comparing.history",
     "diff": "comparing.diff",
     "explain": "explaining.explain",
+    "regate": "regating.regate",
     "verify": "upkeep.verify",
     "reindex": "upkeep.reindex",
     "adopt": "upkeep.adopt",

@@ -26,11 +26,12 @@ from modelwarden.archive.folders import (
 from modelwarden.archive.histories import read_histories
 from modelwarden.archive.identity import difference, stranger
 from modelwarden.archive.record import REPORT_FILE
-from modelwarden.errors import RejectSummary, UnknownRun
-from modelwarden.gate.assessment import Assessment, Classification
+from modelwarden.errors import RejectSummary, RetryLater, UnknownRun
+from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
+from modelwarden.gate.what_if import Judged
 from modelwarden.state.catalog import Asked, Catalog, Connected
 from modelwarden.state.reading import Unreadable, reading
 
@@ -211,6 +212,43 @@ class Questions:
             elif (record := self._record(name)) is not None and record.run_name == text:
                 meant.append(name)
         return meant
+
+    def judged(self, policy: Policy) -> tuple[int, Iterator[Judged]]:
+        """Every model of every run with its figures as another policy would judge them.
+
+        Returns:
+            About how many there are, and the models as they are read.
+        """
+        if self._catalog is not None:
+            with suppress(Unreadable):
+                look = look_of(self._root)
+                if look is not None and look == self._catalog.look():
+                    return self._catalog.models(), self._judged_by_catalog(self._catalog, policy)
+        names = sorted(run_names(self._root), key=oldest_first)
+        return sum(
+            record.models for name in names if (record := self._record(name)) is not None
+        ), self._judged_by_folder(names, policy)
+
+    def _judged_by_catalog(self, catalog: Catalog, policy: Policy) -> Iterator[Judged]:
+        try:
+            yield from catalog.figures(policy)
+        except Unreadable as error:
+            hint = "try again; if it stays so, `modelwarden reindex` makes it again"
+            raise RetryLater(f"the state file can't be read ({error})", where=self._root, hint=hint) from error
+
+    def _judged_by_folder(self, names: Sequence[str], policy: Policy) -> Iterator[Judged]:
+        for name in names:
+            try:
+                run, models = read_run(self._root, name)
+            except UnknownRun:
+                continue
+            known = {*run.policy.metrics}
+            for model in models:
+                figures = {**model.others, **dict(zip(run.policy.metrics, model.values, strict=True))}
+                has_any = any(metric in known or metric in model.others for metric in policy.metrics)
+                values = tuple(figures.get(metric) for metric in policy.metrics) if has_any else None
+                code = CLASSIFICATIONS.index(model.classification)
+                yield model.symbol, code, values, run.reward_scale, bool(model.contradictions)
 
     def names(self) -> Sequence[tuple[str, str]]:
         """Every run's name, and the trainer's for it or "", the youngest first."""

@@ -35,6 +35,7 @@ COMMANDS = [
     ["history"],
     ["diff"],
     ["explain"],
+    ["regate"],
     ["verify"],
     ["reindex"],
     ["adopt"],
@@ -294,6 +295,8 @@ QUESTIONS = [
     ["diff", "latest", "latest"],
     ["explain"],
     ["explain", "INCONSISTENT_FIGURES"],
+    ["regate", "--set", "approved_min_pf=2.6"],
+    ["regate", "--sweep", "approved_max_drawdown=0:1:0.1"],
 ]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.timestamp import run_key
+from modelwarden.gate.what_if import try_policy
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.rows import model_rows
@@ -372,7 +374,7 @@ def test_run_removed_stays_for_its_messages_and_is_in_no_answer(database: Databa
     assert [model.symbol for model in catalog.assessments(name)] == ["C"]
     assert [run for run, _, _ in catalog.history("A")] == ["20241201_000000", "20241203_000000"]
     assert catalog.changes([run_key("20241203_000000")]) == []  # beside the first: BAD it was, BAD it is
-    assert len(list(catalog.regate(Policy.from_config()))) == 4
+    assert len(list(catalog.figures(Policy.from_config()))) == catalog.models() == 4
     assert [each.timestamp for each in catalog.runs()] == ["20241201_000000", name, "20241203_000000"]
     assert [each.timestamp for each in catalog.missing()] == [name]
     assert first < second < kept
@@ -406,17 +408,18 @@ def test_unannounced_runs_are_listed_until_they_are_decided_on(database: Databas
 
 
 @pytest.mark.parametrize("summary", CASES.values(), ids=CASES)
-def test_regate_under_the_same_policy_judges_as_the_run_was_judged(
+def test_figures_under_the_same_policy_are_judged_as_the_run_was(
     database: Database, catalog: Catalog, summary: dict[str, Any]
 ) -> None:
-    """The figures in the catalog are enough to judge again: same class, flags and bands."""
+    """The figures in the catalog are enough to judge again: the same class, and nobody changes."""
     judged = add(database, summary)
 
-    verdicts = [verdict for _, _, verdict in catalog.regate(Policy.from_config())]
+    figures = [*catalog.figures(Policy.from_config())]
+    found = try_policy(figures, Policy.from_config())
 
-    assert [(each.classification, each.flags, each.bands) for each in verdicts] == [
-        (each.classification, each.flags, each.bands) for each in judged
-    ]
+    assert [symbol for symbol, *_ in figures] == [each.symbol for each in judged]
+    assert (found.assessments, found.foreign, found.changed) == (len(judged), 0, 0)
+    assert found.after == found.before == Counter(each.classification for each in judged)
 
 
 def days(database: Database, *runs: Mapping[str, Any]) -> list[int]:

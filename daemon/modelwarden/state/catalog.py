@@ -4,6 +4,7 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 """
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,10 +13,10 @@ from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.gating import Verdict, judge
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source
 from modelwarden.gate.timestamp import AHEAD, keys_of_removed, run_key
+from modelwarden.gate.what_if import Judged
 from modelwarden.state.packing import unpacked_figures
 from modelwarden.state.rows import CODE_OF, CONTRADICTED, MODEL_COLUMNS, ModelRow, assessment_of
 
@@ -459,29 +460,30 @@ class Catalog:
             found.append((name, assessment_of(model, policy, scale), policy))
         return found
 
-    def regate(self, policy: Policy) -> Iterator[tuple[int, int, Verdict]]:
-        """Judge every assessment again under another policy: (run key, position, verdict), oldest run first.
+    def models(self) -> int:
+        """How many models were judged, each counted in each of its runs."""
+        (count,) = self._connection.execute(
+            f"SELECT ifnull(sum({' + '.join(_COUNT_OF.values())}), 0) FROM runs"
+        ).fetchone()
+        return int(count)
 
-        The figures decide, not the files: nothing is read but the catalog, and nothing is changed.
+    def figures(self, policy: Policy) -> Iterator[Judged]:
+        """Every model that was judged with its figures as another policy would judge them, oldest run first.
+
+        Nothing is read but the catalog, and nothing is changed.
         """
-        runs = self._connection.execute("SELECT run, reward_scale, policy FROM runs ORDER BY run").fetchall()
+        runs = self._connection.execute("SELECT run, reward_scale, policy FROM runs").fetchall()
         rows = self._connection.execute(
-            "SELECT run, position, symbol, flags, decline, largest_fall, figures "
+            "SELECT run, symbol, classification, flags, figures, others "
             f"FROM assessments WHERE run NOT IN {_REMOVED} ORDER BY run, position"
         )
-        of_run = {run: (scale, _Reading.of(self.policy(recorded), policy)) for run, scale, recorded in runs}
-        overridden = bool(policy.overrides)
-        for run, position, symbol, bits, decline, fall, packed in rows:
-            scale, reading = of_run[run]
-            values = unpacked_figures(packed)
-            if reading.positions is not None:
-                values = tuple([None if at is None else values[at] for at in reading.positions])
-            bounds = policy.for_symbol(symbol) if overridden else policy
-            is_contradicted = bits & CONTRADICTED != 0
-            if reading.same_history:
-                yield run, position, judge(values, decline, fall, scale, bounds, contradicted=is_contradicted)
-            else:  # what is known of the course is of another metric's
-                yield run, position, judge(values, None, None, scale, bounds, contradicted=is_contradicted)
+        of_run = {run: (scale, _places(self.policy(recorded), policy)) for run, scale, recorded in runs}
+        for run, symbol, code, bits, packed, others in rows:
+            scale, places = of_run[run]
+            values: Sequence[float | None] | None = unpacked_figures(packed)
+            if places is not None:
+                values = _read_for(policy, places, unpacked_figures(packed), others)
+            yield symbol, code, values, scale, bits & CONTRADICTED != 0
 
     def _run(self, row: Sequence[Any]) -> RunRecord:
         """The record in a row of _RUN_COLUMNS."""
@@ -502,26 +504,39 @@ class Catalog:
         return self._policies[policy_id]
 
 
-class _Reading(NamedTuple):
-    """How figures that one policy recorded are read for another.
+def _places(recorded: Policy, policy: Policy) -> Sequence[int | None] | None:
+    """Where each gate's figure stands among those that another policy recorded, None if it is not there.
 
-    Attributes:
-        positions: where each gate's figure stands among the recorded ones, None if it is not there; None if all stand
-            where they are.
-        same_history: whether the course of the same metric counts, the same way round.
+    None if all stand where they are.
     """
+    if recorded.metrics == policy.metrics:
+        return None
+    places = {metric: at for at, metric in enumerate(recorded.metrics)}
+    return [places.get(metric) for metric in policy.metrics]
 
-    positions: tuple[int | None, ...] | None
-    same_history: bool
 
-    @classmethod
-    def of(cls, recorded: Policy, policy: Policy) -> "_Reading":
-        """The reading for a run that `recorded` judged."""
-        places = {metric: at for at, metric in enumerate(recorded.metrics)}
-        return cls(
-            None if recorded.metrics == policy.metrics else tuple(places.get(metric) for metric in policy.metrics),
-            (recorded.history, recorded.history_better) == (policy.history, policy.history_better),
-        )
+def _read_for(
+    policy: Policy, places: Sequence[int | None], recorded: Sequence[float | None], others: str | None
+) -> Sequence[float | None] | None:
+    """The figures for the gates of a policy, those included that were recorded and judged nothing.
+
+    None if the model has none, and its own policy knew none of the metrics.
+    """
+    unjudged = json.loads(others) if others is not None else {}
+    if places.count(None) == len(places) and not any(metric in unjudged for metric in policy.metrics):
+        return None
+    return tuple(
+        recorded[at] if at is not None else _unjudged(metric, unjudged)
+        for at, metric in zip(places, policy.metrics, strict=True)
+    )
+
+
+def _unjudged(metric: str, others: Mapping[str, float | None]) -> float | None:
+    """A figure that no gate named; null is one that is not finite."""
+    if metric not in others:
+        return None
+    value = others[metric]
+    return math.nan if value is None else value
 
 
 def _is_text(symbol: str) -> bool:
