@@ -163,7 +163,7 @@ def test_table_of_answers_has_each_commands_definition() -> None:
     """What `--json` prints is listed as the schema has it, each key of an answer that is named in the table."""
     kinds = schema_of("answers.json")["$defs"]
     (table,) = tables(section("Answers as data"))
-    assert table.keys() == kinds.keys() - {"run", "model", "problem"}
+    assert table.keys() == kinds.keys() - {"run", "model", "problem", "decision"}
     for command, words in table.items():
         text = json.dumps(kinds[command]) + json.dumps(kinds["run"])
         assert all(f'"{key}"' in text for key in re.findall(r"`(\w+)`", words)), command

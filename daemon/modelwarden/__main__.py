@@ -25,6 +25,7 @@ CANT_WRITE: Final = 74
 
 COMMANDS: Final = {
     "run": "running.run",
+    "archive": "bringing.archive_files",
     "status": "status.status",
     "doctor": "doctor.doctor",
     "check": "judging.check",
@@ -34,7 +35,10 @@ COMMANDS: Final = {
     "history": "comparing.history",
     "diff": "comparing.diff",
     "explain": "explaining.explain",
+    "review": "reviewing.review",
+    "audit": "reviewing.audit",
     "regate": "regating.regate",
+    "rejected": "shelf.rejected_commands",
     "verify": "upkeep.verify",
     "reindex": "upkeep.reindex",
     "adopt": "upkeep.adopt",

@@ -96,6 +96,7 @@ class ApprovedModel:
         is_last: whether it is the last of the training. It is, unless an earlier one is recommended whose own figures
             are APPROVED.
         remark: what is to be known of the checkpoint at the peak of a model that declined, else "".
+        reviewed_by: who approved it, if a person did and was asked for; None if the gate alone says so.
     """
 
     symbol: str
@@ -103,6 +104,7 @@ class ApprovedModel:
     point: int | None
     is_last: bool
     remark: str
+    reviewed_by: str | None = None
 
 
 class TrainingArchiveManager:
@@ -192,24 +194,38 @@ class TrainingArchiveManager:
             case Postponed(error):
                 raise error
 
-    def get_approved_models(self, timestamp: str | None = None) -> list[str]:
+    def get_approved_models(self, timestamp: str | None = None, *, reviewed: bool = False) -> list[str]:
         """The symbols that a run approved, in the summary's order; the run that was archived last if none is named.
 
-        Raises:
-            UnknownRun: the archive has no such run, or none at all.
-        """
-        return [model.symbol for model in self._questions.run(timestamp, time.time()).approved]
+        Args:
+            timestamp: the run's name.
+            reviewed: whether what people decided counts: with those that they approved, without those they rejected.
 
-    def get_approved_checkpoints(self, timestamp: str | None = None) -> list[ApprovedModel]:
+        Raises:
+            UnknownRun: the archive has no such run, or none at all; or a decision's file is damaged.
+        """
+        return [each.symbol for each in self.get_approved_checkpoints(timestamp, reviewed=reviewed)]
+
+    def get_approved_checkpoints(self, timestamp: str | None = None, *, reviewed: bool = False) -> list[ApprovedModel]:
         """The same models, each with its checkpoint to deploy.
 
+        Args:
+            timestamp: the run's name.
+            reviewed: as for `get_approved_models`.
+
         Raises:
-            UnknownRun: the archive has no such run, or none at all.
+            UnknownRun: the archive has no such run, or none at all; or a decision's file is damaged.
         """
         run = self._questions.run(timestamp, time.time())
+        decided = self._questions.decided(run.record) if reviewed else {}
         return [
-            ApprovedModel(model.symbol, *choose_checkpoint(model), peak_note(model, run.record.policy))
-            for model in run.approved
+            ApprovedModel(
+                model.symbol,
+                *choose_checkpoint(model),
+                peak_note(model, run.record.policy),
+                decided[model.symbol].by if model.symbol in decided else None,
+            )
+            for model in run.deployable(decided)
         ]
 
     def get_symbol_history(self, symbol: str) -> list[SymbolAssessment]:

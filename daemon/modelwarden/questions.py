@@ -7,11 +7,12 @@ else only for runs that index.json and the folders have just so.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
 
+from modelwarden.archive.decisions import Kept, read_all, read_decisions
 from modelwarden.archive.folders import (
     look_of,
     oldest_first,
@@ -28,11 +29,12 @@ from modelwarden.archive.identity import difference, stranger
 from modelwarden.archive.record import REPORT_FILE
 from modelwarden.errors import RejectSummary, RetryLater, UnknownRun
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
+from modelwarden.gate.decision import Decision, deployable, in_force
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
 from modelwarden.gate.what_if import Judged
-from modelwarden.state.catalog import Asked, Catalog, Connected
+from modelwarden.state.catalog import Asked, Catalog, Connected, InReview
 from modelwarden.state.reading import Unreadable, reading
 
 _T = TypeVar("_T")
@@ -60,6 +62,10 @@ class JudgedRun(NamedTuple):
     def approved(self) -> list[Assessment]:
         """The models that are APPROVED."""
         return [model for model in self.models if model.classification is Classification.APPROVED]
+
+    def deployable(self, decided: Mapping[str, Decision]) -> list[Assessment]:
+        """The models that the gate or a person approved, but for those that a person rejected."""
+        return deployable(self.models, decided)
 
 
 class Runs(NamedTuple):
@@ -212,6 +218,53 @@ class Questions:
             elif (record := self._record(name)) is not None and record.run_name == text:
                 meant.append(name)
         return meant
+
+    def decided(self, run: RunRecord) -> Mapping[str, Decision]:
+        """By symbol the decision that is in force about a run's models.
+
+        Raises:
+            UnknownRun: a decision's file is damaged.
+            RetryLater: the disk refused.
+        """
+        return in_force(read_decisions(self._root, run.timestamp), run.sha256)
+
+    def decisions(self) -> Sequence[Kept]:
+        """Every decision's file, by number, damaged ones too. Raises RetryLater if the disk refuses."""
+        return read_all(self._root)
+
+    def waiting(self, limit: int, run: str | None = None) -> tuple[Sequence[InReview], int]:
+        """The models in REVIEW about which nobody decided, oldest run first, so many at most; and how many there are.
+
+        Args:
+            limit: how many.
+            run: of this run alone.
+
+        Raises:
+            RetryLater: the disk refused.
+        """
+        decided: dict[str, list[Decision]] = {}
+        for kept in self.decisions():
+            if kept.decision is not None:
+                decided.setdefault(kept.decision.sha256, []).append(kept.decision)
+        force = {sha256: in_force(each, sha256) for sha256, each in decided.items()}
+        found = [
+            each
+            for each in self._ask(lambda catalog: catalog.in_review(run), lambda: self._in_review_by_folder(run))
+            if each.symbol not in force.get(each.sha256, {})
+        ]
+        return found[:limit], len(found)
+
+    def _in_review_by_folder(self, run: str | None) -> list[InReview]:
+        found = []
+        for name in sorted(run_names(self._root), key=oldest_first):
+            record = self._record(name) if run in {None, name} else None
+            if record is not None and record.review_count:
+                found += [
+                    InReview(name, model.symbol, record.archived_at, record.sha256)
+                    for model in read_run(self._root, name)[1]
+                    if model.classification is Classification.REVIEW
+                ]
+        return found
 
     def judged(self, policy: Policy) -> tuple[int, Iterator[Judged]]:
         """Every model of every run with its figures as another policy would judge them.

@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from modelwarden.archive.decisions import REVIEWS, Kept, faults_in, read_all, read_head
 from modelwarden.archive.folders import REJECTED
 from modelwarden.archive.index import INDEX_FILE, Index
 from modelwarden.archive.publishing import MARKER_FILE, Archive
@@ -31,6 +32,7 @@ from modelwarden.archive.tree import Tree
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
+from modelwarden.gate.decision import Decision
 from modelwarden.gate.gating import Verdict, assess_summary, judge
 from modelwarden.gate.run import RunRecord, class_counts
 from modelwarden.gate.summary import parse_summary
@@ -92,13 +94,20 @@ class Report(NamedTuple):
     findings: list[Finding]
 
 
-def verify(archive: Archive, catalog: Catalog, *, patience: float = COMMIT_SECONDS) -> Report:
+def verify(
+    archive: Archive,
+    catalog: Catalog,
+    *,
+    patience: float = COMMIT_SECONDS,
+    known_decisions: Callable[[], Collection[str]] | None = None,
+) -> Report:
     """Read the whole archive again.
 
     Args:
         archive: opened, and not yet reconciled: that would mend what is to be found.
         catalog: of the same archive.
         patience: seconds before what may be a commit under way counts as wrong.
+        known_decisions: the sha256 of each decision's file that the state knows; None: it is not asked.
     """
     findings: list[Finding] = []
     runs: dict[str, RunRecord] = {}
@@ -115,6 +124,9 @@ def verify(archive: Archive, catalog: Catalog, *, patience: float = COMMIT_SECON
         if (twin := owner_of.setdefault(run.sha256, name)) != name:
             findings.append(Finding(name, f"the same bytes are archived as {twin}", "move one of the two away"))
     findings += _verify_rejected(archive.tree.path_of(REJECTED))
+    findings += _verify_reviews(archive, runs)
+    if known_decisions is not None:
+        findings += _patiently(lambda: _verify_known_reviews(archive, known_decisions), patience)
     findings += _patiently(lambda: _verify_staging(archive), patience)
     findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows), patience)
     return Report(len(names), findings)
@@ -247,6 +259,44 @@ def _verify_rejected(shelf: str) -> Iterator[Finding]:
         else:
             if sha256 != recorded:
                 yield Finding(where, "as_found has other bytes than were rejected", "move it away")
+
+
+def _verify_reviews(archive: Archive, runs: Mapping[str, RunRecord]) -> list[Finding]:
+    """The chain of decisions, and each of them held against its run: what no commit under way explains."""
+    head = read_head(archive.root)  # before the files: what is decided meanwhile is behind it
+    kept = read_all(archive.root)
+    findings = [Finding(each.where, each.what, _BACKUP) for each in faults_in(kept, head) if not each.is_derived]
+    for each in kept:
+        run = runs.get(each.run)
+        if run is not None and each.decision is not None and not each.problem:
+            findings += _verify_decision(each, each.decision, run)
+    return findings
+
+
+def _verify_known_reviews(archive: Archive, known: Callable[[], Collection[str]]) -> list[Finding]:
+    """The head of the chain and the catalog, which follow from the files."""
+    head = read_head(archive.root)
+    kept = read_all(archive.root)
+    findings = [Finding(each.where, each.what, _REINDEX) for each in faults_in(kept, head) if each.is_derived]
+    there, listed = {each.digest for each in kept if not each.problem}, set(known())
+    if there - listed:
+        findings.append(Finding(f"{REVIEWS}/", f"{len(there - listed)} are not in the catalog", _REINDEX))
+    if listed - there:
+        what = f"{len(listed - there)} that the catalog has are not there as they were"
+        findings.append(Finding(f"{REVIEWS}/", what, f"{_BACKUP}; if they are gone for good: {_REINDEX}"))
+    return findings
+
+
+def _verify_decision(kept: Kept, decision: Decision, run: RunRecord) -> list[Finding]:
+    """Whether a decision says of its run what the run says of itself."""
+    if decision.sha256 == run.sha256 and decision.policy != run.policy.id:
+        return [
+            Finding(kept.where, f"names policy {decision.policy}, and the run was judged by {run.policy.id}", _BACKUP)
+        ]
+    return []
+
+
+_BACKUP: Final = "restore the file from a backup"
 
 
 def _verify_staging(archive: Archive) -> list[Finding]:

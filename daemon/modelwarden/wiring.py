@@ -120,6 +120,7 @@ def open_pipeline(
     settings: Settings,
     *,
     announces: bool,
+    owner: str | None = None,
     adopts: bool = False,
     workers: Workers | None = None,
     judging: Judging = nullcontext,
@@ -130,6 +131,7 @@ def open_pipeline(
     Args:
         settings: all of them.
         announces: whether the caller is the daemon, which alone decides on what is sent.
+        owner: what runs record as `daemon_id`, where nobody is to announce them; None: the state's.
         adopts: whether whatever is in archive_dir is to be the archive.
         workers: see Pipeline.
         judging: see Stager.
@@ -153,7 +155,7 @@ def open_pipeline(
             [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
             if announces
             else None,
-            owner=database.daemon_id,
+            owner=owner or database.daemon_id,
             host=socket.gethostname(),
             clock=time.time,
             deadline_seconds=settings.notify.deadline_hours * 3600,

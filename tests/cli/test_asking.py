@@ -163,8 +163,9 @@ def test_approved_prints_symbol_and_checkpoint_a_line(archive: Path) -> None:
                 "point": 3,
                 "is_last": True,
                 "remark": "peaked at 100; its other figures there are not known",
+                "review": None,
             },
-            {"symbol": STRANGE, "checkpoint": None, "point": None, "is_last": True, "remark": None},
+            {"symbol": STRANGE, "checkpoint": None, "point": None, "is_last": True, "remark": None, "review": None},
         ],
     }
 
@@ -195,7 +196,9 @@ def test_approved_has_the_peaks_checkpoint_only_if_approved_there(tmp_path: Path
     )
     assert asked(tmp_path / "archive", "approved").lines == list(lines)
     models = in_json(tmp_path / "archive", "approved")["models"]
-    assert models == [asdict(each) | {"remark": each.remark or None} for each in chosen]
+    assert [{**model, "reviewed_by": model.pop("review")} for model in models] == [
+        asdict(each) | {"remark": each.remark or None} for each in chosen
+    ]
     assert [(each.checkpoint, each.point, each.is_last) for each in chosen] == [
         (100 if known else None, 2, False),
         (150 if known else None, 3, True),

@@ -18,6 +18,7 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
 from modelwarden.archive.record import decode_assessments, encode_entry
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
+from modelwarden.filesystems import path_into
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.run import RunRecord
 from modelwarden.log import log
@@ -213,6 +214,12 @@ class Archive:
         """Hold the archive's lock, and its folder, while entered."""
         with self.tree.entered() as self._folder, self._lock.held(LOCK_TIMEOUT, self._folder):
             yield
+
+    @contextmanager
+    def locked(self) -> Iterator[str]:
+        """Hold the archive's lock while entered; its folder, as a path that stays it. Raises as `commit`."""
+        with self._held():
+            yield path_into(self._folder, self.root)
 
     def _new_index(self) -> Index:
         return Index(self.tree.root, self.tree.private("index.json"))

@@ -319,6 +319,16 @@ class Tree:
         except OSError:
             return b""
 
+    def take_off_shelf(self, identity: str) -> None:
+        """Remove a rejected file's folder, in one step for who looks. Raises RetryLater where the disk refuses."""
+        self.enter_staging()
+        with self.entered() as archive:
+            shelf = os.path.join(path_into(archive, self.root), REJECTED)
+            aside = self.private(f"{identity}-{os.urandom(4).hex()}")
+            durable.rename_over(os.path.join(shelf, identity), aside)
+            durable.sync_folder(shelf)
+        self.discard(aside)
+
     def path_of(self, name: str) -> str:
         """Where the run of this name is, or would be."""
         return os.path.join(self.root, name)

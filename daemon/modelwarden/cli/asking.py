@@ -19,6 +19,7 @@ from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
 from modelwarden.cli.tables import BAND_STYLES, Cell, clipped, heading_of, print_models, print_table, wrapped
 from modelwarden.errors import StopService, UnknownRun
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
+from modelwarden.gate.decision import SAID, Decision
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.gates import Better
 from modelwarden.gate.policy import Policy
@@ -239,6 +240,7 @@ def _show_model(
             hint=f"`modelwarden show {run.timestamp}` lists its models",
         )
     course = questions.course(run, symbol)
+    decision = questions.decided(run).get(symbol)
     if as_json:
         print_answer(
             **run_json(run),
@@ -248,6 +250,7 @@ def _show_model(
                     "bounds": bounds_json(run.policy.for_symbol(symbol)),
                     "course": course_json(course),
                     "meanings": card_json(model, run.policy),
+                    "review": None if decision is None else decision._asdict(),
                 }
             ],
         )
@@ -256,9 +259,20 @@ def _show_model(
         said = styled(model.classification.value, BAND_STYLES[model.classification])
         typer.echo(f"{styled(visible(symbol), 'bold')}: {said} in run {run.timestamp}")
         typer.echo(f"policy {run.policy.id}, archived {when(run.archived_at, now)} by {visible(run.archived_by)}")
+        if decision is not None:
+            text = f"{SAID[decision.verb]} by {decision.by}, {when(decision.decided_at, now)}: {decision.reason}"
+            for line in wrapped(visible(text), width()):
+                typer.echo(line)
         typer.echo()
         for line in card_lines(model, run.policy, course):
             typer.echo(line)
+
+
+def _said(decision: Decision | None) -> str:
+    """Who approved a model, if a person did."""
+    if decision is None:
+        return ""
+    return f"approved by {decision.by}{', although in DROP' if decision.override else ''}: {decision.reason}"
 
 
 def approved(
@@ -266,25 +280,36 @@ def approved(
     config: Config = None,
     archive: Archive = None,
     names: Annotated[bool, typer.Option("--names", help="Print the symbols alone.")] = False,
+    by_gate: Annotated[bool, typer.Option("--by-gate", help="Whatever people decided.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print a run's approved models with the checkpoint to deploy.
 
     For scripts, one a line: the symbol, a tab, the checkpoint ("last" if its number is not known).
 
-    Without a name it is the run that was archived last, whatever its timestamp says. Exit code 1 if no model is
-    approved.
+    Without a name it is the run that was archived last, whatever its timestamp says. What people approved is among
+    them, and is marked at a terminal and in JSON; what they rejected is not. Exit code 1 if no model is approved.
 
     Example: modelwarden approved | while read -r symbol checkpoint; do deploy "$symbol" "$checkpoint"; done
     """
     now = time.time()
     with asking_as_set(config, archive) as questions:
         found = questions.run(questions.find(run, now), now)
+        decided = {} if by_gate else questions.decided(found.record)
     models = [
-        (model.symbol, choose_checkpoint(model), peak_note(model, found.record.policy)) for model in found.approved
+        (model.symbol, choose_checkpoint(model), peak_note(model, found.record.policy))
+        for model in found.deployable(decided)
     ]
     if as_json:
-        chosen = [{"symbol": symbol, **choice._asdict(), "remark": remark or None} for symbol, choice, remark in models]
+        chosen = [
+            {
+                "symbol": symbol,
+                **choice._asdict(),
+                "remark": remark or None,
+                "review": None if symbol not in decided else decided[symbol]._asdict(),
+            }
+            for symbol, choice, remark in models
+        ]
         print_answer(run=found.record.timestamp, approved=[symbol for symbol, _, _ in models], models=chosen)
     elif names:
         sys.stdout.write("".join(f"{symbol}\n" for symbol, _, _ in models))
@@ -292,7 +317,10 @@ def approved(
         sys.stdout.write("".join(f"{symbol}\t{choice}\n" for symbol, choice, _ in models))
     elif models:
         with paged():
-            rows = ((symbol, str(choice), remark) for symbol, choice, remark in models)
+            rows = (
+                (symbol, str(choice), "; ".join(filter(None, (_said(decided.get(symbol)), remark))))
+                for symbol, choice, remark in models
+            )
             print_table(("symbol", "checkpoint", "remark"), rows)
     else:
         typer.echo(f"run {found.record.timestamp} approved no model")

@@ -46,6 +46,18 @@ def complete_run_name(context: typer.Context, incomplete: str) -> list[str]:
     return []
 
 
+def complete_rejected(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The rejected files whose ids begin so, each with the file's name."""
+    with suppress(Exception):
+        from modelwarden.archive.shelf import shelved  # noqa: PLC0415 - only to complete
+        from modelwarden.cli.options import settings_for_asking  # noqa: PLC0415
+
+        settings = settings_for_asking(context.params.get("config"), context.params.get("archive"))
+        found = [(each.id, os.path.basename(each.path)) for each in shelved(settings.archive_dir)]
+        return [each for each in found if each[0].startswith(incomplete)][:_MOST]
+    return []
+
+
 def complete_word(context: typer.Context, incomplete: str) -> list[str]:
     """The flags, metrics and classes that begin so."""
     with suppress(Exception):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from modelwarden.archive.reviewing import mend_head
 from modelwarden.cli.answers import print_answer, print_json
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.tables import print_table
@@ -30,7 +31,7 @@ def reindex(
     config: Config = None,
     archive: Archive = None,
     forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="Also let go of the runs that are not in the archive any more.")
+        bool, typer.Option("--forget-missing", help="Also let go of runs and decisions that are not there any more.")
     ] = False,
 ) -> None:
     """Make index.json and the catalog again; clear away leftovers."""
@@ -38,6 +39,7 @@ def reindex(
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.rebuild()
+        mend_head(pipeline.archive, forgets=forget_missing)
         typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
         if forget_missing and (count := pipeline.recorder.forget_missing()):
             typer.echo(f"forgot {count} that {'is' if count == 1 else 'are'} missing")
@@ -71,7 +73,9 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recognise(mends=False)
-        runs, findings = verify_archive(pipeline.archive, pipeline.recorder.catalog)
+        runs, findings = verify_archive(
+            pipeline.archive, pipeline.recorder.catalog, known_decisions=pipeline.recorder.decided.digests
+        )
         if as_json:
             print_answer(runs=runs, findings=[finding._asdict() for finding in findings])
         elif findings:

@@ -54,7 +54,7 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
-Topic = Literal["APPROVED", "REVIEW", "DROP", "CHANGED", "REJECTED", "PROBLEM"]
+Topic = Literal["APPROVED", "REVIEW", "DROP", "CHANGED", "REVIEWED", "REJECTED", "PROBLEM"]
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -11,11 +11,13 @@ from datetime import datetime
 from modelwarden.archive.publishing import Changes
 from modelwarden.errors import RetryLater
 from modelwarden.gate.assessment import CHANGED, Assessment
+from modelwarden.gate.decision import REVIEWED, SAID, Decision
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import run_key
 from modelwarden.log import log
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from modelwarden.state.decided import Decided
 from modelwarden.state.expectations import Expectations
 from modelwarden.state.ledger import Dealt, Ledger
 from modelwarden.state.messages import Event, Judged, Kind, Noticed, Route
@@ -45,6 +47,7 @@ class Recorder:
         catalog: the runs and their assessments.
         outbox: what is owed.
         expectations: the folders that may not fall silent.
+        decided: what people decided about models.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Recorder:
         self.catalog = Catalog(database)
         self.outbox = Outbox(database)
         self.expectations = Expectations(database)
+        self.decided = Decided(database)
         self._database = database
         self._read = read
         self._routes = routes
@@ -125,6 +129,35 @@ class Recorder:
             self._look = None
         for run in archived:
             _log_archived(run)
+        if owed:
+            self.ring()
+        return owed
+
+    def record_decisions(self, files: Sequence[tuple[str, Decision]], routes: Sequence[Route] | None = None) -> int:
+        """One transaction: make the table of decisions what the archive's files say; return how many messages it owes.
+
+        What this state's owner decided is announced once, however it comes to be recorded, by whoever has routes.
+
+        Args:
+            files: all of them, by the sha256 of their bytes.
+            routes: the destinations, where the caller has a say in what is announced only here.
+
+        Raises:
+            RetryLater: the state file refused.
+        """
+        routes = routes if routes is not None else self._routes
+        owed = 0
+        if {digest for digest, _ in files} == self.decided.digests() and not (
+            routes is not None and self.decided.unannounced()
+        ):
+            return owed
+        with self._database.transaction():
+            self.decided.keep(files, self._database.daemon_id)
+            if routes is not None:
+                now = self._clock()
+                events = [_decision_event(digest, each) for digest, each in self.decided.unannounced()]
+                owed = self.outbox.owe(events, routes, now, now + self._deadline_seconds)
+                self.decided.mark_announced()
         if owed:
             self.ring()
         return owed
@@ -273,6 +306,18 @@ def _ahead_event(run: RunRecord) -> Event:
     )
     identity = f"problem:ahead:{run.timestamp}:{run.archived_by}"
     return Event(identity, Kind.PROBLEM, (Kind.PROBLEM,), Noticed(text))
+
+
+def _decision_event(digest: str, decision: Decision) -> Event:
+    override = ", although it is in DROP" if decision.override else ""
+    lines = [
+        f"{decision.symbol} {SAID[decision.verb]}{override}: run {decision.run}",
+        f"by {decision.by}: {decision.reason}",
+        f"it was judged {decision.classification}, by policy {decision.policy}",
+        f"host: {decision.host}",
+    ]
+    models = [(decision.symbol, REVIEWED)]
+    return Event(f"reviewed:{digest[:16]}", Kind.REVIEWED, (REVIEWED,), Noticed("\n".join(lines)), models)
 
 
 def _event_id(sha256: str) -> str:

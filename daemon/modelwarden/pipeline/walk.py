@@ -16,8 +16,10 @@ from typing import Final, NamedTuple
 import jiter
 from pydantic_core import to_json
 
+from modelwarden.archive.decisions import decisions_in
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive, Changes, NameTaken, Staged
+from modelwarden.archive.reviewing import mend_head
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.filesystems import doubt_of_locks, path_text, show_path
 from modelwarden.fingerprint import Fingerprint
@@ -135,6 +137,11 @@ class Pipeline:
         self._is_quiet = True
         self._worked_on = 0  # bytes, since memory was given back
 
+    @property
+    def owner(self) -> str:
+        """What a run, or a decision, records as `daemon_id`."""
+        return self._owner
+
     def close(self) -> None:
         """End the threads."""
         self._stager.close()
@@ -203,7 +210,9 @@ class Pipeline:
             look=found.look,
         )
         self.recorder.note(changes)
-        return changes, self.recorder.record()
+        owed = self.recorder.record()
+        mend_head(self.archive)
+        return changes, owed + self.recorder.record_decisions(decisions_in(self.archive.root))
 
     def process(self, batch: Sequence[Found], *, final: bool = False) -> list[Outcome]:
         """Walk a batch; one outcome a summary, in order.

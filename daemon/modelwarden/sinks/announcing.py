@@ -27,6 +27,7 @@ TYPES: Final = {
     Kind.RUN: "io.modelwarden.run.judged.v1",
     Kind.REJECTED: "io.modelwarden.file.rejected.v1",
     Kind.PROBLEM: "io.modelwarden.problem.noticed.v1",
+    Kind.REVIEWED: "io.modelwarden.model.reviewed.v1",
 }
 TEST_TYPE: Final = "io.modelwarden.test.v1"
 

@@ -85,6 +85,22 @@ class MissingRun(NamedTuple):
     source: str
 
 
+class InReview(NamedTuple):
+    """A model that a person is to look at.
+
+    Attributes:
+        run: the run's name.
+        symbol: the model.
+        archived_at: since when, ISO 8601.
+        sha256: of the run's summary.
+    """
+
+    run: str
+    symbol: str
+    archived_at: str
+    sha256: str
+
+
 class Asked(NamedTuple):
     """Which runs are asked for: those that meet all of these. None asks for nothing.
 
@@ -323,6 +339,15 @@ class Catalog:
         elif asked.classification is not None:
             conditions.append(f"{_COUNT_OF[asked.classification]} > 0")
         return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
+
+    def in_review(self, run: str | None = None) -> list[InReview]:
+        """The models in REVIEW, oldest run first, whatever was decided about them; of one run if it is named."""
+        rows = self._connection.execute(
+            "SELECT timestamp, symbol, archived_at, sha256 FROM runs JOIN assessments USING (run) "
+            f"WHERE review_count AND classification = ?{'' if run is None else ' AND run = ?'} ORDER BY run, position",
+            (CODE_OF[Classification.REVIEW], *([] if run is None else [run_key(run)])),
+        )
+        return [InReview(*row) for row in rows]
 
     def all_symbols(self) -> list[str]:
         """Every symbol that a run has, in order: each is looked up after the one before, however many runs have it."""

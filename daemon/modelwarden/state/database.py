@@ -19,7 +19,7 @@ from modelwarden.errors import RetryLater, StopService, StorageSuspect
 from modelwarden.state.packing import packed_columns
 
 STATE_FILE: Final = "modelwarden.sqlite"
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
 
@@ -136,6 +136,25 @@ CREATE INDEX runs_removed ON all_runs (run) WHERE removed;
 CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed;
 -- How the archive looked when the catalog had all of it: while it looks so, who asks need not look through its folders.
 ALTER TABLE identity ADD COLUMN looked TEXT
+""",
+    4: """
+-- What people decided: the files of reviews/, and whether their messages were decided on.
+CREATE TABLE decisions (
+    digest TEXT PRIMARY KEY, number INTEGER NOT NULL, run TEXT NOT NULL, sha256 TEXT NOT NULL, symbol TEXT NOT NULL,
+    verb TEXT NOT NULL, override INTEGER NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL, decided_at TEXT NOT NULL,
+    host TEXT NOT NULL, daemon_id TEXT NOT NULL, policy TEXT NOT NULL, classification TEXT NOT NULL, checkpoint,
+    previous TEXT NOT NULL, announced INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX decisions_by_model ON decisions (sha256, symbol, number);
+-- What is in force about a model: the last decision, unless it withdraws the one before.
+CREATE VIEW reviews AS SELECT * FROM decisions AS last WHERE verb <> 'withdraw' AND number = (
+    SELECT max(number) FROM decisions WHERE sha256 = last.sha256 AND symbol = last.symbol);
+-- The models that may be deployed, and whether a person says so.
+CREATE VIEW approvals AS SELECT runs.run AS key, runs.timestamp AS run, assessments.symbol,
+    ifnull(reviews.verb = 'approve', 0) AS reviewed, reviews.by, reviews.reason, reviews.decided_at
+    FROM runs JOIN assessments ON assessments.run = runs.run
+    LEFT JOIN reviews ON reviews.sha256 = runs.sha256 AND reviews.symbol = assessments.symbol
+    WHERE ifnull(reviews.verb = 'approve', assessments.classification = 0)
 """,
 }
 

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     RUN = "RUN"
     REJECTED = "REJECTED"
     PROBLEM = "PROBLEM"
+    REVIEWED = "REVIEWED"
 
 
 class Status(StrEnum):

@@ -19,6 +19,7 @@ from modelwarden.sinks.chat.digest import (
     many_runs_message,
     problem_message,
     rejected_message,
+    reviewed_message,
     run_message,
     series_of,
 )
@@ -81,8 +82,7 @@ class Composer:
         """
         first, repeated, meant_for = bundle.first, bundle.repeated, bundle.first.stands_for
         if first.kind is not Kind.RUN:
-            compose_texts = rejected_message if first.kind is Kind.REJECTED else problem_message
-            message = compose_texts(bundle.texts, repeated=repeated, stands_for=meant_for)
+            message = _COMPOSERS[first.kind](bundle.texts, repeated=repeated, stands_for=meant_for)
             return message._replace(mark=_mark(bundle)), None
         # Every other try goes without a picture: it may be what the service refuses.
         wants_picture = (
@@ -170,6 +170,13 @@ class Composer:
                 Counter(change.now for change in here),
             )
         return changes
+
+
+_COMPOSERS: Final = {
+    Kind.REJECTED: rejected_message,
+    Kind.PROBLEM: problem_message,
+    Kind.REVIEWED: reviewed_message,
+}
 
 
 def _mark(bundle: Bundle) -> str:

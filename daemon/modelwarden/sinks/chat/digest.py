@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Band, Classification, Flag
+from modelwarden.gate.decision import REVIEWED
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.wording import checkpoint_advice, metric_comparisons
 from modelwarden.sinks.chat.page import (
@@ -225,6 +226,24 @@ def problem_message(texts: Sequence[str], *, repeated: bool = False, host: str =
     told = ("\n".join((report.what, *report.lines)) for report in reports)
     page = _page_of_reports("PROBLEM", f"{len(reports)} reports", said, reports, told)
     return _message(page._replace(stands_for=stands_for), repeated, Severity.FAILURE, "problems")
+
+
+def reviewed_message(texts: Sequence[str], *, repeated: bool = False, host: str = "", stands_for: str = "") -> Message:
+    """One message for what people decided about models.
+
+    Args:
+        texts: of each, a line each: the model and what was decided, for the title; the reason; and `host: ...`.
+        repeated: whether it may have arrived before.
+        host: where it is, if the texts don't say.
+        stands_for: for whom it stands, see Page.
+    """
+    reports = [_Report.of(text, host) for text in texts]
+    one = len(reports) == 1
+    subject = reports[0].what if one else f"{len(reports)} decisions"
+    said = "" if one else "; ".join(report.what for report in reports[:MODELS_NAMED])
+    told = ("\n".join((report.what, *report.lines)) for report in reports)
+    page = _page_of_reports(REVIEWED, subject, said, reports, told)
+    return _message(page._replace(stands_for=stands_for), repeated, Severity.INFO, "reviews")
 
 
 class _Report(NamedTuple):

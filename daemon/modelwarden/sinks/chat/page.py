@@ -89,7 +89,7 @@ class Page(NamedTuple):
     """All that a message says.
 
     Attributes:
-        lead: what the title begins with: `APPROVED 3`, `REVIEW 5`, `DROP 42`; or REJECTED, or PROBLEM.
+        lead: what the title begins with: `APPROVED 3`, `REVIEW 5`, `DROP 42`; or REJECTED, PROBLEM or REVIEWED.
         subject: what it is about.
         host: where; "" if that is not known.
         sections: lists of models or runs.

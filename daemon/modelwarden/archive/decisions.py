@@ -1,0 +1,217 @@
+"""Decisions as files: `reviews/{run}/{number}.json`, each with the sha256 of the one before it: a chain, and its end.
+
+The rule: a decision's file is never changed, and nothing here writes. What can't be read decides nothing: who asks for
+approved models is told so, and gets none.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import jiter
+from pydantic_core import to_json
+
+from modelwarden.durable import refusal
+from modelwarden.errors import UnknownRun
+from modelwarden.gate.assessment import Classification
+from modelwarden.gate.decision import Decision, Verb
+from modelwarden.gate.timestamp import is_run_name
+
+REVIEWS: Final = "reviews"
+HEAD_FILE: Final = "head.json"
+"""Says which decision is the last: without it, to remove the last one would leave no trace."""
+
+SCHEMA_VERSION: Final = 1
+LONGEST_REASON: Final = 2000
+LONGEST_NAME: Final = 128
+
+_FILE: Final = re.compile(r"([0-9]{6,12})\.json")
+_TYPES: Final[dict[str, Any]] = {
+    "number": int,
+    "override": bool,
+    "checkpoint": int | str | None,
+}
+"""Of a decision's fields; all others are text."""
+
+
+class Kept(NamedTuple):
+    """A decision's file.
+
+    Attributes:
+        where: the file, below the archive.
+        number: as its name has it.
+        run: the folder's name.
+        digest: sha256 of its bytes, which the next one names.
+        decision: what it says; None if that can't be read.
+        problem: why not, or what of it is not as it must be; "" if nothing.
+    """
+
+    where: str
+    number: int
+    run: str
+    digest: str
+    decision: Decision | None
+    problem: str
+
+
+class Head(NamedTuple):
+    """The end of the chain: the last decision's number and digest; 0 and "" before the first."""
+
+    number: int = 0
+    digest: str = ""
+
+
+def file_name(number: int) -> str:
+    """What the file of a decision is called."""
+    return f"{number:06d}.json"
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """The file, a line a field."""
+    return to_json({"schema_version": SCHEMA_VERSION, **decision._asdict()}, indent=2) + b"\n"
+
+
+def decode_decision(data: bytes) -> Decision:
+    """The decision back. Raises ValueError if the bytes are not what `encode_decision` writes."""
+    document = jiter.from_json(data)
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError("is no decision of a known schema")
+    fields: dict[str, Any] = {name: document.get(name) for name in Decision._fields}
+    for name, value in fields.items():
+        kinds = _TYPES.get(name, str)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise ValueError(f"{name} is {value!r}")
+    return Decision(
+        **{**fields, "verb": Verb(fields["verb"]), "classification": Classification(fields["classification"])}
+    )
+
+
+def encode_head(head: Head) -> bytes:
+    """The file that says which decision is the last."""
+    return to_json({"schema_version": SCHEMA_VERSION, **head._asdict()}) + b"\n"
+
+
+def read_head(root: str) -> Head | None:
+    """Which decision is the last; None if the file is damaged, the beginning if there is none."""
+    try:
+        with open(os.path.join(root, REVIEWS, HEAD_FILE), "rb") as stream:
+            document = jiter.from_json(stream.read())
+        number, digest = document["number"], document["digest"]
+    except FileNotFoundError:
+        return Head()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Head(number, digest) if isinstance(number, int) and isinstance(digest, str) else None
+
+
+def reviewed_runs(root: str) -> list[str]:
+    """The names of the runs about which something was decided, oldest first. Raises RetryLater if the disk refuses."""
+    return sorted(name for name in _listed(os.path.join(root, REVIEWS)) if is_run_name(name))
+
+
+def read_kept(root: str, run: str) -> Iterator[Kept]:
+    """The files of decisions about a run, by number, damaged ones too. Raises RetryLater if the disk refuses."""
+    folder = os.path.join(root, REVIEWS, run)
+    found = [(int(match[1]), name) for name in _listed(folder) if (match := _FILE.fullmatch(name))]
+    for number, name in sorted(found):
+        path, where = os.path.join(folder, name), f"{REVIEWS}/{run}/{name}"
+        try:
+            with open(path, "rb") as stream:
+                data = stream.read()
+        except OSError as error:
+            yield Kept(where, number, run, "", None, f"can't be read ({error.strerror})")
+            continue
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            decision = decode_decision(data)
+        except (ValueError, TypeError) as error:
+            yield Kept(where, number, run, digest, None, f"is damaged: {error}")
+            continue
+        stray = (decision.number, decision.run) != (number, run) or encode_decision(decision) != data
+        yield Kept(where, number, run, digest, decision, "is not what was written under this name" if stray else "")
+
+
+def read_all(root: str) -> list[Kept]:
+    """Every decision's file of the archive, by number."""
+    return sorted(
+        (kept for run in reviewed_runs(root) for kept in read_kept(root, run)), key=lambda each: (each.number, each.run)
+    )
+
+
+class Fault(NamedTuple):
+    """Something in the chain of decisions that is not as it was written.
+
+    Attributes:
+        where: the file or the folder, below the archive.
+        what: what is wrong.
+        is_derived: whether the decisions themselves are whole, so that `reindex` mends it.
+    """
+
+    where: str
+    what: str
+    is_derived: bool = False
+
+
+def faults_in(kept: Sequence[Kept], head: Head | None) -> Iterator[Fault]:
+    """What was removed from the chain, altered in it or put into it.
+
+    Args:
+        kept: all files, by number.
+        head: what says where the chain ends; None if that is damaged.
+    """
+    before = Head()
+    for each in kept:
+        if each.problem:
+            yield Fault(each.where, each.problem)
+        if each.number > before.number + 1:
+            yield Fault(f"{REVIEWS}/", f"{_numbered(before.number + 1, each.number - 1)} removed")
+        elif each.number == before.number:
+            yield Fault(each.where, f"there are two decisions {each.number}")
+        elif each.decision is not None and each.decision.previous != before.digest:
+            what = f"does not follow decision {before.number} as it is: one of the two was altered"
+            yield Fault(each.where, what if before.number else "names one before it, and is the first")
+        before = Head(each.number, each.digest)
+    if head is None:
+        yield Fault(f"{REVIEWS}/{HEAD_FILE}", "is damaged", is_derived=True)
+    elif head.number > before.number:
+        yield Fault(f"{REVIEWS}/", f"{_numbered(before.number + 1, head.number)} removed")
+    elif head.number < before.number:
+        yield Fault(f"{REVIEWS}/{HEAD_FILE}", "is behind the decisions", is_derived=True)
+    elif head.digest != before.digest:
+        yield Fault(kept[-1].where, f"is not what {HEAD_FILE} says: it was altered")
+
+
+def _numbered(first: int, last: int) -> str:
+    return f"decision {first} was" if first == last else f"decisions {first} to {last} were"
+
+
+def decisions_in(root: str) -> list[tuple[str, Decision]]:
+    """Every decision that can be read, by number, each with the sha256 of its file."""
+    return [(kept.digest, kept.decision) for kept in read_all(root) if kept.decision is not None and not kept.problem]
+
+
+def read_decisions(root: str, run: str) -> Sequence[Decision]:
+    """What was decided about a run, oldest first.
+
+    Raises:
+        UnknownRun: a file is damaged: what it decided can't be told, so nobody may act on the others.
+        RetryLater: the disk refused.
+    """
+    decisions = []
+    for kept in read_kept(root, run):
+        if kept.decision is None or kept.problem:
+            hint = "`modelwarden verify` says what is wrong; `approved --by-gate` asks for the gate's word alone"
+            raise UnknownRun(kept.problem, where=os.path.join(root, kept.where), hint=hint)
+        decisions.append(kept.decision)
+    return decisions
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise refusal("list", folder, error) from error

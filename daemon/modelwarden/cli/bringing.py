@@ -1,0 +1,168 @@
+"""`archive`: bring summaries in that no daemon saw, by the daemon's own way.
+
+The rule: what is a summary, what judges it and how it is archived is decided where the daemon's files are decided; the
+sources are left alone, and nobody is told unless that is asked for.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Annotated, Final
+
+import typer
+
+from modelwarden.archive.folders import INDEX_FILE
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed
+from modelwarden.archive.record import ASSESSMENTS_FILE
+from modelwarden.archive.shelf import REASON_FILE
+from modelwarden.cli.answers import print_answer
+from modelwarden.cli.options import Archive, Config, Json
+from modelwarden.cli.progress import shown
+from modelwarden.cli.screen import visible
+from modelwarden.cli.shelf import said_of
+from modelwarden.config import Settings, load_settings
+from modelwarden.config.places import state_dir_of
+from modelwarden.errors import RetryLater, StopService
+from modelwarden.filesystems import show_path
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.scan import Root, Scan
+from modelwarden.pipeline.walk import Found, Pipeline
+from modelwarden.service.logs import configure_logs
+from modelwarden.wiring import open_pipeline
+
+NOT_ALL: Final = 1
+"""Exit code if a file was rejected, or could not be archived now."""
+
+SILENT_OWNER: Final = "import"
+"""The `daemon_id` of a run that was brought in silently: no daemon announces it."""
+
+BATCH: Final = 64
+"""Most files that are read and archived together."""
+
+_OURS: Final = frozenset({ASSESSMENTS_FILE, INDEX_FILE, REASON_FILE})
+"""What lies beside summaries in an archive, and is none."""
+
+PATIENCE_SECONDS: Final = 1.0
+"""How long a file may go on changing while it is read."""
+
+
+def archive_files(
+    paths: Annotated[list[str], typer.Argument(metavar="FILE|DIR", help="Summaries, or folders that hold them.")],
+    notify: Annotated[bool, typer.Option("--notify", help="Tell the destinations, as of new runs.")] = False,
+    config: Config = None,
+    archive: Archive = None,
+    as_json: Json = False,
+) -> None:
+    """Archive summaries that are there already, as the daemon would; it may be running.
+
+    Folders are looked through with all below them, for *.json. Sources are left alone. What is no summary goes to the
+    rejected shelf. Exit code 1 if a file was rejected or could not be archived.
+
+    Example: modelwarden archive /mnt/old/summaries
+    """
+    settings, _ = load_settings(config, archive=archive)
+    own = (settings.archive_dir, state_dir_of(settings.archive_dir, settings.state_dir))
+    excluded = [os.path.realpath(each) for each in own]
+    files = list(dict.fromkeys(file for path in paths for file in _files(path, excluded)))
+    configure_logs("error", settings.log.format)
+    told: list[dict[str, object]] = []
+    counts = dict.fromkeys(("archived", "already archived", "rejected", "not archived"), 0)
+    with open_pipeline(settings, announces=notify, owner=None if notify else SILENT_OWNER) as pipeline:
+        pipeline.recover()
+        work = shown(_outcomes(pipeline, settings, files), len(files), "archiving")
+        for file, outcome in work:
+            said = said_of(outcome)
+            counts[_kind(outcome)] += 1
+            if as_json:
+                told.append({"file": show_path(file), "outcome": _kind(outcome), "run": _run_of(outcome), "said": said})
+            else:
+                typer.echo(f"{show_path(file)}: {visible(said)}")
+    if as_json:
+        print_answer(files=told)
+    else:
+        typer.echo(", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no file is there")
+    if counts["rejected"] or counts["not archived"]:
+        raise typer.Exit(NOT_ALL)
+
+
+def _files(path: str, excluded: Sequence[str]) -> Iterator[str]:
+    """A file, or those below a folder, in order; of an archive's folders the trainer's files alone.
+
+    Raises:
+        StopService: there is neither, or a folder can't be read.
+    """
+    absolute = os.path.abspath(path)
+    if not os.path.isdir(absolute):
+        if not os.path.lexists(absolute):
+            raise StopService("there is no such file or folder", where=show_path(absolute))
+        yield absolute
+        return
+    root = Root(absolute)
+    scan = Scan(root, excluded)
+    found = sorted(file for file, _ in scan)
+    yield from (file for file in found if root.takes(name := os.path.basename(file)) and name not in _OURS)
+    for place, reason in scan.problems:
+        raise StopService(f"can't be read ({reason})", where=show_path(place))
+
+
+def _outcomes(pipeline: Pipeline, settings: Settings, files: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
+    """What became of each file, in batches as the daemon makes them."""
+    waiting = iter(files)
+    while batch := list(islice(waiting, BATCH)):
+        read: list[tuple[str, Found]] = []
+        for file in batch:
+            found = _read(pipeline, settings, file)
+            if isinstance(found, Found):
+                read.append((file, found))
+            else:
+                yield file, found
+        yield from zip(
+            (file for file, _ in read), pipeline.process([found for _, found in read], final=True), strict=True
+        )
+
+
+def _read(pipeline: Pipeline, settings: Settings, file: str) -> Found | Outcome:  # noqa: PLR0911 - one a case
+    """The bytes of a file that stands still, or what becomes of one that can't be read."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        match read_whole(file, settings.intake.max_bytes):
+            case Whole(data, fingerprint):
+                return Found(file, data, fingerprint)
+            case TooLarge(head, fingerprint) as large:
+                try:
+                    return pipeline.reject(file, head, fingerprint, large.error(settings.intake.max_bytes))
+                except RetryLater as error:
+                    return Postponed(error)
+            case Gone():
+                return Postponed(RetryLater("it is gone"))
+            case NotAFile(kind):
+                return Postponed(RetryLater(f"is {kind}", hint="a summary is a regular file"))
+            case Refused(reason):
+                return Postponed(RetryLater(f"can't be read ({reason})"))
+            case Moving() if time.monotonic() > deadline:
+                return Postponed(RetryLater("changes while it is read", hint="try again when it is written"))
+            case Moving():
+                time.sleep(0.05)
+
+
+def _kind(outcome: Outcome) -> str:
+    match outcome:
+        case Archived():
+            return "archived"
+        case AlreadyArchived():
+            return "already archived"
+        case Postponed():
+            return "not archived"
+        case _:
+            return "rejected"
+
+
+def _run_of(outcome: Outcome) -> str | None:
+    match outcome:
+        case Archived(run):
+            return run.timestamp
+        case AlreadyArchived(name):
+            return name
+        case _:
+            return None

@@ -1,0 +1,171 @@
+"""`rejected`: the files that were no summaries: which, why, and another try.
+
+The rule: what was kept is kept until it is archived; a try that fails changes nothing.
+"""
+
+import os
+from typing import Annotated, Final
+
+import typer
+
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
+from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
+from modelwarden.cli.answers import print_answer
+from modelwarden.cli.asking import NOTHING, when
+from modelwarden.cli.completion import complete_rejected
+from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
+from modelwarden.cli.progress import shown
+from modelwarden.cli.screen import paged, styled, visible, width
+from modelwarden.cli.tables import clipped, print_table, wrapped
+from modelwarden.errors import ModelwardenError, StopService
+from modelwarden.pipeline.walk import Found, Pipeline
+from modelwarden.service.logs import configure_logs
+from modelwarden.wiring import open_pipeline
+
+STILL_REJECTED: Final = 1
+"""Exit code of `retry` if a file is no summary still."""
+
+_LONGEST: Final = 100
+_HEAD: Final = 400
+
+rejected_commands = typer.Typer(help="What was no summary: list it, see why, try again.", invoke_without_command=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="As listed, or its beginning.", autocompletion=complete_rejected)]
+
+
+@rejected_commands.callback()
+def rejected(context: typer.Context, config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
+    """List the files that were rejected, each with the first reason. Exit code 1 if there are none.
+
+    Example: modelwarden rejected
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import time  # noqa: PLC0415 - for ages
+
+    now = time.time()
+    found = shelved(settings_for_asking(config, archive).archive_dir)
+    if as_json:
+        print_answer(rejected=[_shelved_json(each) for each in found])
+    elif found:
+        with paged():
+            print_table(
+                ("id", "rejected", "file", "reason"),
+                [
+                    (each.id, when(each.rejected_at, now), os.path.basename(each.path) or "(from Python)", _first(each))
+                    for each in found
+                ],
+                right=("id",),
+            )
+    else:
+        typer.echo("nothing was rejected")
+    if not found:
+        raise typer.Exit(NOTHING)
+
+
+def _first(each: Shelved) -> str:
+    """The first reason, and how many there are."""
+    first, *others = each.reason.splitlines() or [""]
+    return f"{clipped(first, _LONGEST)}{f' (and {len(others)} more lines)' if others else ''}"
+
+
+def _shelved_json(each: Shelved) -> dict[str, object]:
+    return each._asdict() | {"problems": [problem._asdict() for problem in each.problems]}
+
+
+@rejected_commands.command("show")
+def rejected_show(identity: Id, config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
+    """Show a rejected file: where it was, all that is wrong with it, and how it begins.
+
+    Example: modelwarden rejected show 3f2a
+    """
+    root = settings_for_asking(config, archive).archive_dir
+    each = find_shelved(root, identity)
+    data = read_as_found(root, each.id)
+    if as_json:
+        print_answer(rejected=[_shelved_json(each)])
+        return
+    with paged():
+        typer.echo(styled(each.id, "bold"))
+        kept = "" if is_whole(each, data) else f", {len(data)} kept"
+        for name, text in (
+            ("file", each.path or "a call from Python"),
+            ("rejected", each.rejected_at),
+            ("size", f"{each.size} bytes{kept}"),
+            ("sha256", each.sha256),
+        ):
+            typer.echo(f"{name:<10}{visible(text)}")
+        typer.echo(styled("why", "bold"))
+        for line in each.reason.splitlines():
+            first, *more = wrapped(visible(line), min(width(), _LONGEST) - 4)
+            typer.echo(f"  - {first}")
+            for other in more:
+                typer.echo(f"    {other}")
+        typer.echo(styled("begins with", "bold"))
+        for line in data[:_HEAD].decode("utf-8", "backslashreplace").splitlines()[:10]:
+            typer.echo(f"  {visible(line)}")
+
+
+@rejected_commands.command("retry")
+def rejected_retry(
+    identity: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="Which one.", autocompletion=complete_rejected, show_default=False),
+    ] = None,
+    all_of_them: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    config: Config = None,
+    archive: Archive = None,
+) -> None:
+    """Judge what was kept once more, after a mend: of the settings, or by a newer version.
+
+    What is a summary now is archived as if it had just come, and leaves the shelf. A trainer's file that was written
+    again needs none of this: it is looked at by itself. Exit code 1 if one is no summary still.
+
+    Example: modelwarden rejected retry --all
+    """
+    settings = settings_for_asking(config, archive)
+    if (identity is None) is not all_of_them:
+        raise StopService("name one ID, or --all", where="rejected retry")
+    wanted = shelved(settings.archive_dir) if identity is None else [find_shelved(settings.archive_dir, identity)]
+    if not wanted:
+        typer.echo("nothing was rejected")
+        return
+    configure_logs("error", settings.log.format)
+    failed = False
+    with open_pipeline(settings, announces=False) as pipeline:
+        pipeline.recover()
+        for each in shown(wanted, len(wanted), "trying again"):
+            said, is_done = _retry(pipeline, each)
+            failed = failed or not is_done
+            typer.echo(f"{each.id} {visible(os.path.basename(each.path))}: {visible(said)}")
+    if failed:
+        raise typer.Exit(STILL_REJECTED)
+
+
+def _retry(pipeline: Pipeline, each: Shelved) -> tuple[str, bool]:
+    """What became of it, and whether it has left the shelf."""
+    try:
+        data = read_as_found(pipeline.archive.root, each.id)
+        if not is_whole(each, data):
+            return "only its beginning was kept: leave the whole file in a watched folder again", False
+        (outcome,) = pipeline.process([Found(each.path, data, None)], final=True)
+        if isinstance(outcome, Archived | AlreadyArchived):
+            pipeline.archive.tree.take_off_shelf(each.id)
+    except ModelwardenError as error:
+        return str(error), False
+    return said_of(outcome), isinstance(outcome, Archived | AlreadyArchived)
+
+
+def said_of(outcome: Outcome) -> str:
+    """What became of a summary, for a person."""
+    match outcome:
+        case Archived(run):
+            counts = ", ".join(f"{count} {each}" for each, count in run.counts.items())
+            return f"archived as {run.timestamp}: {counts}"
+        case AlreadyArchived(name):
+            return f"archived already, as {name}"
+        case Rejected(error) | Unfinished(error):
+            first, *more = str(error).splitlines()
+            return f"rejected: {first}{f' (and {len(more)} more lines)' if more else ''}"
+        case Postponed(error):
+            return f"not now: {error}"
