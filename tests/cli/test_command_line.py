@@ -56,6 +56,8 @@ COMMANDS = [
     ["config"],
     ["config", "check"],
     ["config", "example"],
+    ["config", "init"],
+    ["config", "schema"],
     ["config", "show"],
     ["service"],
     ["service", "install"],

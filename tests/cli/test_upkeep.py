@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 import sqlite3
+import tomllib
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from commands import command
 from modelwarden import TrainingArchiveManager
@@ -211,7 +213,9 @@ def test_config_show_prints_settings_that_mean_the_same(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     again = written(tmp_path / "again.toml", done.out)
     assert load_settings(str(again))[0].model_dump() == load_settings(str(path))[0].model_dump()
-    assert "settle_seconds = 2.0" in done.lines
+    assert "settle_seconds = 2.0  # default" in done.lines
+    assert f"approved_min_pf = 1.9  # {path}:9" in done.lines
+    assert f'symbols = ["BTC*"]  # {path}:13' in done.lines
     assert json.loads(command("config", "show", "--json", "--config", path).out)["gate"]["approved_min_pf"] == 1.9
 
 
@@ -231,6 +235,80 @@ def test_config_show_masks_urls_wherever_they_come_from(tmp_path: Path) -> None:
             assert shown.returncode == 0
             assert "T0KEN" not in shown.stdout + shown.stderr
             assert "***" in shown.stdout
+
+
+def test_config_show_names_the_source_of_each_value(tmp_path: Path) -> None:
+    """The file and line, the variable, the option or the default; for a machine by the setting's path."""
+    path = written(tmp_path / "c.toml", '[[watch]]\npath = "out"\n[gate]\napproved_min_pf = 1.9\n')
+    env = {"MODELWARDEN_GATE__APPROVED_MIN_FITNESS": "0.8", "MODELWARDEN_LOG__LEVEL": "debug"}
+    done = modelwarden("config", "show", "--json", "--config", path, "--archive", tmp_path / "a", env=env)
+    answer = json.loads(done.stdout)
+    assert (answer["schema_version"], answer["gate"]["approved_min_fitness"]) == (1, 0.8)
+    found = {name: answer["sources"][name] for name in SOURCES}
+    assert found == {name: source.replace("FILE", str(path)) for name, source in SOURCES.items()}
+
+
+SOURCES = {
+    "watch.0.path": "FILE:2",
+    "watch.0.recursive": "default",
+    "gate.approved_min_pf": "FILE:4",
+    "gate.approved_min_fitness": "$MODELWARDEN_GATE__APPROVED_MIN_FITNESS",
+    "log.level": "$MODELWARDEN_LOG__LEVEL",
+    "archive_dir": "--archive",
+    "intake.settle_seconds": "default",
+}
+
+
+def test_config_schema_takes_the_example_and_refuses_a_slip() -> None:
+    """What an editor completes with: every setting, with what the example says of it."""
+    schema = json.loads(command("config", "schema").out)
+    validator = Draft202012Validator(schema)
+    Draft202012Validator.check_schema(schema)
+    everything = re.sub(r"(?m)^# (?=[a-z_]+ = |\[)", "", command("config", "example").out)
+    document = tomllib.loads(re.sub(r"(?m)^(url_file|url_credential|secret\w*|path = .*audit).*$", "", everything))
+    assert [error.message for error in validator.iter_errors(document)] == []
+    assert [*validator.iter_errors({"watch": [{"path": "x", "patern": ["*"]}]})]
+    assert [*validator.iter_errors({"gate": {"approved_min_pf": "high"}})]
+    assert not [*validator.iter_errors({"watch": [{"path": "x", "expect_every": "26h"}]})]
+    settle = schema["$defs"][schema["properties"]["intake"]["$ref"].rpartition("/")[2]]["properties"]["settle_seconds"]
+    assert settle["description"] == "how long a file found without an event must stand still"
+
+
+def test_config_init_writes_for_what_is_there(tmp_path: Path) -> None:
+    """The archive by its identity, the folders in which summaries lie, every setting explained; and it is right."""
+    with TrainingArchiveManager(tmp_path / "my archive") as manager:
+        manager.archive_training_run(flat_summary())
+    for name in ("runs 日本", "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "runs 日本" / "a.json").write_text(json.dumps(flat_summary()))
+    (tmp_path / "notes" / "b.json").write_text("{}")
+    done = command("config", "init", tmp_path / "c.toml")
+    assert (done.code, done.err) == (0, "")
+    settings, _ = load_settings(str(tmp_path / "c.toml"))
+    assert settings.archive_dir == str(tmp_path / "my archive")
+    assert [each.path for each in settings.watch] == [str(tmp_path / "runs 日本")]
+    assert command("config", "check", tmp_path / "c.toml").code == 0
+    text = (tmp_path / "c.toml").read_text(encoding="utf-8")
+    assert "# settle_seconds = 2.0" in text
+    again = command("config", "init", tmp_path / "c.toml")
+    assert (again.code, again.out) == (2, "")
+    assert "is there already" in again.err
+    assert (tmp_path / "c.toml").read_text(encoding="utf-8") == text
+
+
+def test_config_init_in_an_empty_folder_has_the_defaults(tmp_path: Path) -> None:
+    """A folder to be made, an archive to be made; options outrank what is found."""
+    assert command("config", "init", tmp_path / "c.toml").code == 0
+    settings, _ = load_settings(str(tmp_path / "c.toml"))
+    assert settings.watch[0].create
+    assert settings.watch[0].path == str(tmp_path / "training_output")
+    done = command("config", "init", tmp_path / "d.toml", "--watch", 'a "b"\x7f', "--archive", "/srv/x")
+    assert done.code == 0
+    settings, _ = load_settings(str(tmp_path / "d.toml"))
+    assert (settings.watch[0].path, settings.archive_dir) == (str(tmp_path / 'a "b"\x7f'), "/srv/x")
+    refused = command("config", "init", tmp_path / "no" / "c.toml")
+    assert (refused.code, refused.out) == (2, "")
+    assert "can't write" in refused.err
 
 
 @pytest.mark.delivery

@@ -2,19 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from importlib import resources
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import typer
 
 from modelwarden.archive.reviewing import mend_head
 from modelwarden.cli.answers import print_answer, print_json
+from modelwarden.cli.beginning import config_init
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
+from modelwarden.cli.screen import visible
 from modelwarden.cli.tables import print_table
-from modelwarden.config import exposed, load_settings, watched_twice
+from modelwarden.config import exposed, load_settings, sources, watched_twice
 from modelwarden.config.model import WatchTable
 from modelwarden.config.places import state_dir_of
+from modelwarden.config.schema import example_text, settings_schema
 from modelwarden.filesystems import show_path
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.service.logs import configure_logs
@@ -131,41 +133,85 @@ def _watched(table: WatchTable) -> str:
 @config_commands.command("example")
 def config_example() -> None:
     """Print a config file that explains every setting."""
-    typer.echo(resources.files("modelwarden").joinpath("config.example.toml").read_text(encoding="utf-8"), nl=False)
+    typer.echo(example_text(), nl=False)
+
+
+config_commands.command("init")(config_init)
+
+
+@config_commands.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of a config file, with which editors complete it.
+
+    Put `#:schema /path/to/schema.json` into the config file's first line.
+
+    Example: modelwarden config schema > modelwarden.schema.json
+    """
+    print_json(settings_schema())
 
 
 @config_commands.command("show")
 def config_show(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """Print all settings as they count, as TOML.
+    """Print all settings as they count, as TOML, each with where it comes from.
 
     Defaults and the environment are included; URLs are masked.
     """
     settings, path = load_settings(config, archive=archive, asks_apprise=True)
     document = settings.model_dump(mode="json")  # a secret's dump is its mask
+    source_of = sources(config, archive=archive)
     if as_json:
-        print_json(document)
+        print_answer(**document, sources=dict(_places(document, source_of)))
         return
     typer.echo(f"# {show_path(path)}, the environment and defaults" if path else "# the environment and defaults")
-    for line in as_toml(document):
+    for line in as_toml(document, source_of=source_of):
         typer.echo(line)
 
 
 _BARE_KEY: Final = re.compile("[A-Za-z0-9_-]+")
 
 
-def as_toml(table: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """A table as lines of TOML: its own values first, as TOML wants it. What is not set is left out."""
-    tables: list[tuple[str, str, Any]] = []
+Place = tuple[str | int, ...]
+
+
+def _places(
+    table: Mapping[str, Any], source_of: Callable[[Place], str], place: Place = ()
+) -> Iterator[tuple[str, str]]:
+    """Every setting with where it comes from; what is not set is left out."""
     for key, value in table.items():
+        here = (*place, key)
+        if isinstance(value, dict):
+            yield from _places(value, source_of, here)
+        elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+            for number, each in enumerate(value):
+                yield from _places(each, source_of, (*here, number))
+        elif value is not None:
+            yield ".".join(map(str, here)), source_of(here)
+
+
+def as_toml(
+    table: Mapping[str, Any], name: str = "", *, place: Place = (), source_of: Callable[[Place], str] | None = None
+) -> Iterator[str]:
+    """A table as lines of TOML: its own values first, as TOML wants it. What is not set is left out.
+
+    Args:
+        table: its values by key.
+        name: what its heading calls it.
+        place: where it stands.
+        source_of: where the value of a place comes from, for a comment behind it.
+    """
+    tables: list[tuple[str, str, Place, Any]] = []
+    for key, value in table.items():
+        here: Place = (*place, key)
         key = key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)  # noqa: PLW2901 - as TOML has it
         path = f"{name}.{key}" if name else key
         if isinstance(value, dict):
-            tables.append((path, f"[{path}]", value))
+            tables.append((path, f"[{path}]", here, value))
         elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
-            tables += [(path, f"[[{path}]]", each) for each in value]
+            tables += [(path, f"[[{path}]]", (*here, number), each) for number, each in enumerate(value)]
         elif value is not None:
             # JSON's texts, numbers and lists are TOML's too, but for one character.
-            yield f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
-    for path, heading, inner in tables:
+            source = "" if source_of is None else f"  # {visible(source_of(here))}"
+            yield f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f") + source
+    for path, heading, inside, inner in tables:
         yield f"\n{heading}"
-        yield from as_toml(inner, path)
+        yield from as_toml(inner, path, place=inside, source_of=source_of)

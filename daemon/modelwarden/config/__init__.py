@@ -4,7 +4,7 @@ The rule: this is all that others know of them; how they are read is no concern 
 """
 
 from modelwarden.config.agreement import watched_twice
-from modelwarden.config.loading import exposed, find_config, load_settings
+from modelwarden.config.loading import exposed, find_config, load_settings, sources
 from modelwarden.config.model import DestinationTable, GateTable, Settings, WatchTable, parse_duration
 from modelwarden.config.urls import destination_of, url_of
 
@@ -18,6 +18,7 @@ __all__ = [
     "find_config",
     "load_settings",
     "parse_duration",
+    "sources",
     "url_of",
     "watched_twice",
 ]

@@ -9,7 +9,7 @@ import copy
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -94,6 +94,28 @@ def load_settings(
             else "environment",
         )
     return settings, path
+
+
+def sources(given: str | None = None, *, archive: str | None = None) -> Callable[[Place], str]:
+    """From a setting's place to where its value comes from: the file and line, a variable, an option, or the default.
+
+    Args:
+        given: a config file, as for `load_settings`.
+        archive: likewise.
+    """
+    path = find_config(given)
+    layers = _Layers.read(path, None, archive)
+
+    def source_of(place: Place) -> str:
+        if (origin := layers.origin_of(place)) is not None:
+            return origin if origin.startswith("-") else f"${origin}"
+        if path is None or not is_set(place, layers.values):
+            return "default"
+        above = (place[:length] for length in range(len(place), 0, -1))
+        line = next((layers.file.lines[each] for each in above if each in layers.file.lines), None)
+        return show_path(path) if line is None else f"{show_path(path)}:{line}"
+
+    return source_of
 
 
 @dataclass(frozen=True)
