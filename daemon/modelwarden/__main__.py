@@ -39,6 +39,8 @@ COMMANDS: Final = {
     "audit": "reviewing.audit",
     "regate": "regating.regate",
     "rejected": "shelf.rejected_commands",
+    "prune": "keeping.prune",
+    "export": "keeping.export",
     "verify": "upkeep.verify",
     "reindex": "upkeep.reindex",
     "adopt": "upkeep.adopt",

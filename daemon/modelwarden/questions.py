@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
 
-from modelwarden.archive.decisions import Kept, read_all, read_decisions
+from modelwarden.archive.decisions import Kept, read_all, read_decisions, read_kept, reviewed_runs
 from modelwarden.archive.folders import (
     look_of,
     oldest_first,
@@ -29,7 +29,7 @@ from modelwarden.archive.identity import difference, stranger
 from modelwarden.archive.record import REPORT_FILE
 from modelwarden.errors import RejectSummary, RetryLater, UnknownRun
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
-from modelwarden.gate.decision import Decision, deployable, in_force
+from modelwarden.gate.decision import Decision, Verb, deployable, in_force
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
@@ -50,6 +50,7 @@ _DATE: Final = re.compile(
     "([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2}))?)?Z?)?)?)?"
 )
 _EVERYTHING: Final = Asked()
+_ALL_RUNS: Final = 1 << 31
 
 
 class JudgedRun(NamedTuple):
@@ -227,6 +228,40 @@ class Questions:
             RetryLater: the disk refused.
         """
         return in_force(read_decisions(self._root, run.timestamp), run.sha256)
+
+    def is_reviewed(self, run: RunRecord) -> bool:
+        """Whether anything was decided about the run; a decision that can't be read counts. Raises as `decisions`."""
+        return any(
+            kept.decision is None or kept.decision.sha256 == run.sha256 for kept in read_kept(self._root, run.timestamp)
+        )
+
+    def approves(self, run: RunRecord) -> bool:
+        """Whether a person approved a model of the run; what can't be read is taken for an approval."""
+        try:
+            return any(each.verb is Verb.APPROVE for each in self.decided(run).values())
+        except UnknownRun:
+            return True
+
+    def metrics(self) -> Sequence[str]:
+        """Every metric that a policy of a run gates, the youngest policy's first."""
+        runs = self.runs(_ALL_RUNS, 0.0).shown
+        return list(dict.fromkeys(metric for run in reversed(runs) for metric in run.policy.metrics))
+
+    def everything(self) -> Iterator[tuple[RunRecord, Assessment, bool, str | None]]:
+        """Every model of every run, oldest run first: whether it may be deployed, and who decided, if a person did.
+
+        Raises:
+            UnknownRun: a decision's file is damaged.
+            RetryLater: the disk refused.
+        """
+        reviewed = set(reviewed_runs(self._root))
+        for run in self.runs(_ALL_RUNS, 0.0).shown:
+            decided = self.decided(run) if run.timestamp in reviewed else {}
+            judged = self.run(run.timestamp, 0.0)
+            chosen = {model.symbol for model in judged.deployable(decided)}
+            for model in judged.models:
+                by = decided[model.symbol].by if model.symbol in decided else None
+                yield run, model, model.symbol in chosen, by
 
     def decisions(self) -> Sequence[Kept]:
         """Every decision's file, by number, damaged ones too. Raises RetryLater if the disk refuses."""

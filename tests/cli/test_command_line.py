@@ -42,6 +42,8 @@ COMMANDS = [
     ["rejected"],
     ["rejected", "show"],
     ["rejected", "retry"],
+    ["prune"],
+    ["export"],
     ["verify"],
     ["reindex"],
     ["adopt"],

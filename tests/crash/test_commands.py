@@ -14,13 +14,14 @@ from typing import Final
 import pytest
 
 from commands import Done, command
+from invariants import assert_archive_whole, assert_run_whole
 from modelwarden.archive.decisions import faults_in, read_all, read_head
-from processes import Site, destination, make_site, outbox_of
+from processes import Site, destination, index_of, make_site, outbox_of
 from rigs.crash_subject import Orders
 from rigs.lives import Subjects, subjects
 from rigs.mutants import PACKAGE, Mutant
 from rigs.system_calls import Seen, killing, seen, traced
-from summaries import MIDDLING, encoded, flat_summary
+from summaries import GOOD, MIDDLING, encoded, flat_summary
 
 pytestmark = pytest.mark.crash
 
@@ -189,3 +190,75 @@ def test_mutant_is_caught(tmp_path: Path, mutant: Mutant) -> None:
             scene.sweep(
                 DECIDE, lambda: assert_decision_is_whole_or_none(scene, 1), lambda: assert_decided_once(scene, 1)
             )
+
+
+PRUNE: Final = ("prune", "--keep-last", "1")
+RUNS: Final = ("20250101_000000", "20250102_000000", "20250103_000000")
+
+
+def three_runs(folder: Path, lives: Subjects) -> Scene:
+    """Three runs whose sources are still watched; a message is owed about each."""
+    scene = Scene(folder, lives)
+    for number, name in enumerate(RUNS):
+        (scene.site.out / f"{number}.json").write_bytes(encoded(flat_summary({"A": GOOD}, timestamp=name)))
+    assert scene.ask("run", "--once", "--no-courier").code == 0
+    scene.keep()
+    return scene
+
+
+def assert_runs_are_whole(scene: Scene) -> None:
+    """What index.json lists is there, and is whole; the youngest is not touched."""
+    listed = [run["timestamp"] for run in index_of(scene.site.archive)]
+    assert set(listed) <= set(RUNS)
+    for name in listed:
+        assert_run_whole(scene.site.archive / name)
+    for name in RUNS:
+        if (scene.site.archive / name).exists():
+            assert_run_whole(scene.site.archive / name)
+    assert RUNS[-1] in listed
+
+
+def assert_pruned(scene: Scene) -> None:
+    """One run is left, whoever starts next, although all sources are there; every message is still owed once."""
+    for _ in range(2):
+        assert scene.ask("run", "--once", "--no-courier").code == 0
+        assert [run["timestamp"] for run in index_of(scene.site.archive)] == [RUNS[-1]]
+        assert_archive_whole(scene.site.archive, [encoded(flat_summary({"A": GOOD}, timestamp=RUNS[-1]))])
+        verified = scene.ask("verify")
+        assert verified.code == 0, verified.out
+        owed = [row["event"] for row in outbox_of(scene.site.state)]
+        assert len(owed) == len(set(owed)) == 3
+
+
+def test_prune_killed_before_any_change_removes_whole_runs(tmp_path: Path, lives: Subjects, tried: Tried) -> None:
+    """No half of a run is seen, none comes back, and the same command again ends what was begun."""
+    scene = three_runs(tmp_path, lives)
+    number = scene.sweep(PRUNE, lambda: assert_runs_are_whole(scene), lambda: assert_pruned(scene))
+    assert number > 10
+    tried("kill sweep, prune: points", number)
+
+
+def test_import_killed_before_any_change_archives_once(tmp_path: Path, lives: Subjects, tried: Tried) -> None:
+    """The same command again brings in what is left, and nobody is told."""
+    scene = Scene(tmp_path, lives)
+    old = tmp_path / "old"
+    old.mkdir()
+    summaries = [encoded(flat_summary({"A": GOOD}, timestamp=name)) for name in RUNS[:2]]
+    for number, data in enumerate(summaries):
+        (old / f"{number}.json").write_bytes(data)
+    assert scene.ask("run", "--once", "--no-courier").code == 0
+    scene.keep()
+
+    def assert_as_left() -> None:
+        for run in index_of(scene.site.archive):
+            assert_run_whole(scene.site.archive / run["timestamp"])
+
+    def assert_ended() -> None:
+        assert scene.ask("run", "--once", "--no-courier").code == 0
+        assert_archive_whole(scene.site.archive, summaries)
+        assert scene.ask("verify").code == 0
+        assert outbox_of(scene.site.state) == []
+
+    number = scene.sweep(("archive", str(old)), assert_as_left, assert_ended)
+    assert number > 10
+    tried("kill sweep, import: points", number)

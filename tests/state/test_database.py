@@ -291,7 +291,17 @@ def layout_of(file: Path) -> dict[str, object]:
         }
 
 
-NEW_OR_CHANGED = {"outbox", "identity", "mutes", "expectations", "forgotten", "troubles", "missing"}
+NEW_OR_CHANGED = {
+    "outbox",
+    "identity",
+    "mutes",
+    "expectations",
+    "forgotten",
+    "troubles",
+    "missing",
+    "decisions",
+    "pruned",
+}
 
 
 def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:

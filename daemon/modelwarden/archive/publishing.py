@@ -215,6 +215,30 @@ class Archive:
         with self.tree.entered() as self._folder, self._lock.held(LOCK_TIMEOUT, self._folder):
             yield
 
+    def unpublish(self, names: Sequence[str]) -> tuple[list[str], Changes]:
+        """Take runs out of the archive, each whole and at once; return where they are now, to be discarded.
+
+        Once this returns they are gone for good, and index.json does not list them. Raises as `commit`.
+        """
+        self.tree.enter_staging()
+        with self._held():
+            self._catch_up()
+            there = [name for name in names if name in self._index]
+            durable.leave_marker(self._marker, self._folder)  # until the folders have followed the index
+            for name in there:
+                self._index.discard(name)
+            self._note(vanished=there)
+            self._unsure = True
+            self._index.write()
+            taken = [self.tree.private(os.urandom(8).hex()) for _ in there]
+            for name, folder in zip(there, taken, strict=True):
+                durable.rename_over(self.tree.path_of(name), folder)
+            self.tree.sync()
+            self._unsure = False
+            self._remove_marker()
+            look = look_of(self.root)
+        return taken, self._tell(look)
+
     @contextmanager
     def locked(self) -> Iterator[str]:
         """Hold the archive's lock while entered; its folder, as a path that stays it. Raises as `commit`."""

@@ -62,6 +62,14 @@ def parse_since(text: str, now: float) -> datetime:
         raise StopService("is no date and no age", where=f"--since {text!r}", hint=hint) from None
 
 
+def parse_span(text: str, option: str) -> float:
+    """A length of time that a person typed, such as 90d, in seconds. Raises StopService if it is none."""
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        raise StopService("is no length of time", where=f"{option} {text!r}", hint="such as 12h, 90d, 12w")
+    return float(int(found[1]) * _SECONDS[found[2]])
+
+
 def timestamp_since(text: str, now: float) -> str:
     """The same as a run's timestamp, `YYYYMMDD_HHMMSS`. Raises as `parse_since`."""
     return format_timestamp(parse_since(text, now))

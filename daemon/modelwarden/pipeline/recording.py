@@ -107,7 +107,7 @@ class Recorder:
             with self._database.transaction():
                 for name in self._vanished:
                     self._remove(name)
-                self.ledger.forget_runs(self._vanished)
+                self.ledger.forget_runs(self._vanished.keys() - self.catalog.pruned())
                 for name, judged in self._appeared.items():
                     self._progress()
                     try:
@@ -219,6 +219,20 @@ class Recorder:
         """Let the ledger drop files that are gone."""
         with self._database.transaction():
             self.ledger.forget(paths)
+
+    def prune(self, names: Sequence[str]) -> None:
+        """One transaction, before the archive lets go of these runs: they are not missing, they were removed.
+
+        A message about one that is still owed can be sent all the same, and the files that they came from stay dealt
+        with. If the archive keeps one after all, the next start takes it in again.
+        """
+        with self._database.transaction():
+            for name in names:
+                run = self.catalog.run(name)
+                if run is not None:
+                    self._remove(name)
+                    self.catalog.mark_pruned(name, run.sha256)
+            self._database.note_look(None)
 
     def forget_missing(self) -> int:
         """Let go of the runs that the archive no longer has; return how many. Raises RetryLater if refused."""

@@ -190,6 +190,21 @@ class Pipeline:
         # A lock that could be had says that a process is dead only where it tells of all hosts.
         self.archive.tree.sweep(everybody=doubt_of_locks(self.archive.root) is None)
 
+    def prune(self, names: Sequence[str]) -> None:
+        """Remove runs, each whole; see `Recorder.prune`.
+
+        Raises:
+            NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
+            RetryLater: the lock could not be had, or the disk or the state file refused; the next start leads on.
+        """
+        self.archive.tree.insist()
+        self.recorder.prune(names)
+        folders, changes = self.archive.unpublish(names)
+        self.recorder.note(changes)
+        self.recorder.record()
+        for folder in folders:
+            self.archive.tree.discard(folder)
+
     def recognise(self, *, mends: bool = True) -> None:
         """See to it that the folder holds the archive that the state knows (see pipeline.recognition)."""
         recognise(self.archive, self.recorder.catalog, self._database, may_make=self._may_make, mends=mends)

@@ -146,6 +146,9 @@ CREATE TABLE decisions (
     previous TEXT NOT NULL, announced INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX decisions_by_model ON decisions (sha256, symbol, number);
+-- Runs that were removed on purpose: their files stay dealt with.
+CREATE TABLE pruned (run TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX pruned_by_bytes ON pruned (sha256);
 -- What is in force about a model: the last decision, unless it withdraws the one before.
 CREATE VIEW reviews AS SELECT * FROM decisions AS last WHERE verb <> 'withdraw' AND number = (
     SELECT max(number) FROM decisions WHERE sha256 = last.sha256 AND symbol = last.symbol);
