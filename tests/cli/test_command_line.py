@@ -2,12 +2,7 @@
 
 import json
 import os
-import pty
 import re
-import select
-import subprocess
-import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +15,9 @@ from modelwarden import Flag, TrainingArchiveManager
 from modelwarden.__main__ import command_line
 from modelwarden.cli.tables import cell_width
 from modelwarden.gate.assessment import Remark
-from processes import clean_environment, index_of, make_site, modelwarden
+from processes import index_of, make_site, modelwarden
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
+from terminals import at_a_terminal
 
 COMMANDS = [
     [],
@@ -66,7 +62,6 @@ COMMANDS = [
     ["service", "remove"],
 ]
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-NOTHING_SET: Mapping[str, str] = {}
 MOON = "📈MOON"
 
 
@@ -83,29 +78,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with TrainingArchiveManager(folder) as manager:
         manager.archive_training_run(flat_summary(models, run_name="nightly sweep of the whole universe, take two"))
     return folder
-
-
-def at_a_terminal(
-    *arguments: str | os.PathLike[str], columns: int = 80, environment: Mapping[str, str] = NOTHING_SET
-) -> str:
-    """What a command shows on a terminal of that width, colours included; without a pager unless one is set."""
-    ours, theirs = pty.openpty()
-    shown = b""
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-P", "-m", "modelwarden", *arguments],
-            env=clean_environment({"TERM": "xterm", "COLUMNS": str(columns), "PAGER": "cat", **environment}),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        ) as process:
-            while process.poll() is None or select.select([ours], [], [], 0)[0]:
-                if select.select([ours], [], [], 0.05)[0]:
-                    shown += os.read(ours, 65_536)
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    return shown.decode()
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
