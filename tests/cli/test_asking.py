@@ -196,7 +196,7 @@ def test_approved_has_the_peaks_checkpoint_only_if_approved_there(tmp_path: Path
     )
     assert asked(tmp_path / "archive", "approved").lines == list(lines)
     models = in_json(tmp_path / "archive", "approved")["models"]
-    assert [{**model, "reviewed_by": model.pop("review")} for model in models] == [
+    assert [{"reviewed_by": model.pop("review"), **model} for model in models] == [
         asdict(each) | {"remark": each.remark or None} for each in chosen
     ]
     assert [(each.checkpoint, each.point, each.is_last) for each in chosen] == [

@@ -21,8 +21,8 @@ from modelwarden.cli.asking import NOTHING, RUN_HELP, when
 from modelwarden.cli.completion import complete_run, complete_symbol
 from modelwarden.cli.moments import iso, parse_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settings_for_asking
-from modelwarden.cli.screen import paged, visible
-from modelwarden.cli.tables import BAND_STYLES, Cell, print_table
+from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
+from modelwarden.cli.tables import BAND_STYLES, Cell, print_table, wrapped
 from modelwarden.config import Settings
 from modelwarden.config.places import known_state_dir
 from modelwarden.errors import ModelwardenError, StopService, UnknownRun
@@ -290,6 +290,11 @@ def _print_audit(decisions: Sequence[Decision], now: float) -> None:
     if not decisions:
         typer.echo("nothing was decided")
         return
+    if is_terminal():
+        with paged():
+            for each in decisions:
+                _print_decision(each, now)
+        return
     with paged():
         print_table(
             ("no.", "decided", "run", "symbol", "decision", "by", "reason", "policy"),
@@ -310,6 +315,20 @@ def _print_audit(decisions: Sequence[Decision], now: float) -> None:
         )
 
 
+def _print_decision(each: Decision, now: float) -> None:
+    """A decision on lines of its own: a reason has no room in a column."""
+    verb = f"{each.verb}{' (override)' if each.override else ''}"
+    what = f"{each.number:>4}  {styled(verb, _STYLES[each.verb])}"
+    said = f"{visible(each.symbol)} ({each.classification}) of run {each.run}"
+    who = f"{visible(each.by)}, {when(each.decided_at, now)}, policy {each.policy}: {visible(each.reason)}"
+    room = max(20, width() - _INDENT)
+    first, *more = wrapped(said, max(20, room - len(verb) - 2))
+    typer.echo(f"{what}  {first}")
+    for line in (*more, *wrapped(who, room)):
+        typer.echo(f"{'':{_INDENT}}{line}")
+
+
+_INDENT: Final = 6
 _STYLES: Final = {
     Verb.APPROVE: BAND_STYLES[Classification.APPROVED],
     Verb.REJECT: BAND_STYLES[Classification.DROP],
