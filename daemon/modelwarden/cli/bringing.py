@@ -54,10 +54,11 @@ def archive_files(
     archive: Archive = None,
     as_json: Json = False,
 ) -> None:
-    """Archive summaries that are there already, as the daemon would; it may be running.
+    """Archive summaries that are there already.
 
-    Folders are looked through with all below them, for *.json. Sources are left alone. What is no summary goes to the
-    rejected shelf. Exit code 1 if a file was rejected or could not be archived.
+    As the daemon would, and it may be running. Folders are looked through with all below them, for *.json. Sources are
+    left alone. What is no summary goes to the rejected shelf. Exit code 1 if a file was rejected or could not be
+    archived.
 
     Example: modelwarden archive /mnt/old/summaries
     """

@@ -168,7 +168,9 @@ def export(
     config: Config = None,
     archive: Archive = None,
 ) -> None:
-    """Write the catalog as one table for a notebook: a row a run and model, a column a metric.
+    """Write the catalog as one table for a notebook.
+
+    A row a run and model, a column a metric.
 
     Example: modelwarden export --format csv models.csv
     """

@@ -246,9 +246,10 @@ def audit(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all that was recorded.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the record of decisions: who decided what, when, why, under which policy.
+    """Print the record of decisions.
 
-    Exit code 1 if nothing was decided. What cannot be read is told on standard error, with exit code 2.
+    Who decided what, when, why, under which policy. Exit code 1 if nothing was decided. What cannot be read is told on
+    standard error, with exit code 2.
 
     Example: modelwarden audit --since 30d --csv > decisions.csv
     """
