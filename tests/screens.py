@@ -27,14 +27,14 @@ ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "daemon" / "COMMANDS.md"
 PICTURE: Final = ROOT / "tests" / "pictures" / "terminal.svg"
 DATA: Final = ROOT / "tests" / "data"
-_WITHOUT_SETTINGS: Final = ("config init", "config example", "config schema")
+_WITHOUT_SETTINGS: Final = ("config init", "config example", "config schema", "man", "completion", "service")
 HOME: Final = "/srv/models"
 """What stands for the folder in which the commands ran."""
 
 MOST_LINES: Final = 14
 """Of an answer that is longer so many lines are shown, and `...`."""
 
-_LINES: Final = {"doctor": 1, "notify-test": 0}
+_LINES: Final = {"doctor": 1, "notify-test": 0, "man": 1, "completion": 1, "service": 0}
 """The others say something else on each machine."""
 
 CONFIG: Final = (
@@ -87,6 +87,9 @@ SHOWN: Final = (
     Shown("config init new.toml", "A config file for what is here."),
     Shown("config example", "Every setting, explained."),
     Shown("config schema", "For editors."),
+    Shown("man", "The manual page, for `man -l -`."),
+    Shown("completion bash", "What makes a shell complete."),
+    Shown("service install --dry-run", "What would be done to run it as a service, here."),
 )
 
 INTRODUCTION: Final = (
@@ -130,11 +133,7 @@ def answers(folder: Path) -> Iterator[tuple[Shown, list[str]]]:
     """What each command prints there, one after the other; long answers are cut."""
     for each in SHOWN:
         words = shlex.split(each.command)
-        where = (
-            []
-            if each.command.startswith(("config init", "config example", "config schema"))
-            else ["--config", "config.toml"]
-        )
+        where = [] if each.command.startswith(_WITHOUT_SETTINGS) else ["--config", "config.toml"]
         with chdir(folder):
             done = command(*words, *where)
         lines = [line for line in (done.out + done.err).splitlines() if not line.startswith('{"')]
