@@ -100,6 +100,7 @@ INTRODUCTION: Final = (
 )
 
 _STANDS_FOR: Final = (
+    (re.compile(r"\d{4}-\d\d-\d\d(?= \"modelwarden )"), "2024-12-25"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "2024-12-25T15:30:05Z"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "2024-12-25T15:30:05.000000Z"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? UTC"), "2024-12-25 15:30 UTC"),
