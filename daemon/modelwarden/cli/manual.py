@@ -20,11 +20,16 @@ from modelwarden.errors import StopService
 EXIT_CODES: Final = (
     ("0", "all", "done; for `check`: every model is APPROVED"),
     ("1", "`check`", "not every model is APPROVED"),
+    ("1", "`runs`, `show`, `approved`", "no run or model is what was asked for"),
     (
         "1",
         "`run --once`",
         "the archive was not there, a file was rejected, a folder could not be read, or a message is still owed",
     ),
+    ("1", "`review`, `audit`", "nothing waits; the decision is in force already; nothing was decided"),
+    ("1", "`rejected`, `prune`", "nothing was rejected; nothing is to be removed"),
+    ("1", "`rejected retry`, `archive`", "a file is no summary, or could not be archived now"),
+    ("1", "`regate`", "no model would change its class"),
     ("1", "`verify`", "something is wrong with the archive"),
     ("1", "`outbox`", "a message is dead"),
     ("1", "`doctor`", "something is not as the settings need it"),
@@ -50,7 +55,9 @@ _ENVIRONMENT: Final = (
         "A setting, such as MODELWARDEN_LOG__LEVEL; a list or a table is JSON. It outranks the file.",
     ),
     ("CREDENTIALS_DIRECTORY", "Where url_credential and secret_credential are read; systemd sets it."),
-    ("NO_COLOR, FORCE_COLOR", "Whether the log at a terminal has colours."),
+    ("NO_COLOR, FORCE_COLOR", "Whether the log at a terminal has colours; NO_COLOR, whether answers have."),
+    ("PAGER, LESS", "What a long answer at a terminal goes through, less or more if none is named; and its options."),
+    ("SUDO_USER", "Who decides, for `review` without --by behind sudo."),
     ("XDG_CONFIG_HOME", "Where `service install --user` writes; ~/.config if it is not set."),
     ("NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM", "How the services speak to systemd, which sets them."),
 )

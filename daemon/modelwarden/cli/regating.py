@@ -68,8 +68,8 @@ def regate(
         str | None,
         typer.Option(
             "--policy",
-            metavar="FILE|NAME",
-            help="Settings with another policy, or a policy of these settings.",
+            metavar="NAME",
+            help="A policy of these settings, or a file with settings that have another.",
             show_default="the settings' default policy",
         ),
     ] = None,
@@ -77,7 +77,7 @@ def regate(
         list[str] | None,
         typer.Option(
             "--set",
-            metavar="SETTING=VALUE",
+            metavar="BOUND",
             help="With another bound: approved_min_pf=2.0, or METRIC.approve=0.3. May be repeated.",
             show_default=False,
         ),
@@ -86,8 +86,8 @@ def regate(
         str | None,
         typer.Option(
             "--sweep",
-            metavar="SETTING=FROM:TO:STEP",
-            help="Count along a bound: approved_min_fitness=0.5:0.9:0.05.",
+            metavar="BOUNDS",
+            help="Count along a bound, FROM:TO:STEP: approved_min_fitness=0.5:0.9:0.05.",
             show_default=False,
         ),
     ] = None,

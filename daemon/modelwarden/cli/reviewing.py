@@ -15,7 +15,6 @@ from typing import Annotated, Final
 import typer
 
 from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS, Head, Kept, decisions_in
-from modelwarden.archive.reviewing import add_decision
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, RUN_HELP, when
 from modelwarden.cli.completion import complete_run, complete_symbol
@@ -31,9 +30,7 @@ from modelwarden.gate.decision import SAID, Decision, Verb, in_force
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.run import RunRecord
 from modelwarden.questions import JudgedRun, asking
-from modelwarden.service.logs import configure_logs
 from modelwarden.state.messages import Route
-from modelwarden.wiring import open_pipeline
 
 NOT_DECIDED: Final = 1
 """Exit code if a decision would change nothing."""
@@ -137,6 +134,10 @@ def _decide(
     override: bool,
 ) -> tuple[Decision, bool]:
     """Add the decision, and owe its messages; False if the one in force says the same."""
+    from modelwarden.archive.reviewing import add_decision  # noqa: PLC0415 - who only asks needs none of the three
+    from modelwarden.service.logs import configure_logs  # noqa: PLC0415
+    from modelwarden.wiring import open_pipeline  # noqa: PLC0415
+
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)
     found, model = _model(settings, named, symbol)
