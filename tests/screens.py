@@ -169,7 +169,7 @@ def picture(folder: Path) -> str:
     for words in (["runs"], ["show", "20241224", "MSFT"]):
         shown = at_a_terminal(*words, "--archive", folder / "archive").replace("\r", "")
         text = "\n".join(_standing_for(line, folder) for line in shown.splitlines())
-        text = re.sub(r"archived {2,}", "archived  ", re.sub(r"(?:\d+ \w+ ago|just now) *(?= n)", "3 h ago   ", text))
+        text = re.sub(r"archived {2,}", "archived  ", re.sub(r"(?:\d+ \w+ ago|just now) *(?= n)", "3 h ago  ", text))
         console.print(Text.from_ansi(f"\x1b[1m$ modelwarden {' '.join(words)}\x1b[0m\n{text}\n"))
     return console.export_svg(title="modelwarden", unique_id="modelwarden")
 
