@@ -25,7 +25,7 @@ from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import RetryLater, StopService
 from modelwarden.filesystems import show_path
-from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
 from modelwarden.intake.scan import Root, Scan
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.logs import configure_logs
@@ -130,7 +130,7 @@ def _read(pipeline: Pipeline, settings: Settings, file: str) -> Found | Outcome:
         match read_whole(file, settings.intake.max_bytes):
             case Whole(data, fingerprint):
                 return Found(file, data, fingerprint)
-            case TooLarge(head, fingerprint) as large:
+            case TooLarge(head, fingerprint) | TooDense(head, fingerprint) as large:
                 try:
                     return pipeline.reject(file, head, fingerprint, large.error(settings.intake.max_bytes))
                 except RetryLater as error:
