@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "notify-test": "delivering.notify_test",
     "man": "manual.man",
     "completion": "completing.completion",
+    "formats": "formats.formats_commands",
     "outbox": "delivering.outbox_commands",
     "config": "upkeep.config_commands",
     "service": "installing.service_commands",

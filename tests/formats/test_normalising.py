@@ -49,7 +49,8 @@ def test_points_that_are_no_numbers_are_missing() -> None:
 def test_diverged_figures_are_counted_at_each_point() -> None:
     """NaN and both infinities; what is missing says nothing."""
     metrics = {"loss": [1.0, "NaN", None, "Infinity"], "val_loss": [1.0, 1.0, 1.0, "-Infinity"], "acc": [0.5] * 4}
-    assert model(SOUND, metrics=metrics)["metrics"][DIVERGED] == [0.0, 1.0, 0.0, 2.0]
+    assert model(SOUND, metrics=metrics)["metrics"][DIVERGED] == [None, 1.0, None, 2.0]
+    assert DIVERGED not in model(SOUND, metrics={"loss": [1.0]})["metrics"]
 
 
 def test_domain_is_open_for_what_is_not_finite() -> None:

@@ -187,6 +187,15 @@ def test_diverged_run_is_not_approved_on_its_accuracy(name: str, file: str) -> N
     assert assessment.values[0] == 0.46875
 
 
+def test_model_that_no_gate_judges_is_not_approved_for_its_soundness() -> None:
+    """Every gate may ignore what it lacks; that nothing diverged is no reason to deploy it."""
+    policy = Policy((Gate("nope", 0.0, 0.0, missing=Missing.IGNORE),), name="test")
+    judging = fitted(policy, presets()["hf-trainer-state"])
+    summary = json.dumps({"models": [{"symbol": "A", "metrics": {"nope": None, "eval_loss": [0.1]}}]}).encode()
+    [assessment] = assess_summary(parse_summary(summary, judging), judging)
+    assert assessment.classification == "DROP"
+
+
 def test_sound_run_is_approved_on_its_accuracy() -> None:
     """The gate of diverged figures drops nothing else."""
     assessment = judged(
@@ -260,7 +269,7 @@ def test_ray_trial_is_final_when_its_last_row_is_done() -> None:
     assert not is_final("ray", b"".join(data.splitlines(keepends=True)[:-1]))
     model = model_of("ray", FILES["ray"][0])
     assert model["checkpoints"] == ["iteration 1", "iteration 2", "iteration 3", "checkpoint_000000"]
-    assert set(model["metrics"]) == {"accuracy", "val_loss", DIVERGED}
+    assert set(model["metrics"]) == {"accuracy", "val_loss"}
 
 
 def test_rllib_repeated_evaluation_is_no_point() -> None:
@@ -303,7 +312,7 @@ def test_ultralytics_is_final_with_its_last_epoch(tmp_path: Path) -> None:
 
 def test_evals_json_joins_set_and_metric() -> None:
     """XGBoost's two layouts and LightGBM's are one."""
-    names = [set(model_of("evals-json", file)["metrics"]) - {DIVERGED} for file in FILES["evals-json"]]
+    names = [set(model_of("evals-json", file)["metrics"]) for file in FILES["evals-json"]]
     assert names[0] == {f"{each}_{metric}" for each in ("train", "eval") for metric in ("logloss", "auc", "error")}
     assert "validation_0_logloss" in names[1]
     assert "valid_0_auc" in names[2]
@@ -467,7 +476,7 @@ def test_nan_beside_a_course_is_the_last_points() -> None:
     data = b"epoch,step,val_loss,test_loss\n0,4,0.5,\n1,9,0.4,\n1,9,,nan\n"
     made = translate(Order(presets()["lightning"], "/a/logs/version_0/metrics.csv"), data)
     assert isinstance(made, bytes)
-    assert json.loads(made)["models"][0]["metrics"][DIVERGED] == [0.0, 1.0]
+    assert json.loads(made)["models"][0]["metrics"][DIVERGED] == [None, 1.0]
 
 
 def test_ray_pattern_takes_no_other_json() -> None:

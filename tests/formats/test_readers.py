@@ -10,7 +10,8 @@ import pytest
 
 from modelwarden.errors import RejectSummary
 from modelwarden.formats.bundle import bundle
-from modelwarden.formats.readers import LARGEST_DOCUMENT, Torn, read_document
+from modelwarden.formats.normalising import Torn
+from modelwarden.formats.readers import LARGEST_DOCUMENT, read_document
 from trainers import TRAINERS
 
 LOGS = [

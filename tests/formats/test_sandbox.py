@@ -11,8 +11,7 @@ import pytest
 from modelwarden.errors import RejectSummary
 from modelwarden.formats import sandbox
 from modelwarden.formats.description import Format
-from modelwarden.formats.normalising import NotFinal
-from modelwarden.formats.readers import Torn
+from modelwarden.formats.normalising import NotFinal, Torn
 from modelwarden.formats.sandbox import Order, complaint_about, translate
 
 SUMMARY = '{models: [{symbol: "A", metrics: {x: %s}}]}'

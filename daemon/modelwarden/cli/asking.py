@@ -86,6 +86,10 @@ def show(
     if found.run_name is not None:
         typer.echo(f"run name: {found.run_name}")
     typer.echo(f"policy {found.policy.id}, archived {found.archived_at} by {found.archived_by}")
+    if found.format is not None:
+        typer.echo(f"read as {found.format} from {found.original}")
+    if found.supersedes is not None:
+        typer.echo(f"supersedes {found.supersedes}: the trainer wrote the same file again")
     if found.is_ahead:
         typer.echo("dated ahead: its timestamp lies more than a day after it was archived. Is a clock wrong?")
     print_models(((model.symbol, model, found.policy) for model in models), "symbol")
@@ -135,10 +139,18 @@ def history(
         rows = questions.history(symbol, limit)
         if not rows:
             raise UnknownRun(f"no run has a model called {symbol!r}", where=questions.archive_dir)
+        superseded = questions.superseded([name for name, _, _ in rows])
     if as_json:
-        print_json([{"run": name, **model_json(model, policy)} for name, model, policy in rows])
+        print_json(
+            [
+                {"run": name, **model_json(model, policy), "superseded_by": superseded.get(name)}
+                for name, model, policy in rows
+            ]
+        )
         return
     print_models(rows, "run")
+    for name, by in superseded.items():
+        typer.echo(f"{name} was superseded by {by}")
 
 
 def diff(
@@ -241,4 +253,7 @@ def _run_json(run: RunRecord) -> dict[str, object]:
         "review_count": run.review_count,
         "dropped_count": run.dropped_count,
         "remarks": [TIMESTAMP_AHEAD] if run.is_ahead else [],
+        "format": run.format,
+        "original": run.original,
+        "supersedes": run.supersedes,
     }

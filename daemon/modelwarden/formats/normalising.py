@@ -49,6 +49,10 @@ class Wish(NamedTuple):
     better: Better = Better.HIGHER
 
 
+class Torn(RejectSummary):
+    """The bytes end before they can be read: the file may still be being written."""
+
+
 class NotFinal(NamedTuple):
     """The program says that the training goes on."""
 
@@ -104,7 +108,7 @@ def _model(
         _insist_on_domain(name, points, format_.rule_of(name), symbol)
     sound = [points for name, points in figures.items() if (rule := format_.rule_of(name)) and rule.sound]
     if sound:
-        figures[DIVERGED] = _diverged(sound)
+        figures |= _diverged(sound)
     if wish.at_saved:
         figures, ids = _up_to_saved(made.get("saved"), figures, ids, symbol)
     most = max(map(len, figures.values()), default=0)
@@ -165,17 +169,18 @@ def _insist_on_domain(name: str, points: Sequence[float | None], rule: MetricRul
             )
 
 
-def _diverged(sound: Sequence[Sequence[float | None]]) -> list[float | None]:
+def _diverged(sound: Sequence[Sequence[float | None]]) -> Mapping[str, list[float | None]]:
     """At each point, how many of the figures that must be finite are not; what is missing says nothing.
 
-    What was measured once, or less often than the rest, counts at the last points: it was measured at the end.
+    Nothing is said of a point at which all are finite: a model is never approved because it did not diverge. What was
+    measured once, or less often than the rest, counts at the last points: it was measured at the end.
     """
     most = max(map(len, sound))
     counts = [0.0] * most
     for points in sound:
         for at, figure in enumerate(points, most - len(points)):
             counts[at] += figure is not None and not math.isfinite(figure)
-    return [*counts]
+    return {DIVERGED: [count or None for count in counts]} if any(counts) else {}
 
 
 def _up_to_saved(

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from modelwarden.errors import RejectSummary
+from modelwarden.formats.normalising import Torn
 from modelwarden.gate.json_object import NotJson, kind_of, quote, read_json
 
 LARGEST_DOCUMENT: Final = 256 * 1024 * 1024
@@ -25,10 +26,6 @@ MOST_MEMBERS: Final = 20_000
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "infinity": math.inf}
 _WORDS: Final = {"": None, "true": True, "false": False}
-
-
-class Torn(RejectSummary):
-    """The bytes end before they can be read: the file may still be being written."""
 
 
 def read_document(reader: str, data: bytes, members: Sequence[str] = ("*",)) -> Any:

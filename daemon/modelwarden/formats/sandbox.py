@@ -18,8 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from modelwarden.errors import RejectSummary
 from modelwarden.formats.description import Format, format_of
-from modelwarden.formats.normalising import NotFinal, Wish, summary_of
-from modelwarden.formats.readers import Torn, read_document
+from modelwarden.formats.normalising import NotFinal, Torn, Wish, summary_of
 from modelwarden.gate.gates import Better
 from modelwarden.gate.json_object import shorten
 
@@ -167,6 +166,8 @@ def _decode(head: bytes) -> Order:
 
 def answer_to(order: Order, data: bytes) -> bytes:
     """What a worker answers: a line of JSON, and after it the summary."""
+    from modelwarden.formats.readers import read_document  # noqa: PLC0415 - the worker's alone
+
     try:
         document = read_document(order.format.reader, data, order.format.members)
         made = summary_of(_run(order, document), order.format, order.wish, order.kept)

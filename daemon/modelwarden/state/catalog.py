@@ -373,6 +373,13 @@ class Catalog:
             found.append((name, assessment_of(model, policy, scale), policy))
         return found
 
+    def superseding(self) -> list[tuple[str | None, str]]:
+        """Every run that supersedes one, oldest first: the earlier's name, then its own."""
+        rows = self._connection.execute(
+            "SELECT supersedes, timestamp FROM runs WHERE supersedes IS NOT NULL ORDER BY run"
+        )
+        return rows.fetchall()
+
     def regate(self, policy: Policy) -> Iterator[tuple[int, int, Verdict]]:
         """Judge every assessment again under another policy: (run key, position, verdict), oldest run first.
 

@@ -19,7 +19,7 @@ from modelwarden.errors import RetryLater, StopService, StorageSuspect
 from modelwarden.state.packing import packed_columns
 
 STATE_FILE: Final = "modelwarden.sqlite"
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
 
@@ -136,6 +136,15 @@ CREATE INDEX runs_removed ON all_runs (run) WHERE removed;
 CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed;
 -- How the archive looked when the catalog had all of it: while it looks so, who asks need not look through its folders.
 ALTER TABLE identity ADD COLUMN looked TEXT
+""",
+    4: """
+-- Of a run whose file a format read: by which, what the trainer's bytes are called, and which run it supersedes.
+DROP VIEW runs;
+ALTER TABLE all_runs ADD COLUMN format TEXT;
+ALTER TABLE all_runs ADD COLUMN original TEXT;
+ALTER TABLE all_runs ADD COLUMN supersedes TEXT;
+CREATE INDEX runs_superseding ON all_runs (run) WHERE supersedes IS NOT NULL;
+CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed
 """,
 }
 
