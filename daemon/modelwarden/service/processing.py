@@ -108,17 +108,12 @@ class Processing:
         if not self._recorder.ledger.is_dealt_with(path, fingerprint):
             return False
         run = self._recorder.ledger.run(path)
-        if (
-            self._delete_archived
-            and run is not None
-            and not self._has_format(path)
-            and self._pipeline.archive.tree.holds(run)
-        ):
+        if self._delete_archived and run is not None and self._pipeline.archive.tree.holds(run):
             self._remove_source(path, fingerprint)
         return True
 
     def _has_format(self, path: str) -> bool:
-        """Whether it is a trainer's own file, which is never deleted: to go on with a training it is needed."""
+        """Whether a format reads it: such a file is its trainer's, who needs it to go on with the training."""
         folder = self._policies.folder_of(path) if self._policies is not None else None
         return folder is not None and folder.format is not None
 
@@ -231,7 +226,7 @@ class Processing:
                 else:
                     self._metrics.came_to("already_archived")
                 self._settling.forget(path)
-                if self._delete_archived and fingerprint is not None and found.summary is None:
+                if self._delete_archived and fingerprint is not None:
                     self._remove_source(path, fingerprint)
             case Rejected():
                 self.rejected += 1
@@ -322,7 +317,9 @@ class Processing:
             self._settling.forget(path)
 
     def _remove_source(self, path: str, fingerprint: Fingerprint) -> None:
-        """Delete a source whose run is safe, if it is still the file that was archived."""
+        """Delete a source whose run is safe, if it is still the file that was archived; never a trainer's own file."""
+        if self._has_format(path):
+            return
         match remove_source(path, fingerprint):
             case Removed():
                 return
