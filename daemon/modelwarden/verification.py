@@ -149,6 +149,8 @@ def _verify_run(tree: Tree, name: str) -> _Read:
         report = tree.read(name, REPORT_FILE)
         recorded = tree.read(name, ASSESSMENTS_FILE)
         run, assessments, is_certain = _judgement(summary, recorded)
+        if run.original is not None and not os.path.isfile(os.path.join(tree.path_of(name), run.original)):
+            return Finding(name, f"has no {show_path(run.original)}", _RESTORE)
         original = summary if run.original is None else tree.read(name, run.original)
     except ModelwardenError as error:
         return Finding(name, str(error), "give the right to read it, or look at the disk's health")

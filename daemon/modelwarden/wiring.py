@@ -260,6 +260,7 @@ def open_service(
             delete_archived=settings.intake.after_archive == "delete",
             policies=policies,
             endings=Endings(settling, settings.intake.settle_seconds),
+            progress=notifier.alive,
         )
         discovery = Discovery(
             roots,

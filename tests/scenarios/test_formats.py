@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from processes import Site, index_of, make_site, modelwarden, next_tick, running_daemon
+from processes import Site, index_of, make_site, modelwarden, next_tick, running_daemon, until
 from trainers import FILES, TRAINERS
 
 POLICY = """
@@ -250,3 +250,44 @@ def test_training_that_goes_on_is_left_alone_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert runs(site) == []
     assert not (site.archive / "rejected").exists()
+
+
+def test_trainers_bytes_are_verified(tmp_path: Path) -> None:
+    """They are what the run's sha256 is of; without them, or with others, something is wrong."""
+    site = site_of(tmp_path, "evals-json", "eval_logloss")
+    shutil.copy(TRAINERS / EVALS, site.out / "xgb_evals_result.json")
+    assert modelwarden("run", "--once", "--config", site.config, cwd=site.folder).returncode == 0
+    [run] = runs(site)
+    original = site.archive / run["timestamp"] / "xgb_evals_result.json"
+    kept = original.read_bytes()
+    for spoil, words in (
+        (lambda: original.write_bytes(kept + b" "), "xgb_evals_result.json has sha256"),
+        (original.unlink, "has no xgb_evals_result.json"),
+    ):
+        spoil()
+        done = modelwarden("verify", "--config", site.config, cwd=site.folder)
+        assert done.returncode == 1
+        assert words in done.stdout
+    original.write_bytes(kept)
+    (original.parent / "summary.json").write_text(
+        (original.parent / "summary.json").read_text(encoding="utf-8").replace("0.36", "0.96"), encoding="utf-8"
+    )
+    done = modelwarden("verify", "--config", site.config, cwd=site.folder)
+    assert "model_assessments.json" in done.stdout
+
+
+def test_message_says_which_run_is_superseded(tmp_path: Path) -> None:
+    """Whoever reads it alone knows that it is no second training."""
+    site = site_of(tmp_path, "evals-json", "eval_logloss")
+    target = site.out / "xgb_evals_result.json"
+    with daemon(site) as running:
+        shutil.copy(TRAINERS / EVALS, target)
+        running.wait_for("run_archived")
+        target.write_bytes(target.read_bytes() + b"\n")
+        running.wait_for("run_archived", 2)
+        told = site.folder / "told.jsonl"
+        until(lambda: told.exists() and told.read_bytes().count(b"\n") >= 2, "both messages")
+        running.stop()
+    first, second = (json.loads(line)["data"] for line in told.read_text(encoding="utf-8").splitlines()[:2])
+    assert "supersedes" not in first
+    assert second["supersedes"] == first["run"]

@@ -10,13 +10,15 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
-from modelwarden.errors import RejectSummary
+from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.formats.description import Format, format_of
 from modelwarden.formats.normalising import NotFinal, Torn, Wish, summary_of
 from modelwarden.gate.gates import Better
@@ -25,8 +27,14 @@ from modelwarden.gate.json_object import shorten
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 """Most memory that one file may take; the service has two of these."""
 
-CPU_SECONDS: Final = 30
-WALL_SECONDS: Final = 90.0
+CPU_SECONDS: Final = 60
+"""Most time of the processor that one file may take."""
+
+WALL_SECONDS: Final = 300.0
+"""Most time in all: a host that trains has little of its processors left, and that is not the file's fault."""
+
+_TURN_SECONDS: Final = 0.5
+"""How often who waits for a worker is asked whether it goes on waiting."""
 
 EXTRA: Final = ("jq", "numpy", "yaml")
 """What the extra `formats` brings."""
@@ -71,14 +79,20 @@ def missing_extra() -> Sequence[str]:
     return [name for name in EXTRA if find_spec(name) is None]
 
 
-def translate(order: Order, data: bytes) -> bytes | NotFinal:
+def translate(order: Order, data: bytes, waits: Callable[[], bool] = lambda: True) -> bytes | NotFinal:
     """The summary that a file's bytes come to.
 
+    Args:
+        order: what is to be done.
+        data: the file's bytes.
+        waits: asked now and then; False: nobody waits for the answer any longer.
+
     Raises:
+        RetryLater: nobody waited.
         Torn: the bytes end too early; more may come.
         RejectSummary: they are nothing that the format reads, or reading them took too much.
     """
-    head, _, body = _work(_encode(order), data).partition(b"\n")
+    head, _, body = _work(_encode(order), data, waits).partition(b"\n")
     try:
         answer = json.loads(head)
     except ValueError:
@@ -107,30 +121,55 @@ def complaint_about(program: str) -> str:
 _NOT_COMPILED: Final = "the program does not compile"
 
 
-def _work(head: bytes, data: bytes) -> bytes:
+def _work(head: bytes, data: bytes, waits: Callable[[], bool]) -> bytes:
     """One worker's answer to one file."""
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     start = f"import sys; sys.path.insert(0, {package!r}); {_FOUND}"
-    with subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-I", "-B", "-X", "utf8", "-c", start],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # `debug` and `stderr` of a program
-        env={},
-        cwd="/",
-    ) as process:
+    with (
+        _held(head + b"\n" + data) as question,
+        subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-I", "-B", "-X", "utf8", "-c", start],
+            stdin=question,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # `debug` and `stderr` of a program
+            env={},
+            cwd="/",
+        ) as process,
+    ):
         try:
-            answer, _ = process.communicate(head + b"\n" + data, timeout=WALL_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise RejectSummary(f"reading it took longer than {WALL_SECONDS:g} s", hint=_HINT) from None
+            answer = _answer(process, waits)
         except BaseException:
             process.kill()
+            process.communicate()
             raise
     if process.returncode != 0:
         raise RejectSummary(_why_dead(process.returncode), hint=_HINT)
     return answer
+
+
+@contextmanager
+def _held(question: bytes) -> Iterator[int]:
+    """A descriptor to read the bytes from, in memory: nobody need stand by to feed a pipe."""
+    descriptor = os.memfd_create("order")
+    try:
+        with open(descriptor, "wb", closefd=False) as stream:
+            stream.write(question)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _answer(process: subprocess.Popen[bytes], waits: Callable[[], bool]) -> bytes:
+    deadline = time.monotonic() + WALL_SECONDS
+    while True:
+        try:
+            return process.communicate(timeout=min(_TURN_SECONDS, WALL_SECONDS))[0]
+        except subprocess.TimeoutExpired:
+            if not waits():
+                raise RetryLater("the daemon stops while a trainer's file is read") from None
+            if time.monotonic() > deadline:
+                raise RejectSummary(f"reading it took longer than {WALL_SECONDS:g} s", hint=_HINT) from None
 
 
 def _why_dead(code: int) -> str:

@@ -6,7 +6,7 @@ as the file itself is: no link is followed, and nothing is written.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -42,7 +42,14 @@ class Translated(NamedTuple):
 
 
 def translate_file(
-    path: str, data: bytes, folder: JudgedFolder, policy: Policy | None, max_bytes: int, *, if_complete: bool = False
+    path: str,
+    data: bytes,
+    folder: JudgedFolder,
+    policy: Policy | None,
+    max_bytes: int,
+    *,
+    if_complete: bool = False,
+    waits: Callable[[], bool] = lambda: True,
 ) -> Translated | NotFinal:
     """What a file of a folder with a format comes to.
 
@@ -53,8 +60,10 @@ def translate_file(
         policy: what will judge it; None: nothing.
         max_bytes: cap on the bytes of a run's files together.
         if_complete: whether it counts only once its program says that the training ended.
+        waits: see `translate`.
 
     Raises:
+        RetryLater: nobody waited.
         Torn: it, or what belongs to it, ends too early.
         RejectSummary: it is nothing that the format reads.
     """
@@ -69,7 +78,7 @@ def translate_file(
             at_saved=policy.judge_at is JudgeAt.SAVED, history=policy.history or "", better=policy.history_better
         )
     kept = checkpoints_there(path, folder.format, folder.path)
-    made = translate(Order(folder.format, path_text(path), wish, kept), data)
+    made = translate(Order(folder.format, path_text(path), wish, kept), data, waits)
     if isinstance(made, NotFinal):
         return made
     if policy is not None:

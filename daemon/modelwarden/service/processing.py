@@ -7,7 +7,7 @@ put on record, and costs the file that caused it a pause; what can't be stored i
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -56,6 +56,7 @@ class Processing:
         delete_archived: whether a source is removed once its run is safe; never one that a format read.
         policies: which folders' files a format reads; None: none.
         endings: says which of these are worth reading.
+        progress: called while a trainer's file is read: long work is seen to go on.
 
     Attributes:
         rejected: how many files were rejected.
@@ -75,6 +76,7 @@ class Processing:
         delete_archived: bool,
         policies: Policies | None = None,
         endings: Endings | None = None,
+        progress: Callable[[], object] = lambda: None,
     ) -> None:
         self._settling = settling
         self._pipeline = pipeline
@@ -85,6 +87,7 @@ class Processing:
         self._max_bytes = max_bytes
         self._delete_archived = delete_archived
         self._policies = policies
+        self._progress = progress
         self._endings = endings or Endings(settling, 0.0)
         self._in_haste = False
         self._trouble = ""  # what stood in the way last
@@ -144,7 +147,7 @@ class Processing:
         batch: list[Found] = []
         size = 0
         for path in paths:
-            if size > BATCH_BYTES:
+            if size > BATCH_BYTES or self._in_haste:
                 self._settling.again(path, time.monotonic())
                 continue
             folder = self._policies.folder_of(path) if self._policies is not None else None
@@ -277,6 +280,11 @@ class Processing:
                 self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)
         return None
 
+    def _go_on(self) -> bool:
+        """Whether a file that takes long is waited for; long work is seen to go on."""
+        self._progress()
+        return not self._in_haste
+
     def _read_trainers(self, path: str, folder: JudgedFolder, format_: Format) -> Found | None:
         """A trainer's file with the summary that its format makes of it, once its training ended."""
         look = self._endings.look(path, folder)
@@ -287,7 +295,11 @@ class Processing:
         policy = self._pipeline.policy_of(path)
         asks = look is Look.READ_IF_COMPLETE
         try:
-            made = translate_file(path, found.data, folder, policy, self._max_bytes, if_complete=asks)
+            made = translate_file(
+                path, found.data, folder, policy, self._max_bytes, if_complete=asks, waits=self._go_on
+            )
+        except RetryLater:  # it stands where it stood at the next start
+            return None
         except RejectSummary as error:
             if not (asks and isinstance(error, Torn)):  # else nothing whole is in it yet
                 # What is still being written may look like anything; one that stands still does not change any more.
@@ -317,7 +329,7 @@ class Processing:
             self._settling.forget(path)
 
     def _remove_source(self, path: str, fingerprint: Fingerprint) -> None:
-        """Delete a source whose run is safe, if it is still the file that was archived; never a trainer's own file."""
+        """Delete a source whose run is safe, if it is still the file that was archived, and no trainer's own file."""
         if self._has_format(path):
             return
         match remove_source(path, fingerprint):
