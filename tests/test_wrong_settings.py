@@ -839,3 +839,13 @@ def test_question_without_destinations_does_not_load_apprise(tmp_path: Path) -> 
     subprocess.run(
         [sys.executable, "-P", "-c", body, tmp_path / "c.toml"], env=clean_environment(), timeout=60, check=True
     )
+
+
+def test_format_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the daemon starts, and not with the first file."""
+    monkeypatch.setattr("modelwarden.formats.sandbox.EXTRA", ("no_such_package",))
+    policy = POLICY.replace("'x'", "'val_acc'")
+    told = complaints(f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\n{policy}")
+    assert told == [
+        'line 3: watch[0].format: needs no_such_package, which is not installed: pip install "modelwarden[formats]"'
+    ]
