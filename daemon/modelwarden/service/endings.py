@@ -26,7 +26,7 @@ class _Seen(NamedTuple):
 
     Attributes:
         fingerprint: as it was then.
-        line: where its last line began.
+        line: where its last line began if it had no end yet, else where the next one begins.
     """
 
     fingerprint: Fingerprint
@@ -115,7 +115,7 @@ class Endings:
             os.close(descriptor)
         self.bytes_read += len(data)
         line = data.rstrip(b"\n").rpartition(b"\n")[2]
-        at = begin + len(data.rstrip(b"\n")) - len(line)
+        at = begin + len(data) - (0 if data.endswith(b"\n") else len(line))
         if re.search(expression.encode(), line):
             return True
         self._open[path] = _Seen(fingerprint, at)
