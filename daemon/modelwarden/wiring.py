@@ -19,7 +19,7 @@ from modelwarden.archive.histories import read_histories
 from modelwarden.archive.identity import has_identity
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import REPORT_FILE
-from modelwarden.config import Settings, destination_of
+from modelwarden.config import Settings, WatchTable, destination_of, known_formats
 from modelwarden.config.addresses import address_of
 from modelwarden.config.places import state_dir_of
 from modelwarden.durable import make_folder
