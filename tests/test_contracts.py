@@ -30,6 +30,7 @@ VIOLATIONS = {
         ("gate/new.py", "import os"),
         ("intake/settling.py", "import time"),
         ("archive/report.py", "import sqlite3"),
+        ("formats/normalising.py", "import subprocess"),
     ],
     "Only the command line and wiring read settings": [
         ("service/new.py", "from modelwarden.config import Settings"),
@@ -57,6 +58,11 @@ VIOLATIONS = {
     ],
     "Only the watch knows watchdog": [("intake/new.py", "from watchdog.observers import Observer")],
     "Only the state knows SQLite": [("archive/new.py", "import sqlite3"), ("cli/new.py", "import sqlite3")],
+    "Only the formats' worker knows jq, NumPy and YAML": [
+        ("gate/new.py", "import jq"),
+        ("formats/new.py", "import numpy"),
+        ("pipeline/new.py", "import yaml"),
+    ],
     "Who asks writes nothing": [
         ("questions.py", "from modelwarden.pipeline.walk import Pipeline"),
         ("archive/folders.py", "from modelwarden.archive.index import Index"),

@@ -49,7 +49,80 @@ def complaints(text: str | bytes, path: str = "c.toml") -> list[str]:
 
 GATE = "[[policy.gate]]\nmetric = 'x'\napprove = 2\nreview = 1\n"
 
+POLICY = "[[policy]]\nname = 'p'\nhistory = 'x'\n[[policy.gate]]\nmetric = 'x'\napprove = 2\nreview = 1\n"
+OTHER = POLICY.replace("'x'", "'val_loss'")
+FORMAT = "[[format]]\nname = 'own'\nfiles = ['a']\nreader = 'json'\nprogram = '.'\n"
+
 WRONG: dict[str, tuple[str, list[str]]] = {
+    # Formats
+    "format that there is not": (
+        f"[[watch]]\npath = 'x'\nformat = 'hf-trainr'\npolicy = 'p'\n{POLICY}",
+        ['line 3: watch[0].format: there is no format "hf-trainr"; did you mean "hf-trainer"?'],
+    ),
+    "format with the default policy": (
+        "[[watch]]\npath = 'x'\nformat = 'hf-trainer'",
+        ["line 3: watch[0].format: needs a policy of its own: default gates fitness, and hf-trainer has none"],
+    ),
+    "final that is none": (
+        f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\nfinal = ['parses', 'soon']\n{POLICY}",
+        ['line 5: watch[0].final[1]: give "parses", "complete", "quiet:30m" or "marker:NAME"'],
+    ),
+    "final without a format": (
+        "[[watch]]\npath = 'x'\nfinal = 'parses'",
+        ["line 3: watch[0].final: is of a folder with a format: say which, or leave this out"],
+    ),
+    "best of a summary": (
+        "[[watch]]\npath = 'x'\nmodels = 'best'",
+        ["line 3: watch[0].models: is of a folder with a format: say which, or leave this out"],
+    ),
+    "saved without a format": (
+        f"[[watch]]\npath = 'x'\npolicy = 'p'\n{POLICY}".replace("\nhistory", "\njudge_at = 'saved'\nhistory"),
+        ['lines 3 and 6: policy[0].judge_at: judge_at = "saved" is for folders with a format'],
+    ),
+    "gate the other way round": (
+        f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\n{OTHER}",
+        ["lines 3 and 9: policy[0].gate[0].metric: val_loss of keras is better lower, and this gate says higher"],
+    ),
+    "format without what it needs": (
+        "[[format]]\nname = 'own'",
+        ["line 1: format[0]: needs files and reader and program, or a format that it is like"],
+    ),
+    "format of a name that is taken": (
+        FORMAT.replace("own", "keras"),
+        ['line 2: format[0].name: a format "keras" comes with modelwarden: give this one another name'],
+    ),
+    "two formats of a name": (
+        FORMAT + FORMAT,
+        ['line 7: format[1].name: a format "own" is there already: give this one another name'],
+    ),
+    "format like none": (
+        "[[format]]\nname = 'own'\nlike = 'kers'",
+        ['line 3: format[0].like: there is no format "kers"; did you mean "keras"?'],
+    ),
+    "reader that there is not": (
+        FORMAT.replace("json", "xml"),
+        ["line 4: format[0].reader: there is no reader of this name; there are json, jsonl"],
+    ),
+    "program that does not compile": (
+        FORMAT.replace("'.'", "'.['"),
+        ["line 5: format[0].program: the program does not compile: jq: error: syntax error"],
+    ),
+    "checkpoint without its place": (
+        FORMAT + "kept = ['x.pt']",
+        ["line 6: format[0].kept[0]: a path from the file's folder with one {} in its last part"],
+    ),
+    "domain that is none": (
+        FORMAT + "[[format.metric]]\nname = 'x'\nleast = 1.0\nmost = 0.0",
+        ["line 6: format[0].metric[0]: least = 1.0 is above most = 0.0"],
+    ),
+    "file of a format that is not there": (
+        "[[format]]\nfile = 'nope.toml'",
+        ["line 2: format[0].file: "],
+    ),
+    "file of a format and more": (
+        "[[format]]\nfile = 'nope.toml'\nreader = 'json'",
+        ["line 3: format[0].reader: stands in the file: name the file alone, or write all of it here"],
+    ),
     # Types
     "number for text": ("archive_dir = 5", ["line 1: archive_dir: give text in quotes, not 5"]),
     "date for text": ("\narchive_dir = 2024-12-24", ["line 2: archive_dir: give text in quotes, not a date or a time"]),
@@ -766,3 +839,13 @@ def test_question_without_destinations_does_not_load_apprise(tmp_path: Path) -> 
     subprocess.run(
         [sys.executable, "-P", "-c", body, tmp_path / "c.toml"], env=clean_environment(), timeout=60, check=True
     )
+
+
+def test_format_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the daemon starts, and not with the first file."""
+    monkeypatch.setattr("modelwarden.formats.sandbox.EXTRA", ("no_such_package",))
+    policy = POLICY.replace("'x'", "'val_acc'")
+    told = complaints(f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\n{policy}")
+    assert told == [
+        'line 3: watch[0].format: needs no_such_package, which is not installed: pip install "modelwarden[formats]"'
+    ]

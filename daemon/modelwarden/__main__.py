@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "man": "manual.man",
     "completion": "completing.completion",
     "rejected": "shelf.rejected_commands",
+    "formats": "formats.formats_commands",
     "outbox": "delivering.outbox_commands",
     "config": "upkeep.config_commands",
     "service": "installing.service_commands",

@@ -378,6 +378,15 @@ class Questions:
             raise UnknownRun("the archive has no runs", where=self._root)
         return JudgedRun(*read_run(self._root, name))
 
+    def superseded(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Those of the runs that another of them supersedes, each with that one. Raises RetryLater if refused."""
+        wanted = set(names)
+        pairs = self._ask(
+            lambda catalog: catalog.superseding(),
+            lambda: [(each.supersedes, name) for name in names if (each := self._record(name)) is not None],
+        )
+        return {earlier: later for earlier, later in pairs if earlier in wanted and later in wanted}
+
     def report(self, name: str) -> str:
         """A run's recommendations.md. Raises as `run`."""
         return read_file(self._root, name, REPORT_FILE).decode()

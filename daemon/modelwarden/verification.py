@@ -161,11 +161,14 @@ def _verify_run(tree: Tree, name: str) -> _Read:
         report = tree.read(name, REPORT_FILE)
         recorded = tree.read(name, ASSESSMENTS_FILE)
         run, assessments, is_certain = _judgement(summary, recorded)
+        if run.original is not None and not os.path.isfile(os.path.join(tree.path_of(name), run.original)):
+            return Finding(name, f"has no {show_path(run.original)}", _RESTORE)
+        original = summary if run.original is None else tree.read(name, run.original)
     except ModelwardenError as error:
         return Finding(name, str(error), "give the right to read it, or look at the disk's health")
     except ValueError as error:
         return Finding(name, f"{ASSESSMENTS_FILE}: {error}", _JUDGE_AGAIN)
-    found = _disagreement(name, summary, run, None if is_certain else assessments, report)
+    found = _disagreement(name, original, summary, run, None if is_certain else assessments, report)
     return found or (run, hash(tuple(model_rows(assessments))))
 
 
@@ -188,14 +191,21 @@ def _judgement(summary: bytes, recorded: bytes) -> tuple[RunRecord, list[Assessm
 
 
 def _disagreement(
-    name: str, summary: bytes, run: RunRecord, assessments: list[Assessment] | None, report: bytes
+    name: str,
+    original: bytes,
+    summary: bytes,
+    run: RunRecord,
+    assessments: list[Assessment] | None,
+    report: bytes,
 ) -> Finding | None:
     """The first thing in which a run's files do not agree; no assessments: they agree with the summary."""
     if run.timestamp != name:
         return Finding(name, f"{ASSESSMENTS_FILE} says it is {run.timestamp}", f"name the folder {run.timestamp}")
-    if (found := hashlib.sha256(summary).hexdigest()) != run.sha256:
+    if (found := hashlib.sha256(original).hexdigest()) != run.sha256:
         return Finding(
-            name, f"{SUMMARY_FILE} has sha256 {found[:16]}..., not {run.sha256[:16]}... as recorded", _RESTORE
+            name,
+            f"{run.original or SUMMARY_FILE} has sha256 {found[:16]}..., not {run.sha256[:16]}... as recorded",
+            _RESTORE,
         )
     if assessments is not None and (what := _verify_judgement(summary, run, assessments)) is not None:
         return Finding(name, f"{ASSESSMENTS_FILE}: {what}", _JUDGE_AGAIN)

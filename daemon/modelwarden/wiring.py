@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -18,12 +19,14 @@ from modelwarden.archive.histories import read_histories
 from modelwarden.archive.identity import has_identity
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import REPORT_FILE
-from modelwarden.config import Settings, destination_of
+from modelwarden.config import Settings, WatchTable, destination_of, known_formats
 from modelwarden.config.addresses import address_of
 from modelwarden.config.places import state_dir_of
 from modelwarden.durable import make_folder
 from modelwarden.errors import StopService
 from modelwarden.filesystems import doubt_of_locks, insist_on_owner, network_file_system, show_path
+from modelwarden.formats.description import Format
+from modelwarden.formats.finality import parse_condition
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
@@ -37,6 +40,7 @@ from modelwarden.service.attempts import Attempts
 from modelwarden.service.bell import ring_bell
 from modelwarden.service.courier_process import CourierProcess, NoCourier
 from modelwarden.service.discovery import Discovery
+from modelwarden.service.endings import Endings
 from modelwarden.service.lifecycle import Service
 from modelwarden.service.metrics import CourierMetrics, DaemonMetrics, NoCourierMetrics, NoMetrics, Room
 from modelwarden.service.problems import Expected, Problems
@@ -68,10 +72,27 @@ WORKERS: Final = 2
 
 def policies_of(settings: Settings) -> Policies:
     """The policies that the settings resolve to, and which of them judges where."""
+    has_formats = any(each.format is not None for each in settings.watch)
+    formats = known_formats(settings).formats if has_formats else {}
     return Policies(
         Policy.from_config(settings.gate.thresholds()),
         tuple(each.resolved() for each in settings.policy),
-        tuple(JudgedFolder(each.path, each.patterns, each.policy) for each in settings.watch),
+        tuple(_judged_folder(each, formats) for each in settings.watch),
+    )
+
+
+def _judged_folder(watch: WatchTable, formats: Mapping[str, Format]) -> JudgedFolder:
+    """A watched folder as its table says; what it leaves out is its format's."""
+    if watch.format is None:
+        return JudgedFolder(watch.path, watch.patterns, watch.policy)
+    format_ = replace(formats[watch.format], files=watch.patterns)
+    return JudgedFolder(
+        watch.path,
+        format_.names,
+        watch.policy,
+        format_,
+        tuple(map(parse_condition, watch.final or format_.final)),
+        only_best=watch.models == "best",
     )
 
 
@@ -213,7 +234,11 @@ def open_service(
             settings, announces=True, workers=workers, judging=attempts.judging, progress=notifier.alive
         ) as pipeline,
     ):
-        roots = [Root(each.path, each.patterns, each.recursive) for each in settings.watch]
+        policies = policies_of(settings)
+        roots = [
+            Root(each.path, tuple(folder.patterns), each.recursive)
+            for each, folder in zip(settings.watch, policies.folders, strict=True)
+        ]
         for table in settings.watch:
             if table.create:
                 make_folder(table.path)
@@ -235,6 +260,9 @@ def open_service(
             metrics,
             max_bytes=settings.intake.max_bytes,
             delete_archived=settings.intake.after_archive == "delete",
+            policies=policies,
+            endings=Endings(settling, settings.intake.settle_seconds),
+            progress=notifier.alive,
         )
         discovery = Discovery(
             roots,

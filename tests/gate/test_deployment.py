@@ -209,3 +209,20 @@ def test_model_judged_at_its_best_point_is_deployed_from_there(
     assert model.classification is Classification.APPROVED
     assert (model.decline, model.use_checkpoint) == (0.0, False)
     assert choose_checkpoint(model)[:2] == (checkpoint, 2)
+
+
+def test_checkpoint_that_is_not_kept_is_never_advised() -> None:
+    """Nobody can load it: it is told of, and the last one is what goes to production."""
+    figures = GOOD | {"fitness_history": [0.95, 0.98, 0.91], "checkpoints": ["a", None, "c"]}
+    model = of_figures(figures)
+    assert model.use_checkpoint
+    assert not advises_checkpoint(model)
+    assert said(model) == ("", f"peaked at validation point 2, of which no checkpoint is kept; {NOT_KNOWN}")
+    assert str(choose_checkpoint(model)) == "c"
+
+
+def test_last_checkpoint_that_is_not_kept_has_no_name() -> None:
+    """The model is the last one all the same; two that are not kept are not one."""
+    model = of_figures(GOOD | {"fitness_history": [0.98, 0.95, 0.91], "checkpoints": [None, "b", None]})
+    assert str(choose_checkpoint(model)) == "last"
+    assert "there is no earlier one to use" not in said(model)[1]

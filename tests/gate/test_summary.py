@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.errors import RejectSummary
+from modelwarden.gate.assessment import NOT_KEPT
 from modelwarden.gate.json_object import PROBLEMS_NAMED, NotJson
 from modelwarden.gate.summary import _INVISIBLE, PROBLEMS_COUNTED, Model, Summary, parse_summary
 from summaries import GOOD, encoded, flat_summary, series_summary
@@ -244,7 +245,13 @@ def test_checkpoints_not_one_a_point_are_refused_with_both_counts(count: int) ->
     assert "3" in refused.what
 
 
-@pytest.mark.parametrize("bad", [None, True, -1, 2**53 + 1, 10**400, 1.5, "", "x" * 129, "a\nb", [], {}])
+def test_checkpoint_that_is_null_is_not_kept() -> None:
+    """The trainer does not have it any more: nobody is told to use it."""
+    model = {**MODEL, "fitness_history": HISTORY, "checkpoints": [1, None, "last"]}
+    assert parse({"models": [model]}).models[0].checkpoints == [1, NOT_KEPT, "last"]
+
+
+@pytest.mark.parametrize("bad", [True, -1, 2**53 + 1, 10**400, 1.5, "", "x" * 129, "a\nb", [], {}])
 def test_checkpoint_that_is_no_id_is_refused_by_its_place(bad: Any) -> None:
     """An id is text without control characters or a whole number that every reader keeps."""
     refused = refusal({"models": [{**MODEL, "fitness_history": HISTORY, "checkpoints": [1, bad, 3]}]})

@@ -9,8 +9,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from modelwarden.config import DestinationTable, Settings, WatchTable, load_settings
+from modelwarden.config import DestinationTable, Settings, WatchTable, known_formats, load_settings
 from modelwarden.config.places import state_dir_of
+from modelwarden.formats.description import MetricRule
 from modelwarden.gate.gates import Better, Gate, Override
 from modelwarden.gate.policy import Policy
 from processes import modelwarden
@@ -109,6 +110,10 @@ SHOWN_ONLY = {
     ("metrics", "listen"),
     # All of a policy is an example; see below.
     *(each for each in commented() if each[0].startswith("policy")),
+    # Likewise of a format.
+    ("watch", "format"),
+    ("watch", "final"),
+    *(each for each in commented() if each[0].startswith("format")),
     # Instead of `url`, whose line stands above them.
     ("notify.destination", "url_file"),
     ("notify.destination", "url_credential"),
@@ -165,6 +170,18 @@ def test_policy_is_read_as_it_is_shown(tmp_path: Path) -> None:
     )
 
 
+def test_format_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    """A folder that names it has its files; what is not said is the other format's."""
+    instead = {("format", "file"), ("format", "together")}
+    text = uncommented(*(each for each in commented() if each[0].startswith("format") and each not in instead))
+    text = text.replace('# format = "hf-trainer"', 'format = "our-trainer"').replace("# final", "final")
+    settings = loaded(tmp_path, text)
+    assert settings.watch[0].patterns == ("runs/*/log.json",)
+    ours = known_formats(settings).formats["our-trainer"]
+    assert (ours.title, ours.reader, ours.kept) == ("Our trainer", "json", ("checkpoints/{}.pt",))
+    assert ours.metrics == (MetricRule("*loss", Better.LOWER, 0.0, 100.0),)
+
+
 def test_every_setting_of_the_model_is_in_the_example() -> None:
     """Nothing can be set that the example does not show, in the table where it belongs."""
     shown, table = set(commented()), ""
@@ -181,6 +198,7 @@ def test_everything_commented_in_at_once_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     others = ("url_file", "url_credential", "fallback", "path", "secret", "secret_file", "secret_credential")
     instead = {("notify.destination", name) for name in others}
+    instead |= {("watch", "format"), ("watch", "final"), ("format", "file"), ("format", "together")}
     path.write_text(uncommented(*set(commented()) - instead), encoding="utf-8")
     path.chmod(0o600)
     result = modelwarden("config", "check", path)

@@ -316,7 +316,7 @@ def test_state_file_of_the_first_version_keeps_all_it_has(old: Path) -> None:
         assert [(row.id, row.attempts, row.repeated, row.stands_for) for row in team] == [(7, 3, True, "")]
 
     after = content_of(old / STATE_FILE)
-    assert after.pop("all_runs") == [(*row, 0) for row in before["runs"]]
+    assert after.pop("all_runs") == [(*row, 0, None, None, None) for row in before["runs"]]
     changed = {*NEW_OR_CHANGED, "assessments", "runs"}
     assert {name: rows for name, rows in after.items() if name not in changed} == {
         name: rows for name, rows in before.items() if name not in changed

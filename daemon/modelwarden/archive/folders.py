@@ -12,7 +12,7 @@ from typing import Final
 import jiter
 
 from modelwarden.archive.identity import identity_in
-from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES, decode_assessments, decode_head
+from modelwarden.archive.record import ASSESSMENTS_FILE, decode_assessments, decode_head, files_of
 from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
 from modelwarden.fingerprint import Fingerprint
@@ -94,8 +94,8 @@ def read_record(root: str, name: str) -> RunRecord:
 def _insist(root: str, name: str, run: RunRecord) -> None:
     if run.timestamp != name:
         raise _no_run(root, name, f"it says it is {run.timestamp}")
-    if not all(os.path.isfile(os.path.join(root, name, file)) for file in RUN_FILES):
-        raise _no_run(root, name, "its three files are not there")
+    if not all(os.path.isfile(os.path.join(root, name, file)) for file in files_of(run)):
+        raise _no_run(root, name, f"its {'three' if run.original is None else 'four'} files are not there")
 
 
 def _no_run(root: str, name: str, reason: str) -> UnknownRun:

@@ -37,11 +37,31 @@ REPORT_FILE: Final = "recommendations.md"
 RUN_FILES: Final = (SUMMARY_FILE, ASSESSMENTS_FILE, REPORT_FILE)
 
 
+_OF_FORMATS: Final = ("format", "original", "supersedes")
+"""What only runs have whose file a format read."""
+
+
+def files_of(run: RunRecord) -> tuple[str, ...]:
+    """The names of a run's files."""
+    return RUN_FILES if run.original is None else (*RUN_FILES, run.original)
+
+
+_LONGEST_ORIGINAL: Final = 200
+
+
+def original_name(name: str) -> str:
+    """What a trainer's file is called in its run's folder: as it was, if that is a plain name and not one of ours."""
+    encoded = name.encode("utf-8", "backslashreplace")
+    if not name.isprintable() or len(encoded) > _LONGEST_ORIGINAL or name[:1] in {"", "."} or "/" in name:
+        return "trainer-file"
+    return f"trainer-{name}" if name in RUN_FILES else name
+
+
 def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> bytes:
     """model_assessments.json: the run's fields, then one line a model, so that grep and diff are of use."""
     head: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        **run._asdict(),
+        **{name: value for name, value in run._asdict().items() if value is not None or name not in _OF_FORMATS},
         "source": run.source._asdict(),
         "policy": run.policy.as_json(),
     }
@@ -139,8 +159,11 @@ _BEFORE_MODELS: Final = b',\n  "models": [\n'
 
 
 def _decode_run(document: Mapping[str, Any]) -> RunRecord:
+    document = {**dict.fromkeys(_OF_FORMATS), **document}
     for name, kinds in _HEAD_TYPES.items():
         _insist_on_type(document[name], kinds, name)
+    if (original := document["original"]) is not None and (original_name(original) != original):
+        raise ValueError(f"not a modelwarden assessment: original is {original!r}")
     source = {name: document["source"][name] for name in Source._fields}
     for name, kinds in _SOURCE_TYPES.items():
         _insist_on_type(source[name], kinds, f"source.{name}")

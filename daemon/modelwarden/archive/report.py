@@ -50,6 +50,10 @@ def _lines(run: RunRecord, assessments: Sequence[Assessment]) -> Iterator[str]:
     if run.source.path:
         yield f"- source: {code_span(run.source.path)}"
     yield f"- sha256: `{run.sha256}`"
+    if run.format is not None and run.original is not None:
+        yield f"- read as `{run.format}` from {code_span(run.original)}"
+    if run.supersedes is not None:
+        yield f"- supersedes run {run.supersedes}: the trainer wrote the same file again"
     for classification in CLASSIFICATIONS:
         models = [each for each in assessments if each.classification is classification]
         yield ""

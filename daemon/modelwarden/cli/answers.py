@@ -61,6 +61,9 @@ def run_json(run: RunRecord) -> dict[str, Any]:
         "review_count": run.review_count,
         "dropped_count": run.dropped_count,
         "remarks": [TIMESTAMP_AHEAD] if run.is_ahead else [],
+        "format": run.format,
+        "original": run.original,
+        "supersedes": run.supersedes,
     }
 
 

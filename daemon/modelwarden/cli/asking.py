@@ -223,6 +223,10 @@ def _print_head(run: RunRecord, now: float) -> None:
         for line in wrapped(f"run name: {visible(run.run_name)}", width()):
             typer.echo(line)
     typer.echo(f"policy {run.policy.id}, archived {when(run.archived_at, now)} by {visible(run.archived_by)}")
+    if run.format is not None:
+        typer.echo(f"read as {visible(run.format)} from {visible(run.original or '')}")
+    if run.supersedes is not None:
+        typer.echo(f"supersedes {run.supersedes}: the trainer wrote the same file again")
     if run.is_ahead:
         typer.echo("dated ahead: its timestamp lies more than a day after it was archived. Is a clock wrong?")
 

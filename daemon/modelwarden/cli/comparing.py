@@ -50,18 +50,24 @@ def history(
         rows = questions.history(symbol, limit)
         if not rows:
             raise UnknownRun(f"no run has a model called {symbol!r}", where=questions.archive_dir)
+        superseded = questions.superseded([name for name, _, _ in rows])
     if png is not None:
         from modelwarden.cli.picture import draw_history  # noqa: PLC0415 - brings matplotlib along
 
         draw_history(png, symbol, rows)
     if as_json:
-        listed = [{"run": name, **model_json(model, policy)} for name, model, policy in rows]
+        listed = [
+            {"run": name, **model_json(model, policy), "superseded_by": superseded.get(name)}
+            for name, model, policy in rows
+        ]
         print_answer(symbol=symbol, history=listed)
     elif png is not None:
         typer.echo(f"{show_path(os.path.abspath(png))}: {len(rows)} runs of {visible(symbol)}")
     else:
         with paged():
             print_models(rows, "run")
+            for name, by in superseded.items():
+                typer.echo(f"{name} was superseded by {by}")
             if len(rows) > 1:
                 typer.echo()
                 for line in _sparks(rows[-SPARKS:]):

@@ -98,7 +98,9 @@ def _watched(table: WatchTable, *, deletes: bool) -> Found:
     if not _may(table.path, _CHANGE if deletes else _READ):
         right = 'be written, and after_archive = "delete" asks for that' if deletes else "be read"
         return Found(what, f"can't {right}", _ACCESS_HINT)
-    scan = Scan(Root(table.path, table.patterns, table.recursive))
+    # Of a folder with a format a pattern may be the end of a path; its name alone is what a scan looks for.
+    names = tuple(each.rpartition("/")[2] for each in table.patterns if not each.startswith("!"))
+    scan = Scan(Root(table.path, names, table.recursive))
     count = sum(1 for _ in scan)
     if scan.problems:
         path, reason = scan.problems[0]

@@ -21,7 +21,7 @@ from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
-from modelwarden.pipeline.policies import Policies
+from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.wiring import policies_of
 
 ALL_APPROVED = 0
@@ -48,14 +48,23 @@ def check(
     """
     settings, _ = load_settings(config, asks_apprise=True)
     policies = policies_of(settings)
-    by = [(file, _policy(policies, file, policy)) for file in files]
-    judged = [(file, _judge(file, each, settings.intake.max_bytes), each) for file, each in by]
+    by = [(file, _policy(policies, file, policy), policies.folder_of(os.path.abspath(file))) for file in files]
+    judged = [(file, _judge(file, each, folder, settings.intake.max_bytes), each) for file, each, folder in by]
     if as_json:
         print_answer(files=[_as_json(*each) for each in judged])
     else:
         for each in judged:
             _print_outcome(*each)
     raise typer.Exit(max(_code(outcome) for _, outcome, _ in judged))
+
+
+def print_outcome(file: str, outcome: list[Assessment], policy: Policy, *, as_json: bool) -> int:
+    """Show the judgement of one file; return the exit code."""
+    if as_json:
+        print_answer(files=[_as_json(file, outcome, policy)])
+    else:
+        _print_outcome(file, outcome, policy)
+    return _code(outcome)
 
 
 def _policy(policies: Policies, file: str, name: str | None) -> Policy:
@@ -68,14 +77,19 @@ def _policy(policies: Policies, file: str, name: str | None) -> Policy:
     return policies.by_name[name]
 
 
-def _judge(file: str, policy: Policy, max_bytes: int) -> list[Assessment] | RejectSummary:
+def _judge(file: str, policy: Policy, folder: JudgedFolder | None, max_bytes: int) -> list[Assessment] | RejectSummary:
     try:
-        return assess_summary(parse_summary(_read(file, max_bytes), policy), policy)
+        data = read_file(file, max_bytes)
+        if folder is not None and folder.format is not None:
+            from modelwarden.pipeline.trainers import translate_whole  # noqa: PLC0415 - of a folder with a format alone
+
+            data = translate_whole(os.path.abspath(file), data, folder, policy, max_bytes)
+        return assess_summary(parse_summary(data, policy), policy)
     except RejectSummary as error:
         return error
 
 
-def _read(file: str, max_bytes: int) -> bytes:
+def read_file(file: str, max_bytes: int) -> bytes:
     """The bytes of a file that stands still.
 
     Raises:

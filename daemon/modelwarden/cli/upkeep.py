@@ -127,7 +127,8 @@ def _called(policy: Policy) -> str:
 
 def _watched(table: WatchTable) -> str:
     policy = "" if table.policy == DEFAULT_NAME else f', judged by "{table.policy}"'
-    return f"{table.path} ({', '.join(table.patterns)}){policy}"
+    read = "" if table.format is None else f', read as "{table.format}"'
+    return f"{table.path} ({', '.join(table.patterns)}){read}{policy}"
 
 
 @config_commands.command("example")

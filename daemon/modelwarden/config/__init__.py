@@ -4,6 +4,7 @@ The rule: this is all that others know of them; how they are read is no concern 
 """
 
 from modelwarden.config.agreement import watched_twice
+from modelwarden.config.formats import known_formats
 from modelwarden.config.loading import exposed, find_config, load_settings, sources
 from modelwarden.config.model import DestinationTable, GateTable, Settings, WatchTable, parse_duration
 from modelwarden.config.urls import destination_of, url_of
@@ -16,6 +17,7 @@ __all__ = [
     "destination_of",
     "exposed",
     "find_config",
+    "known_formats",
     "load_settings",
     "parse_duration",
     "sources",

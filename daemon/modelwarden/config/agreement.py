@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from modelwarden.archive.folders import REJECTED, STAGING
+from modelwarden.config.formats import problems_of_formats
 from modelwarden.config.model import DestinationTable, MetricsTable, Settings, WatchTable
 from modelwarden.config.toml_file import Place
 from modelwarden.config.wrong_settings import Problem, closest
@@ -26,6 +27,7 @@ def contradictions_of(settings: Settings) -> Iterator[Problem]:
     """All that does not go together. The settings' paths are absolute."""
     yield from _of_thresholds(settings)
     yield from _of_policies(settings)
+    yield from problems_of_formats(settings)
     yield from _of_folders(settings)
     yield from _of_watches(settings)
     yield from _of_destinations(settings.notify.destination)
@@ -108,7 +110,8 @@ def _of_watches(settings: Settings) -> Iterator[Problem]:
             words = "the same folder as state_dir, or in it: keep what trainers leave apart from it"
             yield Problem((place, ("state_dir",)), words)
         for earlier, other in enumerate(settings.watch[:number]):
-            if _real(each) == _real(other) and set(each.patterns) & set(other.patterns):
+            same = _real(each) == _real(other) and each.format == other.format
+            if same and set(each.patterns) & set(other.patterns):
                 words = f"the same folder as watch[{earlier}].path: one table is enough"
                 rests_on: tuple[Place, ...] = (("watch", earlier, "patterns"), ("watch", number, "patterns"))
                 yield Problem((place, ("watch", earlier, "path")), words, rests_on)

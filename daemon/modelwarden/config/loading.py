@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from modelwarden.config.agreement import contradictions_of
 from modelwarden.config.environment import CONFIG_VARIABLE, read_environment
+from modelwarden.config.formats import absolute_files, with_patterns
 from modelwarden.config.model import Settings
 from modelwarden.config.toml_file import Place, TomlFile, read_toml
 from modelwarden.config.urls import destination_of
@@ -77,7 +78,7 @@ def load_settings(
     complaints = _Complaints(layers)
     settings = complaints.settings_as_far_as_known()
     if settings is not None:
-        settings = layers.with_absolute_paths(settings)
+        settings = with_patterns(layers.with_absolute_paths(settings))
         if layers.file.unsure is not None:
             for problem in contradictions_of(settings):
                 complaints.add(problem)
@@ -198,6 +199,7 @@ class _Layers:
                 each.model_copy(update={"path": absolute(each.path, "watch", number, "path")})
                 for number, each in enumerate(settings.watch)
             ),
+            "format": absolute_files(settings, absolute),
             "notify": settings.notify.model_copy(update={"destination": destinations}),
             "metrics": settings.metrics
             if settings.metrics.file is None

@@ -78,6 +78,14 @@ class _Table(BaseModel):
 _PolicyName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_secret)]
 
 
+def _listed(value: object) -> object:
+    """A text alone as a list of it."""
+    return (value,) if isinstance(value, str) else value
+
+
+OneOrMore = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
+
+
 class WatchTable(_Table):
     """`[[watch]]`: a folder where trainers leave summaries."""
 
@@ -87,6 +95,9 @@ class WatchTable(_Table):
     create: Switch = False
     expect_every: Duration | None = None
     policy: _PolicyName = DEFAULT_NAME
+    format: Text | None = None
+    final: OneOrMore = ()
+    models: Literal["all", "best"] = "all"
 
 
 class IntakeTable(_Table):
@@ -163,7 +174,7 @@ class PolicyTable(_Table):
     better: Literal["higher", "lower"] | None = None
     decline: Number = 0.05
     oscillation: Number = 0.10
-    judge_at: Literal["last", "best"] = "last"
+    judge_at: Literal["last", "best", "saved"] = "last"
     gate: tuple[PolicyGateTable, ...] = ()
     override: tuple[PolicyOverrideTable, ...] = ()
 
@@ -179,6 +190,35 @@ class PolicyTable(_Table):
             judge_at=JudgeAt(self.judge_at),
             overrides=tuple(Override(each.symbols, each.approve, each.review) for each in self.override),
         )
+
+
+class FormatMetricTable(_Table):
+    """`[[format.metric]]`: what is known of a metric, whoever trains; see `MetricRule`."""
+
+    name: Text
+    better: Literal["higher", "lower"] | None = None
+    least: Number | None = None
+    most: Number | None = None
+    sound: Switch = False
+
+
+class FormatTable(_Table):
+    """`[[format]]`: a format of one's own, or the file that holds one; see `Format`."""
+
+    name: Text | None = None
+    file: PathText | None = None
+    like: Text | None = None
+    title: str = ""
+    files: tuple[Text, ...] = ()
+    reader: str = ""
+    program: str = ""
+    final: OneOrMore = ()
+    last_line: str = ""
+    together: tuple[Text, ...] = ()
+    members: tuple[Text, ...] = ()
+    kept: tuple[Text, ...] = ()
+    metric: tuple[FormatMetricTable, ...] = ()
+    notes: str = ""
 
 
 _Name = Annotated[
@@ -251,6 +291,7 @@ class Settings(_Table):
     intake: IntakeTable = IntakeTable()
     gate: GateTable = GateTable()
     policy: tuple[PolicyTable, ...] = ()
+    format: tuple[FormatTable, ...] = ()
     notify: NotifyTable = NotifyTable()
     metrics: MetricsTable = MetricsTable()
     log: LogTable = LogTable()

@@ -64,6 +64,10 @@ Checkpoint = int | str
 """A checkpoint a person can load: an update number, or an id that the trainer listed beside its history."""
 
 
+NOT_KEPT: Final = ""
+"""Stands for the checkpoint of a point that the trainer did not keep: nobody can load it."""
+
+
 class PointAssessment(NamedTuple):
     """A model's figures at one validation point, judged as if they were its final ones.
 
@@ -90,7 +94,7 @@ class Assessment(NamedTuple):
         flags: in the order of `Flag`, those of gates in the policy's order.
         use_checkpoint: whether an earlier checkpoint is recommended; True exactly with FITNESS_DECLINE.
         best_idx: index of the peak in the history, None without one.
-        checkpoint_update: the checkpoint at that peak, where the summary lets it be known.
+        checkpoint_update: the checkpoint at that peak, where the summary lets it be known; NOT_KEPT if there is none.
         values: the final figure per gate of the policy, in the policy's order; None where missing.
         bands: the band per gate, in the same order.
         peak: the highest fitness of the history, None without one.
@@ -102,7 +106,7 @@ class Assessment(NamedTuple):
         reasons: sentences that name the figures which decided.
         history: the fitness history as it was read; NaN where a point is missing.
         points: how many points the history has, up to the one that was judged; None in a run that was recorded before.
-        last_checkpoint: the checkpoint at the last of them, where the summary lets it be known.
+        last_checkpoint: the checkpoint at the last of them, likewise.
         at_checkpoint: the figures at the peak, judged, if FITNESS_DECLINE is flagged, the summary has them and the peak
             is not the last point.
         contradictions: what the summary says of the model twice, and differently; see INCONSISTENT_FIGURES.

@@ -6,7 +6,7 @@ for no other reason.
 
 from typing import NamedTuple
 
-from modelwarden.gate.assessment import Assessment, Checkpoint, Classification
+from modelwarden.gate.assessment import NOT_KEPT, Assessment, Checkpoint, Classification
 
 
 class Choice(NamedTuple):
@@ -37,20 +37,23 @@ def choose_checkpoint(assessment: Assessment) -> Choice:
     """
     if advises_checkpoint(assessment) and assessment.at_checkpoint is not None:
         return Choice(assessment.checkpoint_update, (assessment.best_idx or 0) + 1, is_last=False)
-    return Choice(assessment.last_checkpoint, assessment.points or None, is_last=True)
+    last = assessment.last_checkpoint
+    return Choice(None if last == NOT_KEPT else last, assessment.points or None, is_last=True)
 
 
 def advises_checkpoint(assessment: Assessment) -> bool:
     """Whether a person is told to use the checkpoint at the peak instead of the last.
 
-    Not for a model that is DROP, not for a point whose figures are known and not APPROVED, and not if there is nothing
-    before the last. If the other figures there are not known, the advice stands, and says so.
+    Not for a model that is DROP, not for a point whose figures are known and not APPROVED, not if there is nothing
+    before the last, and not for a checkpoint that is not there. If the other figures there are not known, the advice
+    stands, and says so.
     """
     there = assessment.at_checkpoint
     return (
         assessment.use_checkpoint
         and assessment.classification is not Classification.DROP
         and (there is None or there.classification is Classification.APPROVED)
+        and assessment.checkpoint_update != NOT_KEPT
         and not peaks_at_last(assessment)
     )
 
@@ -63,4 +66,4 @@ def peaks_at_last(assessment: Assessment) -> bool:
     checkpoint, last = assessment.checkpoint_update, assessment.last_checkpoint
     if assessment.points is not None and assessment.best_idx == assessment.points - 1:
         return True
-    return checkpoint is not None and last is not None and str(checkpoint) == str(last)
+    return checkpoint not in {None, NOT_KEPT} and last is not None and str(checkpoint) == str(last)

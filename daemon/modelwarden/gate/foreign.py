@@ -14,19 +14,19 @@ from modelwarden.gate.json_object import quote
 _KEYS_SHOWN: Final = 5
 
 _FORMATS: Final = (
-    # What it is, and keys of its top level that are all there in it and in no other.
-    ("results of lm-evaluation-harness", {"results", "lm_eval_version"}),
-    ("results of lm-evaluation-harness", {"results", "configs", "n-shot"}),
-    ("the state of a Hugging Face trainer", {"log_history", "global_step"}),
-    ("results of a Hugging Face trainer", {"epoch", "eval_runtime"}),
-    ("results of a Hugging Face trainer", {"epoch", "train_runtime"}),
-    ("a backtest of freqtrade", {"strategy", "strategy_comparison"}),
-    ("the state of a Ray Tune experiment", {"trial_data", "runner_data"}),
-    ("an XGBoost model", {"learner", "version"}),
-    ("a training log of CatBoost", {"meta", "iterations"}),
-    ("the statistics of backtesting.py", {"Start", "End", "Equity Final [$]"}),
-    ("the statistics of vectorbt", {"Start", "End", "Start Value", "End Value"}),
-    ("a run summary of Weights & Biases", {"_step", "_runtime", "_timestamp"}),
+    # What it is, keys of its top level that are all there in it and in no other, and the format that reads it.
+    ("results of lm-evaluation-harness", {"results", "lm_eval_version"}, "lm-eval"),
+    ("results of lm-evaluation-harness", {"results", "configs", "n-shot"}, "lm-eval"),
+    ("the state of a Hugging Face trainer", {"log_history", "global_step"}, "hf-trainer"),
+    ("results of a Hugging Face trainer", {"epoch", "eval_runtime"}, "hf-results"),
+    ("results of a Hugging Face trainer", {"epoch", "train_runtime"}, "hf-results"),
+    ("a backtest of freqtrade", {"strategy", "strategy_comparison"}, ""),
+    ("the state of a Ray Tune experiment", {"trial_data", "runner_data"}, "ray-experiment"),
+    ("an XGBoost model", {"learner", "version"}, ""),
+    ("a training log of CatBoost", {"meta", "iterations"}, "catboost"),
+    ("the statistics of backtesting.py", {"Start", "End", "Equity Final [$]"}, "backtesting"),
+    ("the statistics of vectorbt", {"Start", "End", "Start Value", "End Value"}, "vectorbt"),
+    ("a run summary of Weights & Biases", {"_step", "_runtime", "_timestamp"}, "wandb-summary"),
 )
 
 
@@ -54,8 +54,11 @@ def foreign(document: Mapping[str, Any], place: str, entry: Mapping[str, Any], g
 
 def looks_like(document: Mapping[str, Any]) -> str:
     """Whose file it is, as the end of a sentence; "" if nothing tells."""
-    found = next((name for name, keys in _FORMATS if keys <= document.keys()), None)
-    return "" if found is None else f"; the file looks like {found}"
+    found = next(((name, format_) for name, keys, format_ in _FORMATS if keys <= document.keys()), None)
+    if found is None:
+        return ""
+    name, format_ = found
+    return f"; the file looks like {name}" + (f': set format = "{format_}" in its [[watch]]' if format_ else "")
 
 
 def what_it_holds(document: Mapping[str, Any]) -> str:

@@ -35,10 +35,14 @@ class Missing(StrEnum):
 
 
 class JudgeAt(StrEnum):
-    """Which figures are judged: those of the last validation point, or those of the history's best one."""
+    """Which figures are judged: those of the last validation point, or those of the history's best one.
+
+    SAVED is LAST of a course that ends where the trainer says that it kept the model: a format cuts it there.
+    """
 
     LAST = "last"
     BEST = "best"
+    SAVED = "saved"
 
 
 _SEED_FIELDS: Final[Mapping[str, tuple[str, str]]] = {

@@ -53,18 +53,23 @@ def read_object(data: bytes) -> Mapping[str, Any]:
         NotJson: they are not one (yet).
         KeyTwice: they are, and some object in it has a key twice.
     """
-    if not data:
-        raise NotJson("the file is empty")
-    try:
-        document = jiter.from_json(data.removeprefix(b"\xef\xbb\xbf"), catch_duplicate_keys=True)
-    except ValueError as error:
-        raise _why_not_json(data, str(error)) from None
+    document = read_json(data)
     if not isinstance(document, dict):
         raise NotJson(
             f"the top level is {kind_of(document)}, not an object",
             hint='write {"models": [...]}',
         )
     return document
+
+
+def read_json(data: bytes) -> Any:
+    """The JSON value in the bytes. Raises as `read_object`."""
+    if not data:
+        raise NotJson("the file is empty")
+    try:
+        return jiter.from_json(data.removeprefix(b"\xef\xbb\xbf"), catch_duplicate_keys=True)
+    except ValueError as error:
+        raise _why_not_json(data, str(error)) from None
 
 
 def _why_not_json(data: bytes, message: str) -> RejectSummary:

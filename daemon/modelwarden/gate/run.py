@@ -5,7 +5,7 @@ go over them by their names and types.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification, count_by_classification
 from modelwarden.gate.policy import Policy
@@ -43,6 +43,10 @@ class RunRecord(NamedTuple):
         approved_count: models in APPROVED.
         review_count: models in REVIEW.
         dropped_count: models in DROP.
+        format: what the trainer's file was read as; None: it was a summary.
+        original: what the trainer's bytes are called in the run's folder, if they are not the summary's. `sha256` is
+            theirs then.
+        supersedes: the run that the same path was before, if a format says that one path is one run.
     """
 
     timestamp: str
@@ -57,6 +61,9 @@ class RunRecord(NamedTuple):
     approved_count: int
     review_count: int
     dropped_count: int
+    format: str | None = None
+    original: str | None = None
+    supersedes: str | None = None
 
     @property
     def models(self) -> int:
@@ -74,7 +81,15 @@ class RunRecord(NamedTuple):
         return dict(zip(CLASSIFICATIONS, (self.approved_count, self.review_count, self.dropped_count), strict=True))
 
 
-def class_counts(assessments: Sequence[Assessment]) -> dict[str, int]:
-    """How many of these models are in each class, by the field of a run that says so."""
-    fields = RunRecord._fields[-len(CLASSIFICATIONS) :]
-    return dict(zip(fields, count_by_classification(assessments).values(), strict=True))
+class Counts(TypedDict):
+    """How many models are in each class, by the field of a run that says so."""
+
+    approved_count: int
+    review_count: int
+    dropped_count: int
+
+
+def class_counts(assessments: Sequence[Assessment]) -> Counts:
+    """How many of these models are in each class."""
+    approved, review, dropped = count_by_classification(assessments).values()
+    return Counts(approved_count=approved, review_count=review, dropped_count=dropped)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from modelwarden.errors import Problem, RejectSummary
-from modelwarden.gate.assessment import Checkpoint
+from modelwarden.gate.assessment import NOT_KEPT, Checkpoint
 from modelwarden.gate.foreign import Foreign, foreign, has_known_metric, what_it_holds
 from modelwarden.gate.json_object import PROBLEMS_NAMED, KeyTwice, join_place, kind_of, quote, read_object, shorten
 from modelwarden.gate.policy import Policy
@@ -68,7 +68,8 @@ class Model(NamedTuple):
         symbol: 1..128 characters, none of them a control character or invisible. As the trainer wrote it.
         values: the final figure per metric gate, in the table's order; None where missing.
         history: the history's metric over the validation points; NaN where a point is missing or null.
-        checkpoints: the trainer's own checkpoint ids, one a point of the history, or None.
+        checkpoints: the trainer's own checkpoint ids, one a point of the history, or None; NOT_KEPT for one that it
+            does not have any more.
         validation_interval: updates between two points, the model's own or the run's, or None.
         lists: its figures over the validation points, as the trainer wrote them, or None.
         contradictions: what the summary says of it twice, and differently: both places and both values, a text each.
@@ -434,8 +435,11 @@ def _checkpoints(ids: Any, history: Sequence[float], place: str, refuse: Refuse)
                 f"{len(ids)} ids for {len(history)} points of fitness history", where=where, hint="give one id a point"
             )
         )
+    is_whole = True
     for index, checkpoint in enumerate(ids):
-        if isinstance(checkpoint, str):
+        if checkpoint is None:
+            is_whole = False
+        elif isinstance(checkpoint, str):
             _check_name(checkpoint, f"{where}[{index}]", refuse)
         elif isinstance(checkpoint, bool) or not isinstance(checkpoint, int):
             refuse(
@@ -443,7 +447,7 @@ def _checkpoints(ids: Any, history: Sequence[float], place: str, refuse: Refuse)
             )
         elif not 0 <= checkpoint <= _MAX_INTEGER:
             refuse(RejectSummary("expected a number from 0 to 2^53", where=f"{where}[{index}]"))
-    return ids
+    return ids if is_whole else [NOT_KEPT if checkpoint is None else checkpoint for checkpoint in ids]
 
 
 _MAX_INTEGER: Final = 2**53

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from modelwarden.gate.assessment import Assessment, Band, Checkpoint, Classification, Flag, PointAssessment
+from modelwarden.gate.assessment import NOT_KEPT, Assessment, Band, Checkpoint, Classification, Flag, PointAssessment
 from modelwarden.gate.deployment import advises_checkpoint, peaks_at_last
 from modelwarden.gate.gates import Better, Gate
 from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, Policy
@@ -125,7 +125,11 @@ def peak_note(assessment: Assessment, policy: Policy, quote: Callable[[str], str
     if not assessment.use_checkpoint:
         return ""
     checkpoint = assessment.checkpoint_update
-    at = f"validation point {(assessment.best_idx or 0) + 1}" if checkpoint is None else _quoted(checkpoint, quote)
+    at = f"validation point {(assessment.best_idx or 0) + 1}"
+    if checkpoint == NOT_KEPT:
+        at += ", of which no checkpoint is kept"
+    elif checkpoint is not None:
+        at = _quoted(checkpoint, quote)
     if peaks_at_last(assessment):
         return f"peaked at {at}, its last checkpoint: there is no earlier one to use"
     return f"peaked at {at}; {_figures_there(assessment, policy.for_symbol(assessment.symbol))}"

@@ -1,15 +1,18 @@
-"""Which policy judges a summary: the settings say so by the folder that it came from.
+"""What a watched folder does with what comes from it: which format reads it, and which policy judges it.
 
-The rule: a summary never chooses what judges it. It is data from a stranger.
+The rule: a summary never chooses what judges it. It is data from a stranger: the settings say so by the folder.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import NamedTuple
 
+from modelwarden.formats.description import Format
+from modelwarden.formats.finality import Condition
+from modelwarden.formats.fitting import fitted
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import is_inside
 
@@ -21,11 +24,22 @@ class JudgedFolder(NamedTuple):
         path: of the folder.
         patterns: shell patterns of the files.
         policy: the policy's name.
+        format: how its files are read; None: they are summaries.
+        final: when one of them is final; any of these.
+        only_best: whether of several models in a file the best alone is judged.
     """
 
     path: str
     patterns: Sequence[str]
     policy: str
+    format: Format | None = None
+    final: Sequence[Condition] = ()
+    only_best: bool = False
+
+    @property
+    def key(self) -> str:
+        """What its policy, fitted to its format, is called among all: no name has a line break."""
+        return self.policy if self.format is None else f"{self.policy}\n{self.format.name}"
 
 
 @dataclass(frozen=True)
@@ -47,16 +61,41 @@ class Policies:
         """Every policy under its name."""
         return {policy.name: policy for policy in (self.default, *self.others)}
 
-    def of_path(self, path: str) -> Policy:
-        """The policy of the innermost folder that the file was taken from; of two tables of a folder the first."""
+    @cached_property
+    def by_key(self) -> Mapping[str, Policy]:
+        """Every policy under its name, and each that is fitted to a format under its folder's key."""
+        return {**self.by_name, **dict(self._fitted())}
+
+    def _fitted(self) -> Iterator[tuple[str, Policy]]:
+        for folder in self.folders:
+            if folder.format is not None:
+                yield folder.key, fitted(self.by_name[folder.policy], folder.format)
+
+    @cached_property
+    def has_formats(self) -> bool:
+        """Whether any folder has one."""
+        return any(folder.format is not None for folder in self.folders)
+
+    def folder_of(self, path: str) -> JudgedFolder | None:
+        """The innermost folder that the file was taken from; of two tables of a folder the first that fits."""
         name = os.path.basename(path)
         for folder in self._innermost_first:
-            if is_inside(path, folder.path) and any(fnmatchcase(name, pattern) for pattern in folder.patterns):
-                return self.by_name[folder.policy]
-        return self.default
+            is_taken = any(fnmatchcase(name, pattern) for pattern in folder.patterns)
+            if is_inside(path, folder.path) and is_taken and (folder.format is None or folder.format.takes(path)):
+                return folder
+        return None
+
+    def key_of(self, path: str) -> str:
+        """Under which key the policy stands that judges a file."""
+        folder = self.folder_of(path)
+        return self.default.name if folder is None else folder.key
+
+    def of_path(self, path: str) -> Policy:
+        """The policy that judges a file."""
+        return self.by_key[self.key_of(path)]
 
     @cached_property
     def _innermost_first(self) -> Sequence[JudgedFolder]:
         """With the real path of each beside its own: a watched folder may be a link."""
         both = [each._replace(path=path) for each in self.folders for path in {each.path, os.path.realpath(each.path)}]
-        return sorted(both, key=lambda each: -len(each.path))
+        return sorted(both, key=lambda each: (-len(each.path), each.format is None))  # a format says more than a name

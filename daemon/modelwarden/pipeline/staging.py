@@ -31,6 +31,22 @@ DRAFTS: Final = 16
 Judging = Callable[[str], AbstractContextManager[object]]
 
 
+class Translation(NamedTuple):
+    """What a format made of a trainer's bytes.
+
+    Attributes:
+        summary: the summary's bytes.
+        format: its name.
+        name: what the trainer's bytes are called in the run's folder.
+        supersedes: the run that the same path was before, or None.
+    """
+
+    summary: bytes
+    format: str
+    name: str
+    supersedes: str | None
+
+
 class Candidate(NamedTuple):
     """A summary that may become a run.
 
@@ -40,8 +56,9 @@ class Candidate(NamedTuple):
         source: where it was found.
         archived_at: ISO 8601 in UTC.
         timestamp: the run's, if the summary names none.
-        policy: the name of the one that judges: the settings say so by the folder, and never the summary.
+        policy: the key of the one that judges: the settings say so by the folder, and never the summary.
         name: reserved for the case that the run has that timestamp; None: reserve one.
+        trainer: what a format made of the bytes; None: they are a summary.
     """
 
     data: bytes
@@ -51,6 +68,7 @@ class Candidate(NamedTuple):
     timestamp: str
     policy: str
     name: str | None = None
+    trainer: Translation | None = None
 
 
 class StagedRun(NamedTuple):
@@ -76,7 +94,7 @@ class Stager:
 
     Args:
         tree: where they are staged; `enter_staging` was called.
-        policies: what judges, by name.
+        policies: what judges, by key.
         owner: what a run records as `daemon_id`.
         host: what it records as `archived_by`.
         judging: entered with a summary's sha256 while its bytes are worked on, and nothing is waited for.
@@ -126,8 +144,8 @@ class Stager:
         """Parse, judge, render, write. What is waited for stands between the first two `with` and after them."""
         try:
             with self._judging(candidate.sha256):
-                policy = self._policies[candidate.policy]
-                summary = parse_summary(candidate.data, policy)
+                policy, trainer = self._policies[candidate.policy], candidate.trainer
+                summary = parse_summary(candidate.data if trainer is None else trainer.summary, policy)
                 assessments = assess_summary(summary, policy)
             name = self._name(candidate, summary.timestamp)
             with self._judging(candidate.sha256):
@@ -142,8 +160,13 @@ class Stager:
                     reward_scale=summary.reward_scale,
                     policy=policy,
                     **class_counts(assessments),
+                    format=None if trainer is None else trainer.format,
+                    original=None if trainer is None else trainer.name,
+                    supersedes=None if trainer is None else trainer.supersedes,
                 )
-                files = run_files(run, candidate.data, assessments)
+                files = run_files(run, candidate.data if trainer is None else trainer.summary, assessments)
+                if trainer is not None:
+                    files = {trainer.name: candidate.data, **files}
                 rows = model_rows(assessments)
             draft = self._tree.draft()
         except (RejectSummary, RetryLater) as error:

@@ -19,11 +19,13 @@ from pydantic_core import to_json
 from modelwarden.archive.decisions import decisions_in
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive, Changes, NameTaken, Staged
+from modelwarden.archive.record import original_name
 from modelwarden.archive.reviewing import mend_head
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.filesystems import doubt_of_locks, path_text, show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.json_object import NotJson
+from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import Source
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.log import log
@@ -31,7 +33,8 @@ from modelwarden.memory import give_back
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder, RunWithRows
-from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging
+from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging, Translation
+from modelwarden.pipeline.suggestion import suggest_format
 from modelwarden.pipeline.workers import SILENCE_SECONDS, STOP_SECONDS, Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
@@ -60,11 +63,15 @@ class Found(NamedTuple):
         path: the file, or "" for a summary handed over in memory.
         data: its bytes.
         fingerprint: its fingerprint before and after the read; None for one in memory.
+        summary: what a format made of the bytes; None: they are a summary.
+        name: what the bytes are called in the archive, if a format read them.
     """
 
     path: str
     data: bytes
     fingerprint: Fingerprint | None
+    summary: bytes | None = None
+    name: str = ""
 
 
 class _Summary(NamedTuple):
@@ -130,9 +137,9 @@ class Pipeline:
         self._clock = clock
         self._owner = owner
         self._host = host
-        self._stager = Stager(archive.tree, policies.by_name, owner, host, judging)
+        self._stager = Stager(archive.tree, policies.by_key, owner, host, judging)
         self._workers = workers or Workers(0)
-        self._workers.begin(Orders(archive.root, archive.tree.staging, owner, host, policies.by_name))
+        self._workers.begin(Orders(archive.root, archive.tree.staging, owner, host, policies.by_key))
         self._in_haste = False
         self._is_quiet = True
         self._worked_on = 0  # bytes, since memory was given back
@@ -157,6 +164,10 @@ class Pipeline:
     def hurry(self) -> None:
         """The batch under way is the last, and somebody waits for its end; safe in a signal handler."""
         self._in_haste = True
+
+    def policy_of(self, path: str) -> Policy:
+        """What judges a file of this path."""
+        return self._policies.of_path(path)
 
     def recover(self) -> None:
         """Start-up: see that it is the archive, sweep half-made runs, then archive -> index -> state.
@@ -323,6 +334,8 @@ class Pipeline:
             case NotJson() if not final:
                 return Unfinished(error)
             case RejectSummary():
+                if summary.found.summary is None:
+                    suggest_format(summary.found.path, error)
                 return self._reject(summary, error)
 
     def _stage(self, summaries: Sequence[_Summary]) -> Generator[Sequence[tuple[_Summary, Staging]]]:
@@ -399,9 +412,18 @@ class Pipeline:
             _source(found),
             _iso(self._clock()),
             timestamp,
-            self._policies.of_path(found.path).name,
+            self._policies.key_of(found.path),
             self.archive.tree.reserve_name(timestamp) if reserve else None,
+            self._trainer(found),
         )
+
+    def _trainer(self, found: Found) -> Translation | None:
+        """What a format made of the bytes, and which run it takes the place of: the one that the path had before."""
+        if found.summary is None:
+            return None
+        folder = self._policies.folder_of(found.path)
+        name = "" if folder is None or folder.format is None else folder.format.name
+        return Translation(found.summary, name, original_name(found.name), self.recorder.ledger.run(found.path))
 
     def _timestamp(self, found: Found) -> str:
         """The run's timestamp where the summary has none: the file name's, else the file's time, else now."""
@@ -468,7 +490,7 @@ def _is_too_young(fingerprint: Fingerprint, now: float) -> bool:
 
 def _dealt(summary: _Summary, outcome: Outcome, now: float) -> Sequence[Dealt]:
     """The ledger's row of a summary that needs no more work; none for one handed over in memory."""
-    path, _, fingerprint = summary.found
+    path, fingerprint = summary.found.path, summary.found.fingerprint
     if fingerprint is None:
         return ()
     if _is_too_young(fingerprint, now):

@@ -113,7 +113,8 @@ class Service:
         return self._ends_to_reload
 
     def run_once(self) -> None:
-        """Deal with everything that is there, then stop; nothing that was found is left undecided."""
+        """Deal with everything that is there, then stop; nothing is left undecided but trainings that go on."""
+        self._processing.waits = False
         with _stop_on_signals(self):
             self._start(waits=False)
             self._turn()

@@ -7,7 +7,7 @@ put on record, and costs the file that caused it a pause; what can't be stored i
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -15,12 +15,18 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.filesystems import show_path
 from modelwarden.fingerprint import Fingerprint
+from modelwarden.formats.description import Format
+from modelwarden.formats.finality import Look
+from modelwarden.formats.normalising import NotFinal, Torn
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
 from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
 from modelwarden.intake.settling import Settling
 from modelwarden.log import log
+from modelwarden.pipeline.policies import JudgedFolder, Policies
+from modelwarden.pipeline.trainers import translate_file
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.attempts import DEATHS_ALLOWED, Attempts
+from modelwarden.service.endings import Endings
 from modelwarden.service.metrics import DaemonMetrics
 from modelwarden.service.problems import Problems
 
@@ -47,10 +53,14 @@ class Processing:
         problems: what a person should hear of.
         metrics: counts what becomes of them.
         max_bytes: cap on one file.
-        delete_archived: whether a source is removed once its run is safe.
+        delete_archived: whether a source is removed once its run is safe; never one that a format read.
+        policies: which folders' files a format reads; None: none.
+        endings: says which of these are worth reading.
+        progress: called while a trainer's file is read: long work is seen to go on.
 
     Attributes:
         rejected: how many files were rejected.
+        waits: whether trainers' files are waited for until their training ends; else they are left alone.
         trouble_pause: seconds before what was refused is tried again; 0 while nothing is.
     """
 
@@ -64,6 +74,9 @@ class Processing:
         *,
         max_bytes: int,
         delete_archived: bool,
+        policies: Policies | None = None,
+        endings: Endings | None = None,
+        progress: Callable[[], object] = lambda: None,
     ) -> None:
         self._settling = settling
         self._pipeline = pipeline
@@ -73,10 +86,14 @@ class Processing:
         self._metrics = metrics
         self._max_bytes = max_bytes
         self._delete_archived = delete_archived
+        self._policies = policies
+        self._progress = progress
+        self._endings = endings or Endings(settling, 0.0)
         self._in_haste = False
         self._trouble = ""  # what stood in the way last
         self._unreadable: dict[str, str] = {}
         self.rejected = 0
+        self.waits = True
         self.trouble_pause = 0.0
 
     def hurry(self) -> None:
@@ -85,7 +102,12 @@ class Processing:
         self._pipeline.hurry()
 
     def is_dealt_with(self, path: str, fingerprint: Fingerprint) -> bool:
-        """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now."""
+        """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now.
+
+        Also for a trainer's file that is none of its format's, or waits for its end.
+        """
+        if self._endings.is_waiting(path, fingerprint) or not self._is_taken(path):
+            return True
         if not self._recorder.ledger.is_dealt_with(path, fingerprint):
             return False
         run = self._recorder.ledger.run(path)
@@ -93,8 +115,18 @@ class Processing:
             self._remove_source(path, fingerprint)
         return True
 
+    def _has_format(self, path: str) -> bool:
+        """Whether a format reads it: such a file is its trainer's, who needs it to go on with the training."""
+        folder = self._policies.folder_of(path) if self._policies is not None else None
+        return folder is not None and folder.format is not None
+
+    def _is_taken(self, path: str) -> bool:
+        """Whether any folder takes the file: a format may ask for more than a name."""
+        return self._policies is None or not self._policies.has_formats or self._policies.folder_of(path) is not None
+
     def forget_gone(self, seen: set[str], devices: set[int]) -> None:
         """Forget files that are gone; not those of a device that is not there (unmounted is not deleted)."""
+        self._endings.forget_gone(seen)
         ledger = self._recorder.ledger
         gone = [path for path in ledger.paths() if path not in seen and ledger.device(path) in devices]
         gone = [path for path in gone if not os.path.lexists(path)]  # it came behind the walk
@@ -115,10 +147,14 @@ class Processing:
         batch: list[Found] = []
         size = 0
         for path in paths:
-            if size > BATCH_BYTES:
+            if size > BATCH_BYTES or self._in_haste:
                 self._settling.again(path, time.monotonic())
                 continue
-            found = self._read(path)
+            folder = self._policies.folder_of(path) if self._policies is not None else None
+            if folder is None or folder.format is None:
+                found = self._read(path)
+            else:
+                found = self._read_trainers(path, folder, folder.format)
             if found is not None:
                 batch.append(found)
                 size += len(found.data)
@@ -244,6 +280,41 @@ class Processing:
                 self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)
         return None
 
+    def _go_on(self) -> bool:
+        """Whether a file that takes long is waited for; long work is seen to go on."""
+        self._progress()
+        return not self._in_haste
+
+    def _read_trainers(self, path: str, folder: JudgedFolder, format_: Format) -> Found | None:
+        """A trainer's file with the summary that its format makes of it, once its training ended."""
+        look = self._endings.look(path, folder)
+        if look is None and not self.waits:
+            self._settling.forget(path)
+        if look is None or (found := self._read(path)) is None or found.fingerprint is None:
+            return None
+        policy = self._pipeline.policy_of(path)
+        asks = look is Look.READ_IF_COMPLETE
+        try:
+            made = translate_file(
+                path, found.data, folder, policy, self._max_bytes, if_complete=asks, waits=self._go_on
+            )
+        except RetryLater:  # it stands where it stood at the next start
+            return None
+        except RejectSummary as error:
+            if not (asks and isinstance(error, Torn)):  # else nothing whole is in it yet
+                # What is still being written may look like anything; one that stands still does not change any more.
+                may_change = asks or isinstance(error, Torn)
+                if not may_change or self._settling.unfinished(path, found.fingerprint, time.monotonic()):
+                    self._reject(path, found.data, found.fingerprint, error)
+                return None
+            made = NotFinal()
+        if isinstance(made, NotFinal):
+            log.debug("not_final", path=show_path(path), format=format_.name)
+            self._endings.goes_on(path, found.fingerprint, folder)
+            return None
+        self._endings.ended(path)
+        return found._replace(data=made.original, summary=made.summary, name=made.name)
+
     def _reject(self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary) -> None:
         try:
             self._pipeline.reject(path, data, fingerprint, error)
@@ -258,7 +329,9 @@ class Processing:
             self._settling.forget(path)
 
     def _remove_source(self, path: str, fingerprint: Fingerprint) -> None:
-        """Delete a source whose run is safe, if it is still the file that was archived."""
+        """Delete a source whose run is safe, if it is still the file that was archived, and no trainer's own file."""
+        if self._has_format(path):
+            return
         match remove_source(path, fingerprint):
             case Removed():
                 return

@@ -12,7 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from modelwarden.gate.assessment import CHANGED, CLASSIFICATIONS, Assessment, Classification, finite_or_none
+from modelwarden.gate.assessment import (
+    CHANGED,
+    CLASSIFICATIONS,
+    NOT_KEPT,
+    Assessment,
+    Classification,
+    finite_or_none,
+)
 from modelwarden.gate.deployment import advises_checkpoint
 from modelwarden.gate.policy import Policy
 from modelwarden.sinks.protocol import Bundling, Call, Delivery, Sink
@@ -151,6 +158,8 @@ class Announcer:
             "models": models,
             "models_left_out": left_out,
         }
+        if run.supersedes is not None:
+            data["supersedes"] = run.supersedes
         if not found[0].is_there:
             data["removed"] = True
         return {**self._event(owed, run.archived_at, data), "subject": run.timestamp}
@@ -212,13 +221,14 @@ def _envelope(identity: str, kind: str, host: str, at: str, data: CloudEvent) ->
 
 def _model(model: Assessment, policy: Policy, before: Classification | None) -> dict[str, Any]:
     figures = {gate.metric: finite_or_none(value) for gate, value in zip(policy.gates, model.values, strict=True)}
+    checkpoint = model.checkpoint_update if advises_checkpoint(model) else model.last_checkpoint
     told: dict[str, Any] = {
         "symbol": model.symbol,
         "classification": str(model.classification),
         "flags": [str(flag) for flag in model.flags],
         "figures": figures,
         "use_checkpoint": advises_checkpoint(model),
-        "checkpoint": model.checkpoint_update if advises_checkpoint(model) else model.last_checkpoint,
+        "checkpoint": None if checkpoint == NOT_KEPT else checkpoint,
     }
     return told if before is None else {**told, "before": str(before)}
 

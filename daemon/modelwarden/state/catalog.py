@@ -502,6 +502,13 @@ class Catalog:
         ).fetchone()
         return int(count)
 
+    def superseding(self) -> list[tuple[str | None, str]]:
+        """Every run that supersedes one, oldest first: the earlier's name, then its own."""
+        rows = self._connection.execute(
+            "SELECT supersedes, timestamp FROM runs WHERE supersedes IS NOT NULL ORDER BY run"
+        )
+        return rows.fetchall()
+
     def figures(self, policy: Policy) -> Iterator[Judged]:
         """Every model that was judged with its figures as another policy would judge them, oldest run first.
 

@@ -138,6 +138,13 @@ CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed;
 ALTER TABLE identity ADD COLUMN looked TEXT
 """,
     4: """
+-- Of a run whose file a format read: by which, what the trainer's bytes are called, and which run it supersedes.
+DROP VIEW runs;
+ALTER TABLE all_runs ADD COLUMN format TEXT;
+ALTER TABLE all_runs ADD COLUMN original TEXT;
+ALTER TABLE all_runs ADD COLUMN supersedes TEXT;
+CREATE INDEX runs_superseding ON all_runs (run) WHERE supersedes IS NOT NULL;
+CREATE VIEW runs AS SELECT * FROM all_runs WHERE NOT removed;
 -- What people decided: the files of reviews/, and whether their messages were decided on.
 CREATE TABLE decisions (
     digest TEXT PRIMARY KEY, number INTEGER NOT NULL, run TEXT NOT NULL, sha256 TEXT NOT NULL, symbol TEXT NOT NULL,

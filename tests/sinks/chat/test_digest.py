@@ -423,3 +423,10 @@ def test_run_message_of_any_run_names_every_model_asked_for_or_counts_it(
         left_out = news.counts[classification] - len(named)
         assert lines[len(named) :] == ([f"… and {left_out} more"] if left_out else [])
     assert size(body) <= LONGEST_TEXT
+
+
+def test_run_that_supersedes_another_says_which() -> None:
+    """Whoever reads the message alone knows that the trainer wrote the same file again."""
+    news = news_of_one()._replace(supersedes="20241224_120000")
+    assert "supersedes: 20241224_120000" in run_message(news, ALL).body
+    assert "supersedes" not in run_message(news_of_one(), ALL).body

@@ -141,6 +141,7 @@ class Composer:
                     series=series_of(run.run_name, run.source.path),
                     changes=changed.named,
                     changed=changed.counts,
+                    supersedes=run.supersedes,
                 )
             )
         return news

@@ -123,6 +123,7 @@ class RunNews(NamedTuple):
         series: what it is one of; see series_of.
         changes: of the models whose class is another than before as many as a message may name.
         changed: how many those are of each class that they have now.
+        supersedes: the run that the same file was before, or None.
     """
 
     timestamp: str
@@ -135,6 +136,7 @@ class RunNews(NamedTuple):
     series: str = ""
     changes: Sequence[ModelChange] = ()
     changed: Mapping[Classification, int] = MappingProxyType({})
+    supersedes: str | None = None
 
 
 def series_of(run_name: str | None, source: str) -> str:
@@ -145,7 +147,8 @@ def series_of(run_name: str | None, source: str) -> str:
 
 def run_message(news: RunNews, on: Collection[str], *, repeated: bool = False, stands_for: str = "") -> Message:
     """The digest of one run for a destination that asked for these classes; see Page for whom it may stand."""
-    named = () if news.run_name is None else (("run name", news.run_name),)
+    named = [("run name", news.run_name)] if news.run_name is not None else []
+    named += [("supersedes", news.supersedes)] if news.supersedes is not None else []
     page = Page(
         lead=_tallies([news]),
         subject=f"run {news.timestamp}",

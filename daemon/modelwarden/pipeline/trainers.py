@@ -1,0 +1,204 @@
+"""A trainer's file on its way to a summary: the files that belong to it, the checkpoints that are there, the figures.
+
+The rule: nothing from a file is ever a path. What lies beside it is listed, below the watched folder alone, and read
+as the file itself is: no link is followed, and nothing is written.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Final, NamedTuple
+
+from modelwarden.errors import RejectSummary
+from modelwarden.filesystems import path_text, show_path
+from modelwarden.formats.bundle import bundle
+from modelwarden.formats.description import Format
+from modelwarden.formats.normalising import DIVERGED, NotFinal, Torn, Wish
+from modelwarden.formats.sandbox import Order, translate
+from modelwarden.gate.gates import JudgeAt
+from modelwarden.gate.json_object import quote, read_object
+from modelwarden.gate.policy import Policy
+from modelwarden.intake.reading import Whole, read_whole
+from modelwarden.intake.scan import is_inside
+from modelwarden.pipeline.policies import JudgedFolder
+
+MOST_FILES: Final = 10_000
+"""Most files that belong to one run, and most checkpoints that are looked at in a folder."""
+
+
+class Translated(NamedTuple):
+    """A trainer's file as a summary.
+
+    Attributes:
+        summary: the summary's bytes.
+        original: the trainer's: of the file, or of all that belongs to the run in one ZIP file.
+        name: what these are called.
+    """
+
+    summary: bytes
+    original: bytes
+    name: str
+
+
+def translate_file(
+    path: str,
+    data: bytes,
+    folder: JudgedFolder,
+    policy: Policy | None,
+    max_bytes: int,
+    *,
+    if_complete: bool = False,
+    waits: Callable[[], bool] = lambda: True,
+) -> Translated | NotFinal:
+    """What a file of a folder with a format comes to.
+
+    Args:
+        path: the file.
+        data: its bytes.
+        folder: that it was taken from.
+        policy: what will judge it; None: nothing.
+        max_bytes: cap on the bytes of a run's files together.
+        if_complete: whether it counts only once its program says that the training ended.
+        waits: see `translate`.
+
+    Raises:
+        RetryLater: nobody waited.
+        Torn: it, or what belongs to it, ends too early.
+        RejectSummary: it is nothing that the format reads.
+    """
+    if folder.format is None:
+        raise AssertionError("a folder without a format has summaries")
+    name = os.path.basename(path)
+    if folder.format.together:
+        data, name = read_together(path, data, folder.format, max_bytes), f"{name}.zip"
+    wish = Wish(if_complete=if_complete, only_best=folder.only_best)
+    if policy is not None:
+        wish = wish._replace(
+            at_saved=policy.judge_at is JudgeAt.SAVED, history=policy.history or "", better=policy.history_better
+        )
+    kept = checkpoints_there(path, folder.format, folder.path)
+    made = translate(Order(folder.format, path_text(path), wish, kept), data, waits)
+    if isinstance(made, NotFinal):
+        return made
+    if policy is not None:
+        _insist_on_gated_metric(made, policy)
+    return Translated(made, data, name)
+
+
+def _insist_on_gated_metric(summary: bytes, policy: Policy) -> None:
+    """Raise where nothing of a file is judged: in the words of the policy and of the file, not of the summary."""
+    metrics = dict.fromkeys(name for model in read_object(summary)["models"] for name in model["metrics"])
+    metrics.pop(DIVERGED, None)
+    gates = [gate for gate in policy.gates if gate.metric != DIVERGED]
+    if any(gate.series in metrics for gate in gates):
+        return
+    shown = ", ".join(quote(name) for name in list(metrics)[:_METRICS_SHOWN])
+    more = f" and {len(metrics) - _METRICS_SHOWN} others" if len(metrics) > _METRICS_SHOWN else ""
+    raise RejectSummary(
+        f"no model has a metric of the policy {policy.name!r}, which gates {', '.join(gate.metric for gate in gates)}",
+        hint=f"the file has {shown}{more}" if metrics else "",
+    )
+
+
+_METRICS_SHOWN: Final = 12
+
+
+def translate_whole(path: str, data: bytes, folder: JudgedFolder, policy: Policy | None, max_bytes: int) -> bytes:
+    """The summary that a file comes to as it is, whether its training ended or not. Raises as `translate_file`."""
+    match translate_file(path, data, folder, policy, max_bytes):
+        case Translated(summary):
+            return summary
+        case NotFinal():
+            raise AssertionError("nobody asked")
+
+
+def read_together(path: str, data: bytes, format_: Format, max_bytes: int) -> bytes:
+    """The bytes of all files of a run, in one: the file's own, and those of the files that belong to it.
+
+    Raises:
+        Torn: one of them changed while it was read, or could not be read; it may be whole the next time.
+        RejectSummary: they are too many, or too large.
+    """
+    top = os.path.dirname(path)
+    files = {path_text(os.path.basename(path)): data}
+    size = len(data)
+    for below in _below(top, format_.together):
+        match read_whole(os.path.join(top, below), max_bytes):
+            case Whole(other, _):
+                files[path_text(below)] = other
+                size += len(other)
+            case problem:
+                raise Torn(f"is {type(problem).__name__.lower()}", where=show_path(below))
+        if size > max_bytes or len(files) > MOST_FILES:
+            raise RejectSummary(
+                f"the files of the run are {len(files)} and {size} bytes or more",
+                hint=f"max_bytes = {max_bytes} is the most in bytes, {MOST_FILES} in files",
+            )
+    return bundle(files)
+
+
+def _below(top: str, patterns: Sequence[str]) -> Iterator[str]:
+    """The files below a folder whose paths from there fit a pattern; `**` stands for any number of folders."""
+    fits = [_expression(each) for each in patterns]
+    for folder, folders, names in os.walk(top):
+        inner = os.path.relpath(folder, top)
+        depth = 0 if inner == "." else inner.count("/") + 1
+        folders[:] = sorted(each for each in folders if any(_may_lead(pattern, inner, each) for pattern in patterns))
+        if depth > _DEEPEST:
+            folders.clear()
+        for name in sorted(names):
+            below = name if inner == "." else f"{inner}/{name}"
+            if any(each.fullmatch(below) for each in fits):
+                yield below
+
+
+_DEEPEST: Final = 16
+
+
+def _may_lead(pattern: str, inner: str, name: str) -> bool:
+    """Whether a folder may hold what a pattern means: by its first parts, as far as none of them is `**`."""
+    parts = [name] if inner == "." else [*inner.split("/"), name]
+    wanted = pattern.split("/")[:-1]
+    for part, want in zip(parts, wanted, strict=False):
+        if want == "**":
+            return True
+        if not fnmatchcase(part, want):
+            return False
+    return len(parts) <= len(wanted)
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    parts = [
+        "(?:[^/]+/)*" if part == "**" else re.escape(part).replace(r"\*", "[^/]*").replace(r"\?", "[^/]") + "/"
+        for part in pattern.split("/")
+    ]
+    return re.compile("".join(parts).removesuffix("/"), re.DOTALL)
+
+
+def checkpoints_there(path: str, format_: Format, top: str) -> frozenset[str] | None:
+    """The names of the checkpoints that lie where the format looks for them; None if it looks for none."""
+    if not format_.kept:
+        return None
+    found: set[str] = set()
+    root = os.path.realpath(top)
+    for pattern in format_.kept:
+        before, _, last = pattern.rpartition("/")
+        begin, _, end = last.partition("{}")
+        folder = os.path.realpath(os.path.join(os.path.dirname(path), before))
+        if is_inside(folder, root):
+            found |= {
+                name[len(begin) : len(name) - len(end)]
+                for name in _names(folder)
+                if name.startswith(begin) and name.endswith(end) and len(name) > len(begin) + len(end)
+            }
+    return frozenset(found)
+
+
+def _names(folder: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry, _ in zip(entries, range(MOST_FILES), strict=False):
+                yield path_text(entry.name)
+    except OSError:
+        return

@@ -1,0 +1,293 @@
+"""Trainers' own files, all the way: a daemon watches while they are written, judges at the end, and once."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processes import Site, index_of, make_site, modelwarden, next_tick, running_daemon, until
+from trainers import FILES, TRAINERS
+
+POLICY = """
+[[policy]]
+name = "any"
+history = "{metric}"
+[[policy.gate]]
+metric = "{metric}"
+better = "{better}"
+approve = {bound}
+review = {bound}
+"""
+TOLD = """
+[[notify.destination]]
+name = "file"
+kind = "file"
+path = "told.jsonl"
+on = ["APPROVED", "REVIEW", "DROP", "REJECTED"]
+"""
+RAY = FILES["ray"][0]
+EVALS = FILES["evals-json"][0]
+
+
+def site_of(
+    folder: Path, name: str, metric: str, *more: str, better: str = "lower", tables: Sequence[str] = ()
+) -> Site:
+    """A folder with a format, and a policy that approves whatever its one metric is."""
+    lines = ["[[watch]]", 'path = "out"', f'format = "{name}"', 'policy = "any"', *more, ""]
+    policy = POLICY.format(metric=metric, better=better, bound="1e9" if better == "lower" else "-1e9")
+    return make_site(folder, policy, TOLD, *tables, watch="\n".join(lines))
+
+
+def daemon(site: Site) -> Any:
+    """A daemon of the site."""
+    return running_daemon("--config", site.config, log=site.folder / "log", cwd=site.folder)
+
+
+def runs(site: Site) -> Sequence[dict[str, Any]]:
+    """The runs, oldest first."""
+    found: Sequence[dict[str, Any]] = index_of(site.archive) if (site.archive / "index.json").exists() else []
+    return found
+
+
+def record(site: Site, run: str) -> dict[str, Any]:
+    """What a run says of itself."""
+    document: dict[str, Any] = json.loads((site.archive / run / "model_assessments.json").read_text(encoding="utf-8"))
+    return document
+
+
+def is_whole(site: Site) -> None:
+    """Nothing is amiss, also after all that is derived was made again."""
+    for words in (["verify"], ["reindex"], ["verify"]):
+        done = modelwarden(*words, "--config", site.config, cwd=site.folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_log_that_grows_is_one_run_at_its_end(tmp_path: Path) -> None:
+    """No run before the last row says done; the trainer's bytes are archived beside what was read of them."""
+    site = site_of(tmp_path, "ray", "val_loss")
+    source = TRAINERS / RAY
+    target = site.out / source.parent.name / "result.json"
+    target.parent.mkdir()
+    with daemon(site) as running:
+        *rows, last = source.read_bytes().splitlines(keepends=True)
+        for row in rows:
+            with target.open("ab") as stream:
+                stream.write(row[: len(row) // 2])
+                stream.flush()
+                stream.write(row[len(row) // 2 :])
+            next_tick(target.parent)
+        with target.open("ab") as stream:
+            stream.write(last)
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    folder = site.archive / run["timestamp"]
+    assert (folder / "result.json").read_bytes() == source.read_bytes()
+    assert run["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    document = record(site, run["timestamp"])
+    assert (document["format"], document["original"]) == ("ray", "result.json")
+    [model] = document["models"]
+    assert model["symbol"] == source.parent.name
+    assert model["metrics"]["val_loss"]["value"] == json.loads(last)["val_loss"]
+    assert model["points"] == len(rows) + 1
+    is_whole(site)
+
+
+def test_file_written_again_supersedes_its_run(tmp_path: Path) -> None:
+    """A new run that names the one before: in its record, its report, the history."""
+    site = site_of(tmp_path, "evals-json", "eval_logloss")
+    target = site.out / "xgb_evals_result.json"
+    with daemon(site) as running:
+        shutil.copy(TRAINERS / EVALS, target)
+        running.wait_for("run_archived")
+        document = json.loads(target.read_text(encoding="utf-8"))
+        document["eval"]["logloss"][-1] = 0.5
+        target.write_text(json.dumps(document), encoding="utf-8")
+        running.wait_for("run_archived", 2)
+        running.stop()
+    first, second = (event["run"] for event in running.events("run_archived"))
+    assert "supersedes" not in record(site, first)
+    assert record(site, second)["supersedes"] == first
+    assert f"supersedes run {first}" in (site.archive / second / "recommendations.md").read_text(encoding="utf-8")
+    symbol = record(site, second)["models"][0]["symbol"]
+    done = modelwarden("history", symbol, "--config", site.config, cwd=site.folder)
+    assert f"{first} was superseded by {second}" in done.stdout
+    done = modelwarden("show", second, "--config", site.config, cwd=site.folder)
+    assert f"supersedes {first}" in done.stdout
+    is_whole(site)
+
+
+def test_file_rewritten_at_each_step_is_judged_when_it_is_quiet(tmp_path: Path) -> None:
+    """It is whole after each; the last one counts."""
+    site = site_of(tmp_path, "keras-history", "val_loss", 'final = "quiet:3s"')
+    target = site.out / "history.json"
+    document = json.loads((TRAINERS / FILES["keras-history"][0]).read_text(encoding="utf-8"))
+    with daemon(site) as running:
+        for points in range(1, len(document["val_loss"]) + 1):
+            target.write_text(json.dumps({name: each[:points] for name, each in document.items()}), encoding="utf-8")
+            next_tick(site.out)
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    assert record(site, run["timestamp"])["models"][0]["points"] == len(document["val_loss"])
+
+
+def test_file_with_a_marker_is_judged_when_the_marker_is_there(tmp_path: Path) -> None:
+    """One of an earlier run, older than the file, says nothing."""
+    site = site_of(tmp_path, "sb3", "mean_reward", 'final = "marker:final_model.zip"', better="higher")
+    marker = site.out / "final_model.zip"
+    marker.write_bytes(b"old")
+    os.utime(marker, (1.0, 1.0))
+    with daemon(site) as running:
+        shutil.copy(TRAINERS / FILES["sb3"][0], site.out / "evaluations.npz")
+        with pytest.raises(AssertionError, match="not within"):
+            running.wait_for("run_archived", seconds=1.5)
+        marker.write_bytes(b"new")
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    assert record(site, run["timestamp"])["models"][0]["metrics"]["mean_reward"]["value"] == 500.0
+
+
+def test_files_of_one_run_are_archived_together(tmp_path: Path) -> None:
+    """The table is final by what stands in the YAML beside it."""
+    site = site_of(tmp_path, "ultralytics", "val/box_loss")
+    source = (TRAINERS / FILES["ultralytics"][0]).parent
+    with daemon(site) as running:
+        (site.out / "train" / "weights").mkdir(parents=True)
+        shutil.copy(source / "args.yaml", site.out / "train")
+        rows = (source / "results.csv").read_bytes().splitlines(keepends=True)
+        for row in rows:
+            with (site.out / "train" / "results.csv").open("ab") as stream:
+                stream.write(row)
+            next_tick(site.out / "train")
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    names = sorted(each.name for each in (site.archive / run["timestamp"]).iterdir())
+    assert names == ["model_assessments.json", "recommendations.md", "results.csv.zip", "summary.json"]
+    is_whole(site)
+
+
+def test_state_in_each_checkpoint_is_one_run(tmp_path: Path) -> None:
+    """Only the last one's says that the training ended; its folder alone is named that is there."""
+    site = site_of(tmp_path, "hf-trainer", "eval_loss")
+    early = TRAINERS / "hf-trainer/traps/early_stopping/checkpoint-50/trainer_state.json"
+    going = TRAINERS / "hf-trainer/dev/bert/checkpoint-150/trainer_state.json"
+    with daemon(site) as running:
+        for step, source in ((40, going), (50, early)):
+            (site.out / "run" / f"checkpoint-{step}").mkdir(parents=True)
+            shutil.copy(source, site.out / "run" / f"checkpoint-{step}")
+        shutil.copy(early, site.out / "run")  # save_state() in the root: the same once more
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    summary = json.loads((site.archive / run["timestamp"] / "summary.json").read_text(encoding="utf-8"))
+    assert summary["models"][0]["checkpoints"] == [None, None, None, "checkpoint-40", "checkpoint-50"]
+
+
+def test_program_that_fails_costs_its_file_alone(tmp_path: Path) -> None:
+    """The other is archived; the reason says what the program says."""
+    program = "if .bad then error(.bad) else {models: [{symbol: stem, metrics: {x: .x}}]} end"
+    table = f"[[format]]\nname = 'own'\nfiles = ['*.json']\nreader = 'json'\nprogram = '{program}'\n"
+    site = site_of(tmp_path, "own", "x", tables=[table])
+    with daemon(site) as running:
+        (site.out / "bad.json").write_text('{"bad": "not today"}')
+        (site.out / "good.json").write_text('{"x": 1}')
+        running.wait_for("run_archived")
+        [rejected] = running.wait_for("summary_rejected")
+        running.stop()
+    assert "the format's program says: not today" in rejected["reason"]
+    assert [run["run_name"] for run in runs(site)] == [None]
+
+
+def test_file_of_a_trainer_without_a_format_says_which_to_set(tmp_path: Path) -> None:
+    """It is rejected as before, and its owner learns what to do."""
+    site = make_site(tmp_path)
+    with daemon(site) as running:
+        shutil.copy(TRAINERS / FILES["hf-trainer-state"][0], site.out)
+        [rejected] = running.wait_for("summary_rejected")
+        running.stop()
+    assert 'set format = "hf-trainer" in its [[watch]]' in rejected["reason"]
+
+
+def test_file_in_another_unit_is_rejected_with_its_figure(tmp_path: Path) -> None:
+    """92 is no accuracy."""
+    site = site_of(tmp_path, "keras-history", "val_loss")
+    with daemon(site) as running:
+        (site.out / "history.json").write_text(json.dumps({"val_loss": [0.1], "val_accuracy": [92.0]}))
+        [rejected] = running.wait_for("summary_rejected")
+        running.stop()
+    assert "92.0 is outside 0..1" in rejected["reason"]
+
+
+def test_trainers_file_is_never_deleted(tmp_path: Path) -> None:
+    """after_archive = "delete" is for summaries: a trainer needs its file to go on."""
+    site = site_of(tmp_path, "evals-json", "eval_logloss")
+    site.config.write_text(site.config.read_text().replace("[intake]", '[intake]\nafter_archive = "delete"'))
+    target = site.out / "xgb_evals_result.json"
+    with daemon(site) as running:
+        shutil.copy(TRAINERS / EVALS, target)
+        running.wait_for("run_archived")
+        running.stop()
+    with daemon(site) as running:
+        running.stop()
+    assert target.exists()
+
+
+def test_training_that_goes_on_is_left_alone_once(tmp_path: Path) -> None:
+    """`run --once` ends, and says of no file what nobody knows yet."""
+    site = site_of(tmp_path, "ray", "val_loss")
+    (site.out / "trial").mkdir()
+    rows = (TRAINERS / RAY).read_bytes().splitlines(keepends=True)
+    (site.out / "trial" / "result.json").write_bytes(b"".join(rows[:-1]))
+    done = modelwarden("run", "--once", "--config", site.config, cwd=site.folder)
+    assert done.returncode == 0, done.stderr
+    assert runs(site) == []
+    assert not (site.archive / "rejected").exists()
+
+
+def test_trainers_bytes_are_verified(tmp_path: Path) -> None:
+    """They are what the run's sha256 is of; without them, or with others, something is wrong."""
+    site = site_of(tmp_path, "evals-json", "eval_logloss")
+    shutil.copy(TRAINERS / EVALS, site.out / "xgb_evals_result.json")
+    assert modelwarden("run", "--once", "--config", site.config, cwd=site.folder).returncode == 0
+    [run] = runs(site)
+    original = site.archive / run["timestamp"] / "xgb_evals_result.json"
+    kept = original.read_bytes()
+    for spoil, words in (
+        (lambda: original.write_bytes(kept + b" "), "xgb_evals_result.json has sha256"),
+        (original.unlink, "has no xgb_evals_result.json"),
+    ):
+        spoil()
+        done = modelwarden("verify", "--config", site.config, cwd=site.folder)
+        assert done.returncode == 1
+        assert words in done.stdout
+    original.write_bytes(kept)
+    (original.parent / "summary.json").write_text(
+        (original.parent / "summary.json").read_text(encoding="utf-8").replace("0.36", "0.96"), encoding="utf-8"
+    )
+    done = modelwarden("verify", "--config", site.config, cwd=site.folder)
+    assert "model_assessments.json" in done.stdout
+
+
+def test_message_says_which_run_is_superseded(tmp_path: Path) -> None:
+    """Whoever reads it alone knows that it is no second training."""
+    site = site_of(tmp_path, "evals-json", "eval_logloss")
+    target = site.out / "xgb_evals_result.json"
+    with daemon(site) as running:
+        shutil.copy(TRAINERS / EVALS, target)
+        running.wait_for("run_archived")
+        target.write_bytes(target.read_bytes() + b"\n")
+        running.wait_for("run_archived", 2)
+        told = site.folder / "told.jsonl"
+        until(lambda: told.exists() and told.read_bytes().count(b"\n") >= 2, "both messages")
+        running.stop()
+    first, second = (json.loads(line)["data"] for line in told.read_text(encoding="utf-8").splitlines()[:2])
+    assert "supersedes" not in first
+    assert second["supersedes"] == first["run"]
