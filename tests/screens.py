@@ -65,6 +65,7 @@ SHOWN: Final = (
     Shown("audit", "The record of decisions."),
     Shown("regate --set approved_min_pf=2.0", "What another bound would make of the archive."),
     Shown("regate --sweep approved_min_fitness=0.5:0.9:0.1", "The counts along a bound."),
+    Shown("formats", "The trainers whose own files are read."),
     Shown("rejected", "What was no summary."),
     Shown("rejected show 2", "All that is wrong with it."),
     Shown("rejected retry --all", "Judge it once more, after a mend."),

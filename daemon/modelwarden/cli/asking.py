@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from modelwarden.cli.answers import bounds_json, course_json, model_json, print_answer, run_json
-from modelwarden.cli.completion import complete_run, complete_run_name, complete_symbol
 from modelwarden.cli.moments import age, timestamp_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
@@ -39,9 +38,7 @@ NOTHING: Final = 1
 RUN_HELP: Final = "Its name, the beginning of it, a date, a run name, or `latest`."
 
 Limit = Annotated[int, typer.Option("--last", "--limit", "-n", min=1, metavar="N", help="The youngest so many.")]
-Run = Annotated[
-    str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=complete_run, show_default="the one archived last")
-]
+Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default="the one archived last")]
 OfClass = Annotated[
     Classification | None,
     typer.Option("--class", case_sensitive=False, help="Of this class alone.", show_default=False),
@@ -62,7 +59,6 @@ def runs(
             "--symbol",
             metavar="SYMBOL",
             help="That have this model; BTC* for all that begin so.",
-            autocompletion=complete_symbol,
             show_default=False,
         ),
     ] = None,
@@ -78,7 +74,6 @@ def runs(
             "--name",
             metavar="NAME",
             help="That the trainer called so; nightly* for all that begin so.",
-            autocompletion=complete_run_name,
             show_default=False,
         ),
     ] = None,
@@ -144,7 +139,6 @@ def show(
         typer.Argument(
             metavar="SYMBOL",
             help="All there is to say of one model.",
-            autocompletion=complete_symbol,
             show_default=False,
         ),
     ] = None,

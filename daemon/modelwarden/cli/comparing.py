@@ -14,7 +14,6 @@ import typer
 from modelwarden.archive.report import spark_line
 from modelwarden.cli.answers import model_json, print_answer, run_json
 from modelwarden.cli.asking import DEFAULT_LIMIT, RUN_HELP, Limit
-from modelwarden.cli.completion import complete_run, complete_symbol
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.screen import paged, visible
 from modelwarden.cli.tables import BAND_STYLES, Cell, figure_text, heading_of, print_models, print_table
@@ -30,7 +29,7 @@ SPARKS: Final = 40
 
 
 def history(
-    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", autocompletion=complete_symbol)],
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL")],
     config: Config = None,
     archive: Archive = None,
     limit: Limit = DEFAULT_LIMIT,
@@ -101,11 +100,9 @@ def courses_of(rows: Sequence[SymbolInRun]) -> Mapping[str, tuple[Gate, list[flo
 def diff(
     first: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="The later run, or the earlier of two.", autocompletion=complete_run),
+        typer.Argument(metavar="RUN", help="The later run, or the earlier of two."),
     ] = None,
-    second: Annotated[
-        str | None, typer.Argument(metavar="RUN", help=f"The later of two. {RUN_HELP}", autocompletion=complete_run)
-    ] = None,
+    second: Annotated[str | None, typer.Argument(metavar="RUN", help=f"The later of two. {RUN_HELP}")] = None,
     config: Config = None,
     archive: Archive = None,
     as_json: Json = False,

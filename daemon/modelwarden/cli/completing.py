@@ -6,19 +6,21 @@ middle of a line.
 
 import os
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Final
 
 import typer
 
+from modelwarden.archive.shelf import shelved
+from modelwarden.cli.meanings import meanings
 from modelwarden.cli.options import settings_for_asking
 from modelwarden.cli.shell_scripts import Shell, script
 from modelwarden.cli.tree import read_tree
 from modelwarden.config import load_settings
 from modelwarden.config.places import known_state_dir
 from modelwarden.questions import Questions, asking
+from modelwarden.wiring import policies_of
 
 MOST_NAMES: Final = 500
 """Nobody reads more. The youngest runs are offered."""
@@ -61,18 +63,20 @@ def _option(line: Sequence[str], *names: str) -> str | None:
 
 
 def _names(kind: str, config: str | None, archive: str | None) -> Iterable[str]:
-    """All names of a kind."""
+    """All names of a kind, or of several: RUN+SYMBOL."""
     if kind == "DEST":
         return [each.name for each in load_settings(config, archive=archive)[0].notify.destination]
+    if kind == "FLAG-METRIC":
+        policies = policies_of(load_settings(config, archive=archive)[0]).by_name.values()
+        return dict.fromkeys(each.name for policy in policies for each in meanings(policy))
     settings = settings_for_asking(config, archive)
+    if kind == "ID":
+        return [each.id for each in shelved(settings.archive_dir)]
     with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
-        return _asked(kind, questions)
+        return [name for each in kind.split("+") for name in _asked(each, questions)]
 
 
 def _asked(kind: str, questions: Questions) -> Iterable[str]:
-    now = time.time()
     if kind == "RUN":
-        return [run.timestamp for run in reversed(questions.runs(MOST_NAMES, now).shown)]
-    if kind == "SYMBOL":  # of the last run: who asks for another symbol knows its name
-        return [model.symbol for model in questions.run(None, now).models]
-    return []
+        return [name for name, _ in questions.names()][:MOST_NAMES]
+    return questions.symbols() if kind == "SYMBOL" else []

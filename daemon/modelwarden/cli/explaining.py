@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from modelwarden.cli.answers import print_answer
-from modelwarden.cli.completion import complete_word
 from modelwarden.cli.meanings import Meaning, meanings
 from modelwarden.cli.options import Config, Json
 from modelwarden.cli.screen import paged, styled, visible, width
@@ -24,9 +23,7 @@ from modelwarden.wiring import policies_of
 def explain(
     word: Annotated[
         str | None,
-        typer.Argument(
-            metavar="FLAG|METRIC", help="All words if none is named.", autocompletion=complete_word, show_default=False
-        ),
+        typer.Argument(metavar="FLAG|METRIC", help="All words if none is named.", show_default=False),
     ] = None,
     policy: Annotated[
         str | None, typer.Option("--policy", metavar="NAME", help="Of this policy.", show_default=False)

@@ -17,7 +17,6 @@ import typer
 from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS, Head, Kept, decisions_in
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, RUN_HELP, when
-from modelwarden.cli.completion import complete_run, complete_symbol
 from modelwarden.cli.moments import iso, parse_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settings_for_asking
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
@@ -41,11 +40,11 @@ DEFAULT_LIMIT: Final = 50
 def review(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=complete_run, show_default=False),
+        typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False),
     ] = None,
     symbol: Annotated[
         str | None,
-        typer.Argument(metavar="SYMBOL", help="The model.", autocompletion=complete_symbol, show_default=False),
+        typer.Argument(metavar="SYMBOL", help="The model.", show_default=False),
     ] = None,
     config: Config = None,
     archive: Archive = None,

@@ -12,7 +12,6 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
-from modelwarden.cli.completion import complete_rejected
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.progress import shown
 from modelwarden.cli.screen import paged, styled, visible, width
@@ -30,7 +29,7 @@ _HEAD: Final = 400
 
 rejected_commands = typer.Typer(help="What was no summary: list it, see why, try again.", invoke_without_command=True)
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="As listed, or its beginning.", autocompletion=complete_rejected)]
+Id = Annotated[str, typer.Argument(metavar="ID", help="As listed, or its beginning.")]
 
 
 @rejected_commands.callback()
@@ -110,7 +109,7 @@ def rejected_show(identity: Id, config: Config = None, archive: Archive = None, 
 def rejected_retry(
     identity: Annotated[
         str | None,
-        typer.Argument(metavar="ID", help="Which one.", autocompletion=complete_rejected, show_default=False),
+        typer.Argument(metavar="ID", help="Which one.", show_default=False),
     ] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     config: Config = None,

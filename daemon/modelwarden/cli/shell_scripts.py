@@ -10,7 +10,7 @@ from typing import Final
 
 from modelwarden.cli.tree import Command, Option
 
-OF_ARCHIVE: Final = ("RUN", "SYMBOL", "DEST")
+OF_ARCHIVE: Final = ("RUN", "SYMBOL", "DEST", "ID", "FLAG|METRIC")
 """What an argument is called whose values `modelwarden complete` tells."""
 
 
@@ -51,7 +51,8 @@ _modelwarden() {{
     case $kind in
         FILE) [[ $word == -* ]] || {{ compopt -o default; return; }} ;;
         DIR) compopt -o dirnames; return ;;
-        RUN | SYMBOL | DEST)
+        NONE | SHELL) ;;
+        ?*)
             if [[ $word != -* ]]; then
                 while IFS= read -r name; do
                     COMPREPLY+=("$(printf %q "$name")")
@@ -91,7 +92,8 @@ _modelwarden() {{
     case $kind in
         (FILE) [[ $PREFIX == -* ]] || {{ _files; return }} ;;
         (DIR) _files -/; return ;;
-        (RUN|SYMBOL|DEST)
+        (NONE|SHELL) ;;
+        (?*)
             if [[ $PREFIX != -* ]]; then
                 names=(${{(f)"$(${{words[1]}} complete -- $kind "$PREFIX" "${{(@)words[2,CURRENT-1]}}" 2>/dev/null)"}})
                 compadd -- $names
@@ -164,9 +166,12 @@ def _option_names(command: Command) -> list[str]:
 
 
 def _kind(command: Command) -> str:
-    """What its arguments are called, if that can be completed; "" else."""
-    kinds = {each.value for each in command.arguments} & {"FILE", *OF_ARCHIVE, "SHELL"}
-    return kinds.pop() if kinds else ""
+    """What its arguments are called, if that can be completed; "" else. Of several any may come next: RUN+SYMBOL."""
+    kinds = [each.value for each in command.arguments]
+    for whole in ("FILE", "SHELL"):
+        if whole in kinds:
+            return whole
+    return "+".join(dict.fromkeys(kind.replace("|", "-") for kind in kinds if kind in OF_ARCHIVE))
 
 
 def _patterns(tree: Command) -> str:

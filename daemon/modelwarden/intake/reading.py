@@ -103,7 +103,7 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
         if not stat.S_ISREG(before.st_mode):
             return NotAFile(_kind(before.st_mode))
         is_large = before.st_size > max_bytes
-        data = _read_up_to(descriptor, _HEAD if is_large else max_bytes + 1, before.st_size + 1)
+        data = _read_up_to(descriptor, min(_HEAD, max_bytes + 1) if is_large else max_bytes + 1, before.st_size + 1)
         after = os.fstat(descriptor)
     except OSError as error:
         return Refused(error.strerror or str(error))

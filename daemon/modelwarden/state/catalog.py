@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.run import RunRecord, Source
+from modelwarden.gate.run import Counts, RunRecord, Source
 from modelwarden.gate.timestamp import AHEAD, keys_of_removed, run_key
 from modelwarden.gate.what_if import Judged
 from modelwarden.state.packing import unpacked_figures
@@ -31,7 +31,7 @@ _RUN_MARKS: Final = ", ".join("?" * len(_RUN_FIELDS))
 _REMOVED: Final = "(SELECT run FROM all_runs WHERE removed)"
 """The keys of the runs that the archive no longer has and of which somebody is still to be told: mostly none."""
 
-_COUNT_OF: Final = dict(zip(CLASSIFICATIONS, RunRecord._fields[-len(CLASSIFICATIONS) :], strict=True))
+_COUNT_OF: Final = dict(zip(CLASSIFICATIONS, Counts.__annotations__, strict=True))
 _MODEL_MARKS: Final = ", ".join("?" * (MODEL_COLUMNS.count(",") + 1))
 
 
