@@ -244,7 +244,7 @@ CASES: Final = (
         Mutant(
             "tells_at_every_look_what_it_may_not_read",
             "service/processing.py",
-            "        if self._unreadable.get(path) != reason:",
+            "        if known is None or known.reason != reason:",
             "        if True:",
         ),
         "case_47",

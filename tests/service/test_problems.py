@@ -14,6 +14,7 @@ import pytest
 from modelwarden.archive.publishing import Archive
 from modelwarden.config import load_settings
 from modelwarden.gate.policy import Policy
+from modelwarden.intake.reading import Reading, Refused, read_whole
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service import discovery, lifecycle, processing
@@ -440,6 +441,41 @@ def test_watch_that_is_lost_for_a_moment_is_no_news(
 
     with living(site, script):
         assert problems_in(site) == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_file_that_stays_unreadable_is_announced_once_and_its_end_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer left files that nobody may read: one message with some and the reason; given the right, it is over."""
+    caplog.set_level(logging.INFO, "modelwarden")
+    monkeypatch.setattr(processing, "UNREADABLE_SECONDS", 0.05)
+    allowed = threading.Event()
+
+    def read(path: str, max_bytes: int) -> Reading:  # root may read everything, so the system is played
+        if "locked" in path and not allowed.is_set():
+            return Refused("Permission denied")
+        return read_whole(path, max_bytes)
+
+    monkeypatch.setattr(processing, "read_whole", read)
+    site = make_site(tmp_path, destination("team", "json://127.0.0.1:9", "PROBLEM"))
+
+    def script() -> None:
+        until(lambda: count(caplog, "ready"), "the daemon to be ready")
+        for number in range(5):
+            drop(encoded(flat_summary(timestamp=f"2024010{number + 1}_000000")), site.out, f"locked-{number}.json")
+        until(lambda: count(caplog, "unreadable") == 5, "each to be said")
+        until(lambda: count(caplog, "problem_announced"), "a person to hear of it")
+        allowed.set()
+        until(lambda: count(caplog, "problem_over"), "its end")
+
+    with living(site, script):
+        (row,) = problems_in(site)
+    assert "in the watched folders can't be used" in row["payload"]
+    assert "locked-" in row["payload"]
+    assert ": Permission denied\n" in row["payload"]
+    assert "umask" in row["payload"]
+    assert count(caplog, "run_archived") == 5
 
 
 def test_storage_that_keeps_refusing_is_announced_once_and_its_end_said(

@@ -7,13 +7,14 @@ out here.
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Final
 
 from modelwarden.errors import NotTheArchive, RetryLater, StopService
+from modelwarden.filesystems import show_path
 from modelwarden.intake.settling import Settling
 from modelwarden.log import log
 from modelwarden.pipeline.walk import Pipeline
@@ -33,7 +34,10 @@ SUPERVISE_SECONDS: Final = 5.0
 """Longest wait of the main loop; how soon a lost watch or a dead courier is noticed."""
 
 LASTING_SECONDS: Final = 60.0
-"""How long a watch must be lost until a person hears of it."""
+"""How long a watch must be lost, or a file be refused, until a person hears of it."""
+
+_SHOWN: Final = 3
+"""Paths that are named in a message."""
 
 _NONE: Final = NoMetrics()
 
@@ -286,6 +290,10 @@ class Service:
             self._problems.end("watch")
         elif self._watched_at is not None and now - self._watched_at > LASTING_SECONDS:
             self._problems.begin("watch", "the watch on a folder is lost; it is scanned instead, see the log")
+        if refused := self._processing.refused_since(now - LASTING_SECONDS):
+            self._problems.begin("unreadable", _of_refused(refused))
+        else:
+            self._problems.end("unreadable")
         if not self._discovery.has_scanned:
             return True
         is_certain = self._problems.look_for_silence(self._settling.waiting(), self._discovery.scanned_at)
@@ -334,6 +342,15 @@ class Service:
         watch = "watching" if self._is_watching else "scanning only"
         figures = f"{len(self._pipeline.archive)} runs archived, {len(self._settling)} files waiting"
         return f"{figures}, {watch}{self._refused}"
+
+
+def _of_refused(refused: Sequence[tuple[str, str]]) -> str:
+    """What is told of paths that the system has refused for long."""
+    count = "a file or folder" if len(refused) == 1 else f"{len(refused)} files or folders"
+    shown = "".join(f"\n{show_path(path)}: {reason}" for path, reason in refused[:_SHOWN])
+    more = f"\nand {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+    advice = "give the service's user the right: by the trainer's umask, a group or an ACL"
+    return f"{count} in the watched folders can't be used{shown}{more}\n{advice}"
 
 
 class _stop_on_signals:  # noqa: N801 - reads as the statement it is

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
@@ -41,6 +41,13 @@ LASTING_TROUBLE: Final = 4.0
 
 LONGEST_TROUBLE_PAUSE: Final = 60.0
 """Longest pause, in seconds, before what could not be stored is tried again."""
+
+
+class _Refusal(NamedTuple):
+    """Why a path can't be read, or deleted, and since which moment of the monotonic clock."""
+
+    reason: str
+    since: float
 
 
 class Processing:
@@ -91,7 +98,7 @@ class Processing:
         self._endings = endings or Endings(settling, 0.0)
         self._in_haste = False
         self._trouble = ""  # what stood in the way last
-        self._unreadable: dict[str, str] = {}
+        self._unreadable: dict[str, _Refusal] = {}
         self.rejected = 0
         self.waits = True
         self.trouble_pause = 0.0
@@ -138,9 +145,16 @@ class Processing:
 
     def say_unreadable(self, path: str, reason: str) -> None:
         """Say what the system refuses once, not at every look."""
-        if self._unreadable.get(path) != reason:
-            self._unreadable[path] = reason
+        known = self._unreadable.get(path)
+        if known is None or known.reason != reason:
+            self._unreadable[path] = _Refusal(reason, time.monotonic() if known is None else known.since)
             log.warning("unreadable", path=show_path(path), reason=reason)
+
+    def refused_since(self, moment: float) -> list[tuple[str, str]]:
+        """What the system refuses since then and still does: paths and reasons, the longest first."""
+        for path in [path for path in self._unreadable if _is_over(path)]:
+            del self._unreadable[path]
+        return [(path, refusal.reason) for path, refusal in self._unreadable.items() if refusal.since <= moment]
 
     def work(self, paths: Sequence[str]) -> None:
         """Read what is due and walk it down the pipeline."""
@@ -259,9 +273,11 @@ class Processing:
 
     def _read(self, path: str) -> Found | None:
         """The file's bytes where it has some; every other end of the read is dealt with here."""
-        match read_whole(path, self._max_bytes):
+        reading = read_whole(path, self._max_bytes)
+        if not isinstance(reading, Refused):
+            self._unreadable.pop(path, None)
+        match reading:
             case Whole(data, fingerprint):
-                self._unreadable.pop(path, None)
                 if not self._recorder.ledger.is_dealt_with(path, fingerprint):
                     return Found(path, data, fingerprint)
                 self._settling.forget(path)
@@ -342,3 +358,8 @@ class Processing:
                 log.debug("source_kept", path=show_path(path), reason="changed since, or still open for writing")
             case NotRemoved(reason):
                 self.say_unreadable(path, f"can't be deleted: {reason}")
+
+
+def _is_over(path: str) -> bool:
+    """Whether it is gone, or a folder that may be read now; of a file the next try to read it tells."""
+    return not os.path.lexists(path) or (os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK, effective_ids=True))
