@@ -26,6 +26,10 @@ WRITING = {
     "mute": [["mute", "audit", "--for", "1h"]],
     "outbox": [["outbox"], ["outbox", "retry"], ["outbox", "drop", "1"]],
     "notify-test": [["notify-test"]],
+    "archive": [["archive", "{folder}/out/summary.json"]],
+    "review": [["review", "20240101_000000", "AAPL", "--reject", "--reason", "no"]],
+    "rejected": [["rejected", "retry", "--all"]],
+    "prune": [["prune", "--keep-last", "1"]],
 }
 """What opens the state, the archive or a destination's file to write."""
 
@@ -38,6 +42,11 @@ ASKING = {
     "approved": ["approved"],
     "history": ["history", "AAPL"],
     "diff": ["diff", "20240101_000000", "20240102_000000"],
+    "explain": ["explain", "LOW_PF"],
+    "audit": ["audit"],
+    "regate": ["regate", "--set", "approved_min_pf=2.0"],
+    "export": ["export", "{elsewhere}/models.csv"],
+    "formats": ["formats"],
     "config": ["config", "check"],
     "complete": ["complete", "--", "RUN", "", "show"],
 }
@@ -46,14 +55,15 @@ OF_NO_ARCHIVE = {"service", "man", "completion"}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A place with two runs and a delivered message, all of it another user's."""
+    """A place with two runs, a rejected file and a delivered message, all of it another user's."""
     needs(root=True)
     folder = tmp_path_factory.mktemp("owner")
     site = make_site(folder, FILE.format(folder))
     for day in (1, 2):
         drop(encoded(flat_summary({"AAPL": GOOD}, timestamp=f"2024010{day}_000000")), site.out, f"{day}.json")
+    drop(b'{"models": []}', site.out, "bad.json")
     done = modelwarden("run", "--once", "--config", site.config)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # one was rejected
     (site.out / "summary.json").write_bytes(encoded(flat_summary({"AAPL": GOOD}, timestamp="20240103_000000")))
     for path in [folder, *folder.rglob("*")]:
         os.chown(path, OWNER, OWNER)
@@ -79,7 +89,7 @@ def test_every_command_either_writes_or_asks() -> None:
 def test_root_writes_nothing_to_what_is_anothers(site: Site, words: list[str]) -> None:
     """It is told who may, and not a byte changes."""
     before = all_of(site)
-    done = command(*words, "--config", site.config)
+    done = command(*[word.format(folder=site.folder) for word in words], "--config", site.config)
     assert done.code == 2
     assert f"belongs to #{OWNER}, who could not change what root writes there: run this as its owner" in done.err
     assert "sudo -u" in done.err
@@ -87,10 +97,10 @@ def test_root_writes_nothing_to_what_is_anothers(site: Site, words: list[str]) -
 
 
 @pytest.mark.parametrize("words", [*ASKING.values()], ids=" ".join)
-def test_root_may_ask_and_leaves_no_trace(site: Site, words: list[str]) -> None:
+def test_root_may_ask_and_leaves_no_trace(site: Site, words: list[str], tmp_path: Path) -> None:
     """Questions are for everybody who may read."""
     before = all_of(site)
-    words = [word.format(folder=site.folder) for word in words]
+    words = [word.format(folder=site.folder, elsewhere=tmp_path) for word in words]
     done = command(*words, *(["--config"] if words[0] != "complete" else ["-c"]), site.config)
     assert done.code in {0, 1, 3}, done.err
     assert "belongs to" not in done.err
