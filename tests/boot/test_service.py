@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.boot, pytest.mark.timeout(600)]
 INCOMING = "srv/modelwarden/incoming"
 ARCHIVES = "srv/modelwarden/archives"
 CONFIG = "etc/modelwarden/config.toml"
+ENCRYPTED = "etc/modelwarden/credentials/team.cred"
 ARCHIVE_OF_SCHEMA_1 = Path(__file__).parents[1] / "data" / "archive_of_schema_1.tar.xz"
 HOOK = """
 import http.server, sys
@@ -262,10 +263,11 @@ def test_wrong_settings_at_a_start_stay_a_failed_unit(host: BootedHost) -> None:
 
 
 def test_courier_delivers_by_a_credential_and_its_rotation(host: BootedHost) -> None:
-    """With a plot, drawn under MemoryDenyWriteExecute; the next URL counts from the courier's restart on."""
+    """With a plot, drawn under MemoryDenyWriteExecute; the next URL counts from a restart on; then an encrypted one."""
     settings = (host.root / CONFIG).read_text()
     host.do("systemd-run --quiet --unit=one python3 /root/hook.py 8101 /root/one.log")
     host.do("systemd-run --quiet --unit=two python3 /root/hook.py 8102 /root/two.log")
+    host.do("systemd-run --quiet --unit=three python3 /root/hook.py 8103 /root/three.log")
     table = '\n[[notify.destination]]\nname = "team"\nurl_credential = "team"\non = ["APPROVED"]\n'
     credential = host.root / "etc/modelwarden/credentials/team"
     try:
@@ -288,10 +290,19 @@ def test_courier_delivers_by_a_credential_and_its_rotation(host: BootedHost) -> 
         second = host.root / "root/two.log"
         until(lambda: second.exists() and second.read_bytes().endswith(b"\n"), "the next message", 60)
         assert len(first.read_bytes().splitlines()) == 1
+        credential.unlink()  # from now on it lies there encrypted alone, as the README has it
+        host.do(f"echo json://127.0.0.1:8103/ | systemd-creds encrypt --name=team - /{ENCRYPTED}")
+        assert b"8103" not in (host.root / ENCRYPTED).read_bytes()
+        unit = f"[Service]\nLoadCredential=\nLoadCredentialEncrypted=team:/{ENCRYPTED}"
+        drop_in(host, "modelwarden-courier", unit)
+        host.do("systemctl restart modelwarden-courier")
+        leave(host)
+        third = host.root / "root/three.log"
+        until(lambda: third.exists() and third.read_bytes().endswith(b"\n"), "the message by the encrypted one", 60)
     finally:
         (host.root / CONFIG).write_text(settings)
         host.do("rm -r /run/systemd/system/modelwarden-courier.service.d; systemctl daemon-reload")
-        host.do("systemctl reload modelwarden; systemctl restart modelwarden-courier; systemctl stop one two")
+        host.do("systemctl reload modelwarden; systemctl restart modelwarden-courier; systemctl stop one two three")
 
 
 def test_readmes_line_tries_a_destination_with_its_credential(host: BootedHost) -> None:
