@@ -295,6 +295,7 @@ class _Arm(WatchCallback):
             self._watch_below(path)
             if path in self._descriptor_of:
                 self._watch.note(path)  # what came before it was watched
+                self._said = None  # that all is watched is news again
         if not self._refused:
             return True
         if self._said != _INCOMPLETE:
