@@ -58,7 +58,9 @@ MUTANTS = (
         _SYNC,
         # Eight calls late rather than some time late: how fast the machine is decides nothing. Only in the process
         # whose power is cut: descriptors kept by the one that tries the cuts would keep its disk mounted.
-        f'{_SYNC} if "rigs.power_subject" not in __import__("sys").orig_argv else '
+        # Not of what is leased: a copy would keep the lease, and the next reader wait for its end.
+        f'{_SYNC} if "rigs.power_subject" not in __import__("sys").orig_argv '
+        'or __import__("fcntl").fcntl(descriptor, __import__("fcntl").F_GETLEASE) != __import__("fcntl").F_UNLCK else '
         '((late := globals().setdefault("_late", [])).append(os.dup(descriptor)), '
         "[(os.fsync(oldest), os.close(oldest)) for oldest in [late.pop(0)]] if len(late) > 8 else None)",
     ),

@@ -76,6 +76,7 @@ class Discovery:
         self._progress = progress
         self._walk: Iterator[None] | None = None  # that is under way
         self._took = 0.0  # by it so far, in seconds
+        self._computed = 0.0  # of these, by the processor: a busy host makes a scan long, and not dear
         self._files = 0  # that the last one came by
         self._is_behind = False  # whether something came that the walk under way may not have seen
         self._links: set[str] = set()  # that were looked at, and told of if anything is missed by them
@@ -132,17 +133,19 @@ class Discovery:
 
     def _go_on(self, seconds: float) -> None:
         """Go on with the walk that is under way for so long."""
-        began = time.monotonic()
+        began, computed = time.monotonic(), time.thread_time()
         for _ in self._walk or ():
             if time.monotonic() > began + seconds:
                 self._took += time.monotonic() - began
+                self._computed += time.thread_time() - computed
                 self.scan_at = 0.0  # at once, after what is ready
                 return
         self._walk = None
         took = self._took + time.monotonic() - began
-        self._took = 0.0
+        computed = self._computed + time.thread_time() - computed
+        self._took = self._computed = 0.0
         if self.is_watched:
-            pause = max(self._scan_every, min(took * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
+            pause = max(self._scan_every, min(computed * WATCHED_SCAN_SHARE, WATCHED_SCAN_SECONDS))
         else:
             pause = min(self._scan_every, UNWATCHED_SCAN_SECONDS)
         self.scan_at = 0.0 if self._is_behind else time.monotonic() + max(pause, took * SCAN_SHARE)
