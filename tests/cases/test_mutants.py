@@ -263,7 +263,8 @@ CASES: Final = (
             "waits_by_the_clock_on_the_wall",
             "service/discovery.py",
             "import time\n",
-            "import time as _time\nclass time:\n    monotonic = staticmethod(_time.time)\n    thread_time = _time.thread_time\n",
+            "import time as _time\nclass time:\n    monotonic = staticmethod(_time.time)\n"
+            "    thread_time = _time.thread_time\n",
         ),
         "case_50",
     ),
