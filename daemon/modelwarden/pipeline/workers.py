@@ -37,6 +37,9 @@ REST_SECONDS: Final = 10.0
 NAME: Final = "modelwarden-wkr"
 """What `ps` and `top` call a worker: up to 15 characters."""
 
+_OF_THE_DAEMON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that may reach all processes of a service or a terminal: the daemon decides when its workers end."""
+
 _FORK: Final = get_context("fork")
 
 
@@ -76,8 +79,12 @@ class Workers:
         if size >= WORTHWHILE:
             gc.collect()
             gc.freeze()  # what is shared stays shared: no collection writes to it
-            for _ in range(size):
-                self._workers.append(_Worker(self._workers))
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_DAEMON)  # until a worker ignores them
+            try:
+                for _ in range(size):
+                    self._workers.append(_Worker(self._workers))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for worker in self._workers:
             self._idle.put(worker)
 
@@ -131,10 +138,11 @@ class _Worker:
         ours = [self.pipe, *(other.pipe for other in others)]
         self._process = _FORK.Process(target=_live, args=(theirs, ours), daemon=True)
         self._process.start()
+        self._is_killed = False
         theirs.close()
 
     def is_alive(self) -> bool:
-        return self._process.is_alive()
+        return not self._is_killed and self._process.is_alive()
 
     def tell(self, orders: Orders) -> None:
         try:
@@ -152,6 +160,7 @@ class _Worker:
         return answer
 
     def kill(self) -> None:
+        self._is_killed = True  # a moment before the system says so
         self._process.kill()
 
     def ask_to_end(self) -> None:
@@ -167,8 +176,9 @@ class _Worker:
 
 def _live(pipe: Connection, others: Sequence[Connection]) -> None:
     """A worker's life."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the daemon decides when its workers end
+    for number in _OF_THE_DAEMON:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_DAEMON)
     for other in others:
         other.close()
     with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
