@@ -7,7 +7,9 @@ import pytest
 from modelwarden.errors import RejectSummary
 from modelwarden.formats.shelf import presets
 from modelwarden.gate import foreign
+from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.summary import parse_summary
+from modelwarden.pipeline import suggestion
 from modelwarden.pipeline.suggestion import suggest_format
 from trainers import FILES, TRAINERS
 
@@ -43,3 +45,18 @@ def test_file_that_nobody_knows_suggests_nothing() -> None:
 def test_formats_that_are_suggested_by_keys_are_there() -> None:
     """The table of keys is in the gate, which knows of no format."""
     assert {name for *_, name in foreign._FORMATS if name} <= set(presets())
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("not TOML")])
+def test_disk_that_refuses_the_formats_costs_the_suggestion_alone(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why the file is no summary is told all the same."""
+
+    def refuse() -> None:
+        raise error
+
+    monkeypatch.setattr(suggestion, "presets", refuse)
+    rejected = NotJson("not JSON")
+    suggest_format("/out/evaluations.npz", rejected)
+    assert len(rejected.problems) == 1

@@ -16,7 +16,11 @@ def suggest_format(path: str, error: RejectSummary) -> None:
     is_other = isinstance(error, NotJson | Foreign) or error.what.startswith("no models")
     if not is_other or "format = " in error.what:
         return
-    names = [f'"{name}"' for name, format_ in presets().items() if format_.takes(path)][:_NAMED]
+    try:
+        known = presets()
+    except (OSError, ValueError):  # the disk refuses, or another version lies there by now: a suggestion is no must
+        return
+    names = [f'"{name}"' for name, format_ in known.items() if format_.takes(path)][:_NAMED]
     if names:
         hint = f"set format = {' or '.join(names)} in its [[watch]]"
         error.problems = (*error.problems, Problem("a trainer may have written it by itself", hint=hint))
