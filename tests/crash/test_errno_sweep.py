@@ -24,7 +24,7 @@ from rigs.refusals import TRIES, assert_survives, can_be_refused, of_the_state
 from rigs.system_calls import Point, Seen, refusing, seen, traced
 from summaries import encoded, random_summary
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]
 
 Tried = Callable[[str, int], None]
 

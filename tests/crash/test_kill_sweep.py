@@ -17,7 +17,7 @@ from rigs.crash_subject import Orders
 from rigs.lives import Subjects
 from rigs.system_calls import Point, Seen, killing, was_killed
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]
 
 Tried = Callable[[str, int], None]
 

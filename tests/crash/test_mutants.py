@@ -250,8 +250,8 @@ CASES: Final = (
         Mutant(
             "takes_no_lock",
             "archive/index.py",
-            "            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-            "            pass\n",
+            "                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+            "                pass\n",
         ),
         beside_another("other", writes_the_index, goes_on),
         "index.json is not what the archive holds",

@@ -19,7 +19,7 @@ from rigs.refusals import can_be_refused, of_the_state
 from rigs.system_calls import Point, killing, traced
 from rigs.two_daemons import End, Pair, goes_on, killed, pair
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]
 
 Tried = Callable[[str, int], None]
 

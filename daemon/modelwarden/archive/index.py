@@ -80,11 +80,12 @@ class IndexLock:
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # EAGAIN; some systems say EACCES of a lock that is held
+                return False
             if os.path.samestat(os.fstat(self._descriptor), os.lstat(path)):
                 return True
-        except BlockingIOError:
-            return False
         except FileNotFoundError as error:
             if self._descriptor is None:
                 raise durable.refusal("lock", self._path, error) from error
