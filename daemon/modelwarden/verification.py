@@ -184,8 +184,7 @@ def _judgement(summary: bytes, recorded: bytes) -> tuple[RunRecord, list[Assessm
     if run.policy.rule == RULE:
         with suppress(RejectSummary):
             judged = assess_summary(parse_summary(summary, run.policy), run.policy)
-            counts = RunRecord(**{**run._asdict(), **class_counts(judged)})
-            if encode_assessments(counts, judged) == recorded:
+            if encode_assessments(run._replace(**class_counts(judged)), judged) == recorded:
                 return run, judged, True
     return *decode_assessments(recorded), False
 

@@ -9,7 +9,7 @@ import pytest
 
 from answers import assert_fits
 from commands import Done, command
-from modelwarden.cli import judging
+from modelwarden.intake import reading
 from modelwarden.intake.reading import Moving, Refused
 from processes import drop, index_of, make_site, modelwarden
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary, series_summary
@@ -212,15 +212,15 @@ def test_what_is_no_regular_file_is_bad_input_and_never_blocks(tmp_path: Path) -
 def test_file_without_the_right_to_read_it_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's own reason is told."""
     path = written(tmp_path, "a.json", flat_summary())
-    monkeypatch.setattr(judging, "read_whole", lambda *_: Refused("Permission denied"))
+    monkeypatch.setattr(reading, "read_whole", lambda *_: Refused("Permission denied"))
     done = command("check", path)
     assert (done.code, done.err) == (2, f"modelwarden: {path}: can't be read (Permission denied)\n")
 
 
 def test_file_that_goes_on_changing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file under a writer's hands is not judged by half, and holds nobody up for ever."""
-    monkeypatch.setattr(judging, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(judging, "read_whole", lambda *_: Moving())
+    monkeypatch.setattr(reading, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(reading, "read_whole", lambda *_: Moving())
     done = command("check", written(tmp_path, "a.json", flat_summary()))
     assert done.code == 2
     assert "changes while it is read" in done.err

@@ -5,7 +5,6 @@ sources are left alone, and nobody is told unless that is asked for.
 """
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Annotated, Final
@@ -25,7 +24,7 @@ from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import RetryLater, StopService
 from modelwarden.filesystems import show_path
-from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_at_rest
 from modelwarden.intake.scan import Root, Scan
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.logs import configure_logs
@@ -42,9 +41,6 @@ BATCH: Final = 64
 
 _OURS: Final = frozenset({ASSESSMENTS_FILE, INDEX_FILE, REASON_FILE})
 """What lies beside summaries in an archive, and is none."""
-
-PATIENCE_SECONDS: Final = 1.0
-"""How long a file may go on changing while it is read."""
 
 
 def archive_files(
@@ -125,26 +121,22 @@ def _outcomes(pipeline: Pipeline, settings: Settings, files: Sequence[str]) -> I
 
 def _read(pipeline: Pipeline, settings: Settings, file: str) -> Found | Outcome:  # noqa: PLR0911 - one a case
     """The bytes of a file that stands still, or what becomes of one that can't be read."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        match read_whole(file, settings.intake.max_bytes):
-            case Whole(data, fingerprint):
-                return Found(file, data, fingerprint)
-            case TooLarge(head, fingerprint) | TooDense(head, fingerprint) as large:
-                try:
-                    return pipeline.reject(file, head, fingerprint, large.error(settings.intake.max_bytes))
-                except RetryLater as error:
-                    return Postponed(error)
-            case Gone():
-                return Postponed(RetryLater("it is gone"))
-            case NotAFile(kind):
-                return Postponed(RetryLater(f"is {kind}", hint="a summary is a regular file"))
-            case Refused(reason):
-                return Postponed(RetryLater(f"can't be read ({reason})"))
-            case Moving() if time.monotonic() > deadline:
-                return Postponed(RetryLater("changes while it is read", hint="try again when it is written"))
-            case Moving():
-                time.sleep(0.05)
+    match read_at_rest(file, settings.intake.max_bytes):
+        case Whole(data, fingerprint):
+            return Found(file, data, fingerprint)
+        case TooLarge(head, fingerprint) | TooDense(head, fingerprint) as large:
+            try:
+                return pipeline.reject(file, head, fingerprint, large.error(settings.intake.max_bytes))
+            except RetryLater as error:
+                return Postponed(error)
+        case Gone():
+            return Postponed(RetryLater("it is gone"))
+        case NotAFile(kind):
+            return Postponed(RetryLater(f"is {kind}", hint="a summary is a regular file"))
+        case Refused(reason):
+            return Postponed(RetryLater(f"can't be read ({reason})"))
+        case Moving():
+            return Postponed(RetryLater("changes while it is read", hint="try again when it is written"))
 
 
 def _kind(outcome: Outcome) -> str:

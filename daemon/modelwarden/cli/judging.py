@@ -4,9 +4,8 @@ The rule: it reads and judges with the daemon's own code, so that both come to t
 """
 
 import os
-import time
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -20,18 +19,13 @@ from modelwarden.gate.assessment import Assessment, Classification, count_by_cla
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
-from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_at_rest
 from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.wiring import policies_of
 
 ALL_APPROVED = 0
 NOT_ALL_APPROVED = 1
 BAD_INPUT = 2
-
-PATIENCE_SECONDS: Final = 1.0
-"""How long a file may go on changing while it is read."""
-
-_PAUSE_SECONDS: Final = 0.05
 
 
 def check(
@@ -95,26 +89,22 @@ def read_file(file: str, max_bytes: int) -> bytes:
     Raises:
         RejectSummary: there are none that the daemon would take.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        match read_whole(file, max_bytes):
-            case Whole(data, _):
-                return data
-            case Gone():
-                raise RejectSummary("there is no such file")
-            case NotAFile("a symbolic link" as kind):
-                hint = f"the daemon follows none; check {show_path(os.path.realpath(file))}"
-                raise RejectSummary(f"is {kind}", hint=hint)
-            case NotAFile(kind):
-                raise RejectSummary(f"is {kind}", hint="a summary is a regular file")
-            case TooLarge() | TooDense() as large:
-                raise large.error(max_bytes)
-            case Refused(reason):
-                raise RejectSummary(f"can't be read ({reason})")
-            case Moving() if time.monotonic() > deadline:
-                raise RejectSummary("changes while it is read", hint="try again when it is written")
-            case Moving():
-                time.sleep(_PAUSE_SECONDS)
+    match read_at_rest(file, max_bytes):
+        case Whole(data, _):
+            return data
+        case Gone():
+            raise RejectSummary("there is no such file")
+        case NotAFile("a symbolic link" as kind):
+            hint = f"the daemon follows none; check {show_path(os.path.realpath(file))}"
+            raise RejectSummary(f"is {kind}", hint=hint)
+        case NotAFile(kind):
+            raise RejectSummary(f"is {kind}", hint="a summary is a regular file")
+        case TooLarge() | TooDense() as large:
+            raise large.error(max_bytes)
+        case Refused(reason):
+            raise RejectSummary(f"can't be read ({reason})")
+        case Moving():
+            raise RejectSummary("changes while it is read", hint="try again when it is written")
 
 
 def _code(outcome: list[Assessment] | RejectSummary) -> int:

@@ -7,6 +7,7 @@ still from before the read to after it.
 import errno
 import os
 import stat
+import time
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -17,6 +18,11 @@ _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.
 _MIB: Final = 1 << 20
 _HEAD: Final = _MIB
 """Bytes that are kept of a file that is too large."""
+
+PATIENCE_SECONDS: Final = 1.0
+"""How long a file that somebody asks for may go on changing while it is read."""
+
+_PAUSE_SECONDS: Final = 0.05
 
 LEAST_MEMORY: Final = 320 * _MIB
 MEMORY_SHARE: Final = 5
@@ -120,6 +126,14 @@ def read_whole(path: str, max_bytes: int) -> Reading:  # noqa: PLR0911 - one ret
     if len(data) * _WORST > memory_allowed(max_bytes) and memory_of(data) > memory_allowed(max_bytes):
         return TooDense(data, Fingerprint.of(after))
     return Whole(data, Fingerprint.of(after))
+
+
+def read_at_rest(path: str, max_bytes: int) -> Reading:
+    """The same of a file that somebody asks for: one that changes meanwhile is read again for PATIENCE_SECONDS."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while isinstance(reading := read_whole(path, max_bytes), Moving) and time.monotonic() <= deadline:
+        time.sleep(_PAUSE_SECONDS)
+    return reading
 
 
 def memory_allowed(max_bytes: int) -> int:
