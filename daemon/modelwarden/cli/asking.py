@@ -4,6 +4,7 @@ The rule: asking needs no right to write and changes nothing. What is answered i
 daemon is at work or not.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -205,7 +206,7 @@ def _order(by: str, policy: Policy) -> Callable[[Assessment], Any]:
 
 def _worst_last(value: float | None, sign: float) -> tuple[bool, float]:
     """What can't be compared comes last."""
-    return (True, 0.0) if value is None or value != value else (False, sign * value)  # noqa: PLR0124 - NaN
+    return (True, 0.0) if value is None or math.isnan(value) else (False, sign * value)
 
 
 def _print_head(run: RunRecord, now: float) -> None:

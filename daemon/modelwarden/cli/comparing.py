@@ -176,8 +176,8 @@ def changes_of(each: Difference, found: Comparison) -> tuple[Mapping[str, str], 
         (old, old_text), (new, new_text) = was[gate.metric], now[gate.metric]
         is_better = (
             new is not None
-            and new == new  # noqa: PLR0124 - NaN is no better
-            and (old is None or old != old or (new > old if gate.better is Better.HIGHER else new < old))  # noqa: PLR0124
+            and not math.isnan(new)
+            and (old is None or math.isnan(old) or (new > old if gate.better is Better.HIGHER else new < old))
         )
         (better if is_better else worse)[gate.metric] = f"{heading_of(gate)} {_apart(old, old_text, new, new_text)}"
     return better, worse
