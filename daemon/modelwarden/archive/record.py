@@ -12,14 +12,8 @@ from typing import Any, Final, get_args, get_type_hints
 import jiter
 from pydantic_core import to_json
 
-from modelwarden.gate.assessment import (
-    Assessment,
-    Band,
-    Classification,
-    Flag,
-    PointAssessment,
-    finite_or_none,
-)
+from modelwarden.archive.model_line import model_lines
+from modelwarden.gate.assessment import Assessment, Band, Classification, Flag, PointAssessment
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source
 
@@ -63,72 +57,20 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         "schema_version": SCHEMA_VERSION,
         **{name: value for name, value in run._asdict().items() if value is not None or name not in _OF_FORMATS},
         "source": run.source._asdict(),
-        "policy": run.policy.as_json(),
     }
     if run.is_ahead:
         head["remarks"] = [TIMESTAMP_AHEAD]
-    fields = b",\n".join(b"  %s: %s" % (_json(name), _json(value)) for name, value in head.items())
-    models = b",\n".join(b"    " + _json(assessment_object(each, run.policy)) for each in assessments)
-    return b"{\n%s%s%s\n  ]\n}\n" % (fields, _BEFORE_MODELS, models)
-
-
-def assessment_object(assessment: Assessment, policy: Policy) -> Mapping[str, Any]:
-    """One model as model_assessments.json has it; only values that strict JSON can hold."""
-    policy = policy.for_symbol(assessment.symbol)
-    written: dict[str, Any] = {
-        "symbol": assessment.symbol,
-        "classification": _TEXT[assessment.classification],
-        "flags": [_TEXT.get(flag, flag) for flag in assessment.flags],
-        "use_checkpoint": assessment.use_checkpoint,
-        "best_idx": assessment.best_idx,
-        "checkpoint_update": assessment.checkpoint_update,
-        "peak": assessment.peak,
-        "decline": assessment.decline,
-        "largest_fall": assessment.largest_fall,
-        "fell_from": assessment.fell_from,
-        "metrics": _metrics(assessment, policy),
-        "reasons": assessment.reasons,
-    }
-    if assessment.points is not None:
-        written["points"] = assessment.points
-        written["last_checkpoint"] = assessment.last_checkpoint
-    if (there := assessment.at_checkpoint) is not None:
-        written["at_checkpoint"] = {
-            "classification": _TEXT[there.classification],
-            "metrics": _metrics(there, policy),
-        }
-    if assessment.contradictions:
-        written["contradictions"] = assessment.contradictions
-    if assessment.others:
-        written["others"] = {name: finite_or_none(value) for name, value in assessment.others.items()}
-    return written
-
-
-def _metrics(judged: Assessment | PointAssessment, policy: Policy) -> Mapping[str, Any]:
-    return {
-        gate.metric: {
-            "value": value,
-            "approve": gate.approve,
-            "review": gate.review,
-            "band": _TEXT[band],
-        }
-        if value is None or math.isfinite(value)
-        else {
-            "value": None,
-            "not_finite": str(value),  # nan, inf or -inf: what JSON can't hold
-            "approve": gate.approve,
-            "review": gate.review,
-            "band": _TEXT[band],
-        }
-        for gate, value, band in zip(policy.gates, judged.values, judged.bands, strict=True)
-    }
+    fields = b",\n".join(
+        b"  %s: %s" % (_json(name), _policy_json(run.policy) if name == "policy" else _json(value))
+        for name, value in head.items()
+    )
+    models = b",\n    ".join(model_lines(assessments, run.policy))
+    return b"{\n%s%s    %s\n  ]\n}\n" % (fields, _BEFORE_MODELS, models)
 
 
 _FLAGS: Final[Mapping[str, str]] = {flag.value: flag for flag in Flag}
 _CLASS: Final[Mapping[str, Classification]] = {word.value: word for word in Classification}
 _BAND: Final[Mapping[str, Band]] = {word.value: word for word in Band}
-_TEXT: Final[Mapping[str, str]] = {word: word.value for word in (*Classification, *Band, *Flag)}
-"""The words as plain text: the JSON writer asks every enum member for its value, which costs half the document."""
 
 
 def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
@@ -297,6 +239,11 @@ def _decode_metrics(metrics: Mapping[str, Any], policy: Policy) -> tuple[tuple[f
         values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
         bands.append(_BAND[metric["band"]])
     return tuple(values), tuple(bands)
+
+
+@lru_cache(maxsize=64)
+def _policy_json(policy: Policy) -> bytes:
+    return _json(policy.as_json())
 
 
 def encode_entry(run: RunRecord) -> bytes:

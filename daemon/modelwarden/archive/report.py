@@ -6,7 +6,9 @@ it can't be markup; the file is UTF-8 and a symbol may hold any character.
 
 import math
 import re
+from codecs import charmap_decode
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Final
 
@@ -34,10 +36,20 @@ _BACKTICKS: Final = re.compile("`+")
 
 def render_report(run: RunRecord, assessments: Sequence[Assessment]) -> str:
     """The whole report, ending in a newline."""
-    return "\n".join(_lines(run, assessments)) + "\n"
+    lines = [*_head_lines(run)]
+    of_class: dict[Classification, list[str]] = {each: [] for each in CLASSIFICATIONS}
+    policy = run.policy
+    for model in assessments:
+        _tell_model(of_class[model.classification], model, policy)
+    for classification, told in of_class.items():
+        heading = f"## {classification} ({run.counts[classification]}): {_HEADINGS[classification]}"
+        lines += ("", heading, "", *(told or ("None.",)))
+    lines += _policy_lines(policy)
+    lines.append("")
+    return "\n".join(lines)
 
 
-def _lines(run: RunRecord, assessments: Sequence[Assessment]) -> Iterator[str]:
+def _head_lines(run: RunRecord) -> Iterator[str]:
     yield f"# Run {run.timestamp}"
     yield ""
     yield " · ".join(f"**{count} {name}**" for name, count in run.counts.items()) + _of_models(run.models)
@@ -54,38 +66,29 @@ def _lines(run: RunRecord, assessments: Sequence[Assessment]) -> Iterator[str]:
         yield f"- read as `{run.format}` from {code_span(run.original)}"
     if run.supersedes is not None:
         yield f"- supersedes run {run.supersedes}: the trainer wrote the same file again"
-    for classification in CLASSIFICATIONS:
-        models = [each for each in assessments if each.classification is classification]
-        yield ""
-        yield f"## {classification} ({len(models)}): {_HEADINGS[classification]}"
-        yield ""
-        if not models:
-            yield "None."
-        for model in models:
-            yield from _model_lines(model, run.policy)
-    yield from _policy_lines(run.policy)
 
 
 def _of_models(count: int) -> str:
     return " of 1 model" if count == 1 else f" of {count} models"
 
 
-def _model_lines(model: Assessment, policy: Policy) -> Iterator[str]:
-    flags = f" ({', '.join((*model.flags, *model.remarks))})" if model.flags or model.best_idx is None else ""
-    yield f"- **{code_span(model.symbol)}**{flags}"
+def _tell_model(lines: list[str], model: Assessment, policy: Policy) -> None:
+    """Add a model's lines."""
+    told = (*model.flags, *model.remarks) if model.best_idx is None else model.flags
+    flags = f" ({', '.join(told)})" if told else ""
+    lines.append(f"- **{code_span(model.symbol)}**{flags}")
     if model.use_checkpoint:
         advice = checkpoint_advice(model, policy, quote=code_span)
-        yield f"  - {advice._replace(use=f'**{advice.use}**') if advice.use else advice}"
+        lines.append(f"  - {advice._replace(use=f'**{advice.use}**') if advice.use else advice}")
     if model.history:
-        yield f"  - {spark_line(model.history)} {_span_of(model)}"
+        lines.append(f"  - {spark_line(model.history)} {_span_of(model)}")
     if model.classification is Classification.APPROVED:
-        yield f"  - {', '.join(metric_comparisons(model, policy))}"
-    for reason in model.reasons:
-        yield f"  - {reason}"
+        lines.append(f"  - {', '.join(metric_comparisons(model, policy))}")
+    lines += ["  - " + reason for reason in model.reasons]
     if model.others:
         shown = [f"{code_span(name)} {value:.4g}" for name, value in islice(model.others.items(), MOST_OTHERS)]
         more = len(model.others) - len(shown)
-        yield f"  - not judged: {', '.join(shown)}{f' and {more} more' if more else ''}"
+        lines.append(f"  - not judged: {', '.join(shown)}{f' and {more} more' if more else ''}")
 
 
 def _span_of(model: Assessment) -> str:
@@ -117,8 +120,7 @@ def _blocks(points: Sequence[float]) -> str:
         return SPARK_LEVELS[3] * len(points)
     if (span := high - low) < _LARGEST_SPAN and span >= _SMALLEST_SPAN:
         scale = _TOP / span
-        levels = bytes(map(int, [(point - low) * scale + 0.5 for point in points]))
-        return levels.decode("ascii").translate(_BLOCK_OF)
+        return charmap_decode(bytes([int((point - low) * scale + 0.5) for point in points]), "strict", SPARK_LEVELS)[0]
     # Quartered: the difference of the two largest floats, and its multiples, must not overflow.
     base, span = low / 4, high / 4 - low / 4
     if span < _SMALLEST_SPAN:  # its parts would not be told apart
@@ -128,7 +130,6 @@ def _blocks(points: Sequence[float]) -> str:
 
 
 _TOP: Final = len(SPARK_LEVELS) - 1
-_BLOCK_OF: Final = dict(enumerate(SPARK_LEVELS))
 _SMALLEST_SPAN: Final = 1e-300
 _LARGEST_SPAN: Final = 1e300
 
@@ -154,23 +155,19 @@ def code_span(text: str) -> str:
     return f"{fence} {text} {fence}"
 
 
-def _policy_lines(policy: Policy) -> Iterator[str]:
-    yield ""
-    yield f"## Policy `{policy.id}`"
-    yield ""
-    yield "| metric | APPROVED | REVIEW | DROP |"
-    yield "|---|---|---|---|"
+@lru_cache(maxsize=64)
+def _policy_lines(policy: Policy) -> Sequence[str]:
+    lines = ["", f"## Policy `{policy.id}`", "", "| metric | APPROVED | REVIEW | DROP |", "|---|---|---|---|"]
     for gate in policy.gates:
         within, beyond = gate.signs
-        yield (
+        lines.append(
             f"| {_cell(gate.label)} | {within} {gate.approve!r} | {within} {gate.review!r} | {beyond} {gate.review!r} |"
         )
     for override in policy.overrides:
-        yield ""
-        yield f"For {', '.join(map(code_span, override.symbols))}: {_bounds_of(override, policy)}."
+        lines += ("", f"For {', '.join(map(code_span, override.symbols))}: {_bounds_of(override, policy)}.")
     if policy.history is not None:
-        yield ""
-        yield _history_line(policy)
+        lines += ("", _history_line(policy))
+    return lines
 
 
 def _history_line(policy: Policy) -> str:

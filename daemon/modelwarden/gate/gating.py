@@ -185,23 +185,23 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
     contradicted = bool(model.contradictions)
     verdict = judge(values, decline, history.largest_fall, reward_scale, policy, contradicted=contradicted)
     checkpoint, last_checkpoint = _checkpoints(model, history.best_idx, points)
-    at_checkpoint = None
-    if verdict.flags and _DECLINE in verdict.flags:
-        at_checkpoint = _judge_at_peak(model, history.best_idx, reward_scale, policy)
+    declines = _DECLINE in verdict.flags
+    at_checkpoint = _judge_at_peak(model, history.best_idx, reward_scale, policy) if declines else None
+    # By position: by name it takes three times as long, and a backlog has a hundred thousand models.
     return Assessment(
-        symbol=model.symbol,
-        classification=verdict.classification,
-        flags=verdict.flags,
-        use_checkpoint=_DECLINE in verdict.flags,
-        best_idx=history.best_idx,
-        checkpoint_update=checkpoint,
-        values=values,
-        bands=verdict.bands,
-        peak=history.peak,
-        decline=decline,
-        largest_fall=history.largest_fall,
-        fell_from=history.fell_from,
-        reasons=explain(
+        model.symbol,
+        verdict.classification,
+        verdict.flags,
+        declines,
+        history.best_idx,
+        checkpoint,
+        values,
+        verdict.bands,
+        history.peak,
+        decline,
+        history.largest_fall,
+        history.fell_from,
+        explain(
             policy,
             values,
             verdict.bands,
@@ -213,12 +213,12 @@ def assess_model(model: Model, policy: Policy, reward_scale: float | None = None
             reward_scale,
             model.contradictions,
         ),
-        history=model.history,
-        points=points,
-        last_checkpoint=last_checkpoint,
-        at_checkpoint=at_checkpoint,
-        contradictions=model.contradictions,
-        others=model.others,
+        model.history,
+        points,
+        last_checkpoint,
+        at_checkpoint,
+        model.contradictions,
+        model.others,
     )
 
 

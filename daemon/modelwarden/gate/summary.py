@@ -289,8 +289,15 @@ def _read_model(
     flat_history = None if fields.history_field is None else entry.get(fields.history_field)
     contradictions: tuple[str, ...] = ()
     if is_flat:
-        history = _history(flat_history, f"{place}.{fields.history_field}", refuse)
-        values = tuple([_number_at(entry, gate.argument, place, refuse) for gate in fields.gates])
+        history = _history(flat_history, place, fields.history_field, refuse)
+        values = tuple(
+            [
+                value
+                if type(value := entry.get(gate.argument)) is float
+                else _number(value, f"{place}.{gate.argument}", refuse)
+                for gate in fields.gates
+            ]
+        )
         at = fields.history_at
         if lists is not None or (history and at is not None and history[-1] != values[at]):
             contradictions = contradictions_of_figures(values, flat_history, name, lists or {}, fields)
@@ -302,24 +309,22 @@ def _read_model(
         inner = f"{place}.{name}"
         course = None if fields.history_series is None else lists.get(fields.history_series)
         if course is None or type(course) in {int, float}:  # a figure without its course, or neither
-            history = _history(flat_history, f"{place}.{fields.history_field}", refuse)
+            history = _history(flat_history, place, fields.history_field, refuse)
         else:
-            history = _history(course, f"{inner}.{fields.history_series}", refuse)
+            history = _history(course, inner, fields.history_series, refuse)
         values = tuple([_last(lists, gate.series, inner, fields, refuse) for gate in fields.gates])
         contradictions = contradictions_of_lists(name, lists, flat_history, fields)
-    own_interval = entry.get("validation_interval")
-    return Model(
-        symbol=symbol,
-        values=values,
-        history=history,
-        checkpoints=_checkpoints(entry.get("checkpoints"), history, place, refuse),
-        validation_interval=run_interval
-        if own_interval is None
-        else _interval(own_interval, f"{place}.validation_interval", refuse),
-        lists=lists,
-        contradictions=contradictions,
-        is_flat=is_flat,
-        others=other_figures(entry, lists or {}, fields),
+    interval = entry.get("validation_interval")
+    return Model(  # by position: by name it takes twice as long
+        symbol,
+        values,
+        history,
+        _checkpoints(entry.get("checkpoints"), history, place, refuse),
+        run_interval if interval is None else _interval(interval, f"{place}.validation_interval", refuse),
+        lists,
+        contradictions,
+        is_flat,
+        other_figures(entry, lists or {}, fields),
     )
 
 
@@ -410,15 +415,15 @@ _REFUSED: Final[Sequence[float]] = []
 """The history of a model whose history is no list; known by what it is, not by what is in it."""
 
 
-def _history(points: Any, place: str, refuse: Refuse) -> Sequence[float]:
+def _history(points: Any, place: str, field: str | None, refuse: Refuse) -> Sequence[float]:
     if points is None:
         return ()
     if not isinstance(points, list):
-        refuse(RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=place))
+        refuse(RejectSummary(f"expected a list of numbers, got {kind_of(points)}", where=f"{place}.{field}"))
         return _REFUSED
     if set(map(type, points)) <= {float}:
         return points
-    numbers = (_number(point, f"{place}[{index}]", refuse) for index, point in enumerate(points))
+    numbers = (_number(point, f"{place}.{field}[{index}]", refuse) for index, point in enumerate(points))
     return [math.nan if number is None else number for number in numbers]
 
 
@@ -530,11 +535,6 @@ def _check_text(text: str, where: str, longest: int, refuse: Refuse) -> bool:
             )
             return False
     return True
-
-
-def _number_at(entry: Mapping[str, Any], name: str, place: str, refuse: Refuse) -> float | None:
-    value = entry.get(name)
-    return value if type(value) is float else _number(value, f"{place}.{name}", refuse)
 
 
 def _number(value: Any, where: str, refuse: Refuse) -> float | None:

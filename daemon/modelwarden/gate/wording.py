@@ -21,7 +21,10 @@ _MOST_DECIMALS: Final = 7
 """More decimals than this are no easier to read than all digits."""
 
 
-_IN_APPROVED, _IGNORED = Band.APPROVED, Band.IGNORED  # bound once: looked up thousands of times a batch
+# Bound once: looked up thousands of times a batch.
+_IN_APPROVED, _IGNORED = Band.APPROVED, Band.IGNORED
+_UNCALIBRATED, _DECLINE, _UNSTABLE = Flag.UNCALIBRATED_REWARD_SCALE, Flag.FITNESS_DECLINE, Flag.UNSTABLE_TRAINING
+_HIGHER = Better.HIGHER
 
 
 def explain(
@@ -49,18 +52,18 @@ def explain(
         return tuple(reasons)
     if bands.count(_IGNORED) == len(bands):
         reasons.append("there is no figure that a gate judges: every metric may be missing, and all are")
-    if Flag.UNCALIBRATED_REWARD_SCALE in flags:
+    if _UNCALIBRATED in flags:
         reasons.append(
             f"reward_scale is {reward_scale!r}; the bounds are calibrated for {CALIBRATED_REWARD_SCALE!r}: "
             "the drawdown can't be compared"
         )
-    if Flag.FITNESS_DECLINE in flags:
+    if _DECLINE in flags:
         share = _share(decline, policy.decline, peak)
-        peak_is = "below its peak" if policy.history_better is Better.HIGHER else "above its lowest"
+        peak_is = "below its peak" if policy.history_better is _HIGHER else "above its lowest"
         reasons.append(f"final {policy.history_label} is {share} {peak_is}")
-    if Flag.UNSTABLE_TRAINING in flags:
+    if _UNSTABLE in flags:
         share = _share(largest_fall, policy.oscillation, fell_from)
-        went = "fell" if policy.history_better is Better.HIGHER else "rose"
+        went = "fell" if policy.history_better is _HIGHER else "rose"
         reasons.append(f"{policy.history_label} {went} by {share} in training")
     reasons += [f"figures contradict each other: {each}" for each in contradictions]
     return tuple(reasons)
