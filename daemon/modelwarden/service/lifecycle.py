@@ -30,6 +30,9 @@ from modelwarden.service.wake import Wake
 BATCH_FILES: Final = 512
 """Most summaries in a batch: enough to keep all cores at work, and few enough to stop within a second or two."""
 
+FIRST_FILES: Final = 64
+"""Most in the first batch after a pause: all of it is read before its first run is made, and somebody may wait."""
+
 SUPERVISE_SECONDS: Final = 5.0
 """Longest wait of the main loop; how soon a lost watch or a dead courier is noticed."""
 
@@ -99,6 +102,7 @@ class Service:
         self._away = ""  # why the archive is not the one that the state knows; "" while it is
         self._watched_at: float | None = None  # the last moment at which all was watched; None before the first
         self._supervise_at = 0.0
+        self._most_files = FIRST_FILES
 
     @property
     def is_all_well(self) -> bool:
@@ -273,7 +277,8 @@ class Service:
             self._pipeline.rest()
             self._supervise_at = now + (SUPERVISE_SECONDS if is_certain else 0.0)
         self._discovery.look()
-        paths = self._settling.due(time.monotonic(), BATCH_FILES)
+        paths = self._settling.due(time.monotonic(), self._most_files)
+        self._most_files = BATCH_FILES if paths else FIRST_FILES
         if paths:
             self._processing.work(paths)
 
