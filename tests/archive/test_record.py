@@ -18,9 +18,9 @@ from modelwarden.archive.record import (
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gating import assess_model, judge
+from modelwarden.gate.model_entry import Model
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source, class_counts
-from modelwarden.gate.summary import Model
 from modelwarden.gate.thresholds import ModelGatingConfig
 from summaries import BAD, GOOD, MIDDLING, as_schema_1, flat_summary, judged_run
 

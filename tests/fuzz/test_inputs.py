@@ -143,7 +143,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, str]]] = (
             "timestamp-as-written",
             "gate/summary.py",
             "timestamp=_timestamp(document, refuse)",
-            'timestamp=_optional_text(document, "timestamp", refuse)',
+            'timestamp=read_text(document, "timestamp", refuse)',
         ),
         "the walk ended with",
     ),
@@ -156,11 +156,11 @@ MUTANTS: Final[Sequence[tuple[Mutant, str]]] = (
         "markup in the report|not in a code span",
     ),
     (
-        Mutant("control-characters-allowed", "gate/summary.py", "    if text.isprintable():\n", "    if True:\n"),
+        Mutant("control-characters-allowed", "gate/values.py", "    if text.isprintable():\n", "    if True:\n"),
         "holds control characters|REJECTED was promised",
     ),
     (
-        Mutant("any-length-allowed", "gate/summary.py", "if not 1 <= len(text) <= longest:", "if longest < 0:"),
+        Mutant("any-length-allowed", "gate/values.py", "if not 1 <= len(text) <= longest:", "if longest < 0:"),
         "REJECTED was promised|characters was let through",
     ),
     (
@@ -180,7 +180,7 @@ MUTANTS: Final[Sequence[tuple[Mutant, str]]] = (
     (
         Mutant(
             "large-numbers-fatal",
-            "gate/summary.py",
+            "gate/values.py",
             "except OverflowError:\n        return",
             "except EOFError:\n        return",
         ),

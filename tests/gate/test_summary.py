@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.assessment import NOT_KEPT
 from modelwarden.gate.json_object import PROBLEMS_NAMED, NotJson
-from modelwarden.gate.summary import _INVISIBLE, PROBLEMS_COUNTED, Model, Summary, parse_summary
+from modelwarden.gate.model_entry import Model
+from modelwarden.gate.summary import PROBLEMS_COUNTED, Summary, parse_summary
+from modelwarden.gate.values import _INVISIBLE
 from summaries import GOOD, encoded, flat_summary, series_summary
 
 pure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -19,10 +19,11 @@ from modelwarden.gate.assessment import (
     PointAssessment,
 )
 from modelwarden.gate.gates import Better, Gate, JudgeAt
+from modelwarden.gate.model_entry import Model
 from modelwarden.gate.policy import CALIBRATED_REWARD_SCALE, Policy
 from modelwarden.gate.series import figures_at, figures_at_best
 from modelwarden.gate.soundness import PolicyError
-from modelwarden.gate.summary import Model, Summary
+from modelwarden.gate.summary import Summary
 from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.wording import explain
 
