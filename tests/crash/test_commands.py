@@ -17,6 +17,7 @@ from commands import Done, command
 from invariants import assert_archive_whole, assert_run_whole
 from modelwarden.archive.decisions import faults_in, read_all, read_head
 from processes import Site, destination, index_of, make_site, outbox_of
+from rigs.crash_scenes import scratch
 from rigs.crash_subject import Orders
 from rigs.lives import Subjects, subjects
 from rigs.mutants import PACKAGE, Mutant
@@ -104,6 +105,13 @@ def lives() -> Iterator[Subjects]:
         yield started
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where a scene is played."""
+    with scratch() as folder:
+        yield folder
+
+
 def reviewed(folder: Path, lives: Subjects, *, first: bool) -> Scene:
     """A run with a model in REVIEW; where it is not the first, there was a decision before."""
     scene = Scene(folder, lives)
@@ -147,10 +155,10 @@ def assert_decided_once(scene: Scene, before: int) -> None:
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 def test_review_killed_before_any_change_decides_once(
-    tmp_path: Path, lives: Subjects, tried: Tried, first: bool, shard: int
+    folder: Path, lives: Subjects, tried: Tried, first: bool, shard: int
 ) -> None:
     """Decided or not, never half; said again it is decided once, announced once, and the chain is whole."""
-    scene = reviewed(tmp_path, lives, first=first)
+    scene = reviewed(folder, lives, first=first)
     before = 0 if first else 1
     number = scene.sweep(
         DECIDE,
@@ -162,9 +170,9 @@ def test_review_killed_before_any_change_decides_once(
     tried("kill sweep, review: points", number)
 
 
-def test_review_killed_is_announced_by_the_next_start(tmp_path: Path, lives: Subjects) -> None:
+def test_review_killed_is_announced_by_the_next_start(folder: Path, lives: Subjects) -> None:
     """A decision that is on disk, and whose message was not owed yet, is not lost with the person's patience."""
-    scene = reviewed(tmp_path, lives, first=False)
+    scene = reviewed(folder, lives, first=False)
     scene.put_back()
     calls = scene.traced(DECIDE)
     named = next(at for at, call in enumerate(calls) if "000002.json" in call.arguments and "rename" in call.point.call)
@@ -194,10 +202,10 @@ MUTANTS: Final = (
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_is_caught(tmp_path: Path, mutant: Mutant) -> None:
+def test_mutant_is_caught(folder: Path, mutant: Mutant) -> None:
     """One that survives means that the sweep is blind."""
-    with subjects(mutant.make(tmp_path / "mutant"), module="rigs.command_subject") as lives:
-        scene = reviewed(tmp_path / "scene", lives, first=False)
+    with subjects(mutant.make(folder / "mutant"), module="rigs.command_subject") as lives:
+        scene = reviewed(folder / "scene", lives, first=False)
         with pytest.raises(AssertionError):
             scene.sweep(
                 DECIDE, lambda: assert_decision_is_whole_or_none(scene, 1), lambda: assert_decided_once(scene, 1)
@@ -244,10 +252,10 @@ def assert_pruned(scene: Scene) -> None:
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_prune_killed_before_any_change_removes_whole_runs(
-    tmp_path: Path, lives: Subjects, tried: Tried, shard: int
+    folder: Path, lives: Subjects, tried: Tried, shard: int
 ) -> None:
     """No half of a run is seen, none comes back, and the same command again ends what was begun."""
-    scene = three_runs(tmp_path, lives)
+    scene = three_runs(folder, lives)
     number = scene.sweep(PRUNE, lambda: assert_runs_are_whole(scene), lambda: assert_pruned(scene), shard)
     assert number > 5
     tried("kill sweep, prune: points", number)
@@ -255,11 +263,11 @@ def test_prune_killed_before_any_change_removes_whole_runs(
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_import_killed_before_any_change_archives_once(
-    tmp_path: Path, lives: Subjects, tried: Tried, shard: int
+    folder: Path, lives: Subjects, tried: Tried, shard: int
 ) -> None:
     """The same command again brings in what is left, and nobody is told."""
-    scene = Scene(tmp_path, lives)
-    old = tmp_path / "old"
+    scene = Scene(folder, lives)
+    old = folder / "old"
     old.mkdir()
     summaries = [encoded(flat_summary({"A": GOOD}, timestamp=name)) for name in RUNS[:2]]
     for number, data in enumerate(summaries):

@@ -11,6 +11,7 @@ import typer.main
 
 from modelwarden.__main__ import command_line
 from modelwarden.config import Settings
+from modelwarden.sinks.chat.destinations import Destination
 from rigs.crash_subject import Life, serve
 
 
@@ -27,4 +28,5 @@ class CommandLife(Life):
 if __name__ == "__main__":
     for command in ("review", "runs", "prune", "archive"):
         command_line([command])  # imported once, for every life
+    Destination("nobody", "json://127.0.0.1:9/", ("APPROVED",))  # and Apprise with what it imports at its first use
     serve(socket.socket(fileno=int(sys.argv[1])), CommandLife)

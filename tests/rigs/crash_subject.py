@@ -7,6 +7,7 @@ Run as a program it has imported everything and forks a life for each order that
 """
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -204,6 +205,8 @@ def _settings(config: str, _changed_at: int) -> Settings:
 def serve(control: socket.socket, kind: type[Life] = Life) -> None:
     """Fork a life of this kind for every connection that is handed over, until the other end is closed."""
     setattr(database, "BUSY_SECONDS", _BUSY_SECONDS)  # noqa: B010 - it is a constant to everybody else
+    gc.collect()
+    gc.freeze()  # a life's collections leave alone what it shares: to look at that, and to copy it, was half of a life
     while True:
         _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         with suppress(ChildProcessError):
