@@ -262,9 +262,7 @@ def test_prune_killed_before_any_change_removes_whole_runs(
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_import_killed_before_any_change_archives_once(
-    folder: Path, lives: Subjects, tried: Tried, shard: int
-) -> None:
+def test_import_killed_before_any_change_archives_once(folder: Path, lives: Subjects, tried: Tried, shard: int) -> None:
     """The same command again brings in what is left, and nobody is told."""
     scene = Scene(folder, lives)
     old = folder / "old"
