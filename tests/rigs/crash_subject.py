@@ -1,7 +1,8 @@
 """The process that is killed, stopped or refused something: the daemon without its waiting.
 
 The rule: everything on a file's path is the product's own, put together by `wiring` as for the daemon. Left out are the
-watch and the pauses, so that a life lasts milliseconds, has one thread and makes the same calls every time.
+watch, the pauses, and workers that so few files give nothing to do, so that a life lasts milliseconds, has one thread
+and makes the same calls every time.
 
 Run as a program it has imported everything and forks a life for each order that it is given (`rigs.lives` gives them).
 """
@@ -21,6 +22,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
+from modelwarden import wiring
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.fingerprint import Fingerprint
@@ -52,7 +54,8 @@ class Orders:
         stops: where it waits for a word before it goes on: "start"; a batch's number; "again", wherever the daemon
             would pause before it tries what was refused again.
         tries: how often a batch is tried.
-        threads: whether several runs are synced by the product's threads, not by the first one after the other.
+        threads: whether several runs are synced by the product's threads, not by the first one after the other; with
+            its workers beside it.
         late: seconds by which its clock is ahead, where it is one that looks at it.
     """
 
@@ -150,6 +153,8 @@ class Life:
 
     def _serve(self, settings: Settings) -> None:
         """Do what was ordered."""
+        if not self._orders.threads:
+            setattr(wiring, "WORKERS", 0)  # noqa: B010 - it is a constant to everybody else
         with open_service(settings, (), courier=False) as service:
             service._wake = _Pauses(self._stop)  # type: ignore[assignment]
             if not self._orders.threads:
