@@ -90,7 +90,8 @@ def _bare_system(name: str, packages: str) -> Path:
     place = CACHE / name
     if not place.exists():
         unfinished = place.with_name(f"{name}.{os.getpid()}.{time.monotonic_ns()}")
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        (unfinished / "etc/dpkg/dpkg.cfg.d").mkdir(parents=True)
+        (unfinished / "etc/dpkg/dpkg.cfg.d/unsynced").write_text("force-unsafe-io\n")  # as in Debian's own images
         subprocess.run(
             ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", unfinished],
             check=True,
