@@ -55,3 +55,17 @@ def test_state_that_can_not_be_read_is_as_good_as_none(tmp_path: Path, harm: str
         assert asked is None
 
     assert snapshot(tmp_path) == before
+
+
+def test_state_whose_writer_died_as_it_began_its_log_is_read_as_it_was(tmp_path: Path) -> None:
+    """A log of nothing but its head, as a kill leaves it, holds nothing: the file has all, and nobody is waited for."""
+    log, shared = tmp_path / f"{STATE_FILE}-wal", tmp_path / f"{STATE_FILE}-shm"
+    with closing(Database(str(tmp_path), BORN)) as database:
+        database.remember_archive(IDENTITY)
+        head, memory = log.read_bytes()[:32], len(shared.read_bytes())
+    log.write_bytes(head)
+    shared.write_bytes(bytes(memory))
+
+    with reading(str(tmp_path)) as asked:
+        assert asked is not None
+        assert asked.archive_id() == IDENTITY

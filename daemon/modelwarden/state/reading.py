@@ -8,8 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from modelwarden.state.database import SCHEMA, STATE_FILE
@@ -87,7 +86,7 @@ def _opened(path: str) -> sqlite3.Connection | None:
     if not os.access(path, os.R_OK):
         return None
     # With nobody at work there is no log beside it, and without the right to write SQLite could make none.
-    how = "mode=ro&readonly_shm=1" if Path(f"{path}-wal").exists() else "immutable=1"
+    how = "mode=ro&readonly_shm=1" if _has_frames(f"{path}-wal") else "immutable=1"
     try:
         connection = sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, isolation_level=None)
         try:
@@ -102,3 +101,15 @@ def _opened(path: str) -> sqlite3.Connection | None:
         return connection
     connection.close()
     return None
+
+
+_LOG_HEAD: Final = 32
+"""Bytes of a log before its first frame (https://www.sqlite.org/fileformat.html, section 4.1)."""
+
+
+def _has_frames(log: str) -> bool:
+    """Whether anything stands in the log: over one that only begins, SQLite waits ten seconds for who writes it."""
+    try:
+        return os.stat(log).st_size > _LOG_HEAD
+    except OSError:
+        return False
