@@ -381,7 +381,9 @@ class Pipeline:
         chunks = [summaries[start : start + DRAFTS] for start in range(0, len(summaries), DRAFTS)]
         answers = [self._workers.stage([self._candidate(each, reserve=True) for each in chunk]) for chunk in chunks]
         group: list[tuple[_Summary, Staging]] = []
-        size = min(DRAFTS, self._group_size())  # somebody may wait for the first of a burst
+        size = self._group_size()
+        if size == GROUP:
+            size = DRAFTS  # somebody may wait for the first of a burst; not where that writes much of the index twice
         asked = list(zip(chunks, answers, strict=True))
         try:
             while asked:
