@@ -8,10 +8,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modelwarden.archive.decisions import REVIEWS, Kept, faults_in, read_all, read_head
@@ -29,6 +28,7 @@ from modelwarden.archive.record import (
     encode_entry,
 )
 from modelwarden.archive.tree import Tree
+from modelwarden.cores import ask_all_cores
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
@@ -45,12 +45,6 @@ if TYPE_CHECKING:
 
 COMMIT_SECONDS: Final = 10.0
 """How long a commit under way may take from the first rename to the state's transaction."""
-
-MANY: Final = 256
-"""From so many runs on, processes are worth their start."""
-
-MOST_CORES: Final = 4
-"""Most processes that read: the host is there to train."""
 
 _POLL_SECONDS: Final = 0.2
 _REINDEX: Final = "`modelwarden reindex` makes it again"
@@ -115,7 +109,7 @@ def verify(
     policies: dict[Policy, Policy] = {}
     owner_of: dict[str, str] = {}
     names = sorted(archive.tree.run_names())
-    for name, read in _verify_runs(archive.tree, names):
+    for name, read in ask_all_cores(partial(_verify_run, archive.tree), names):
         if isinstance(read, Finding):
             findings.append(read)
             continue
@@ -130,17 +124,6 @@ def verify(
     findings += _patiently(lambda: _verify_staging(archive), patience)
     findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows), patience)
     return Report(len(names), findings)
-
-
-def _verify_runs(tree: Tree, names: Sequence[str]) -> Iterator[tuple[str, _Read]]:
-    """Each run as it was read; many of them by all cores."""
-    look = partial(_verify_run, tree)
-    cores = len(os.sched_getaffinity(0))
-    if cores == 1 or len(names) < MANY:
-        yield from ((name, look(name)) for name in names)
-        return
-    with get_context("fork").Pool(min(cores, MOST_CORES)) as pool:
-        yield from zip(names, pool.imap(look, names, chunksize=32), strict=True)
 
 
 def _patiently(look: Callable[[], list[Finding]], patience: float) -> list[Finding]:

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import naive
 from bench.subject import Subject, subject
-from bench.workload import grow_archive, published_files, summary_bytes
+from bench.workload import grow_archive, grow_whole_archive, published_files, summary_bytes
 from bench.yardsticks import publish_all, publish_alone
 from modelwarden.gate.assessment import Classification
 from modelwarden.gate.policy import Policy
@@ -27,7 +27,7 @@ from modelwarden.intake.scan import Root, Scan
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt, Ledger
-from processes import until
+from processes import modelwarden, until
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,11 @@ class Sizes:
     idle_files: int
     idle_seconds: float
     overflow: int
+    whole_runs: int
 
 
-FULL = Sizes(5, (2_000, 20_000), 200, (100, 10_000, 100_000), 2_000, 100_000, 100_000, 10_000, 130.0, 100_000)
-QUICK = Sizes(2, (300,), 30, (100, 2_000), 300, 2_000, 2_000, 500, 5.0, 2_000)
+FULL = Sizes(5, (2_000, 20_000), 200, (100, 10_000, 100_000), 2_000, 100_000, 100_000, 10_000, 130.0, 100_000, 20_000)
+QUICK = Sizes(2, (300,), 30, (100, 2_000), 300, 2_000, 2_000, 500, 5.0, 2_000, 500)
 
 NAIVE_SECONDS = 120.0
 """How long the naive script may go on. It writes all of its index for every run and so gets slower with each: what it
@@ -126,6 +127,20 @@ def burst(folder: Path, sizes: Sizes) -> Iterator[Row]:
         yield Row("burst", case, f"{memory:.0f} MiB", "", None, "<= 130 MiB", memory <= 130)
 
 
+def polled(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """A burst while somebody reads index.json every 50 ms, against one that nobody looks at."""
+    size = sizes.burst[0]
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(sizes.rounds):
+        for is_read, so_far in rates.items():
+            with scratch(folder, f"polled-{is_read}-{number}") as place, subject(place / "ours") as daemon:
+                paths = daemon.prepare(take_seeds(size))
+                with _reader(daemon.archive / "index.json") if is_read else nullcontext():
+                    so_far.append(size / daemon.burst(paths).seconds)
+    ours, base = statistics.median(rates[True]), statistics.median(rates[False])
+    yield _at_least("a reader polls", f"burst of {size}, against no reader", ours, base, "runs/s", 0.9)
+
+
 def lone(folder: Path, sizes: Sizes) -> Iterator[Row]:
     """One summary at a time on an idle daemon, against a lone bare publish of the same bytes."""
     with scratch(folder, "lone") as place, subject(place / "ours") as daemon:
@@ -160,6 +175,7 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Row]:
 
 def backfill(folder: Path, sizes: Sizes) -> Iterator[Row]:
     """Summaries older than all that a large archive has, against the same into an empty one."""
+    lones: list[float] = []
     with scratch(folder, "backfill") as place:
         into: dict[int, list[float]] = {0: [], sizes.start_runs: []}
         for number in range(sizes.rounds):
@@ -171,10 +187,18 @@ def backfill(folder: Path, sizes: Sizes) -> Iterator[Row]:
                     os.sync()
                 with subject(here / "ours", archive=here / "archive") as daemon:
                     rates.append(sizes.grown_burst / daemon.burst(daemon.prepare(seeds, year=2000)).seconds)
+                    if runs:
+                        for path in daemon.prepare(take_seeds(max(10, sizes.drops // sizes.rounds)), year=1999):
+                            lones.append(daemon.lone(path))
+                            time.sleep(0.02)
         ours, base = statistics.median(into[sizes.start_runs]), statistics.median(into[0])
         yield _at_least(
             "backfill", f"{sizes.grown_burst} old into {sizes.start_runs} runs, into none", ours, base, "runs/s", 0.7
         )
+        # All runs stand in one file, oldest first: what is older than all of them moves all of them.
+        mib = max(index.stat().st_size for index in place.glob("*/archive/index.json")) / 2**20
+        case = f"one old into {sizes.start_runs} runs, p50; index.json {mib:.0f} MiB"
+        yield Row("backfill", case, f"{statistics.median(lones) * 1e3:.0f} ms")
 
 
 def start(folder: Path, sizes: Sizes) -> Iterator[Row]:
@@ -230,6 +254,26 @@ def queries(folder: Path, sizes: Sizes) -> Iterator[Row]:
         database.close()
 
 
+def upkeep(folder: Path, sizes: Sizes) -> Iterator[Row]:
+    """`reindex` and `verify` of runs that are whole, once they are in the cache."""
+    runs = sizes.whole_runs
+    with scratch(folder, "upkeep") as place:
+        grow_whole_archive(place / "archive", runs)
+        os.sync()
+        rates: dict[str, list[float]] = {"reindex": [], "verify": []}
+        for number in range(4):
+            for command, so_far in rates.items():
+                began = time.perf_counter()
+                answer = modelwarden(command, "--archive", place / "archive", timeout=600)
+                if answer.returncode:
+                    raise RuntimeError(f"{command}: {answer.stdout}{answer.stderr}")
+                if number:  # the first warms both up
+                    so_far.append(runs / (time.perf_counter() - began))
+        for command, so_far in rates.items():
+            rate = statistics.median(so_far)
+            yield Row("upkeep", f"{command} of {runs} runs", f"{rate:.0f}/s", "", None, ">= 2000/s", rate >= 2000)
+
+
 def idle(folder: Path, sizes: Sizes) -> Iterator[Row]:
     """What watching costs when nothing happens."""
     with scratch(folder, "idle") as place:
@@ -282,11 +326,13 @@ def overflow(folder: Path, sizes: Sizes) -> Iterator[Row]:
 
 FIGURES: dict[str, Callable[[Path, Sizes], Iterator[Row]]] = {
     "burst": burst,
+    "polled": polled,
     "lone": lone,
     "growth": growth,
     "backfill": backfill,
     "start": start,
     "queries": queries,
+    "upkeep": upkeep,
     "idle": idle,
     "trainer": beside_trainer,
     "overflow": overflow,
@@ -335,6 +381,25 @@ def _naive_rate(place: Path, seeds: Sequence[int], *options: str) -> float:
                 break
             time.sleep(0.005)
         return done / (time.perf_counter() - began)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _reader(index: Path) -> Iterator[None]:
+    program = (
+        "import sys, time\n"
+        "while True:\n"
+        "    try:\n"
+        "        open(sys.argv[1], 'rb').read()\n"
+        "    except FileNotFoundError:\n"
+        "        pass\n"
+        "    time.sleep(0.05)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(index)])
+    try:
+        yield
     finally:
         process.kill()
         process.wait()

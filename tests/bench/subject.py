@@ -116,8 +116,9 @@ class Subject:
         return sum(_proportional(pid) for pid in _family(self.daemon.process.pid)) / 1024
 
     def peak_mib(self) -> float:
-        """The largest resident memory so far, of the daemon and its living children together, in MiB."""
-        return sum(_status(pid, "VmHWM") for pid in _family(self.daemon.process.pid)) / 1024
+        """The largest resident memory of the daemon so far, and what its living children have alone, in MiB."""
+        daemon, *children = _family(self.daemon.process.pid)
+        return (_status(daemon, "VmHWM") + sum(map(_private, children))) / 1024
 
 
 @contextmanager
@@ -147,14 +148,20 @@ def _cpu_of(pid: int) -> float:
 
 def _proportional(pid: int) -> int:
     """KiB; a page of three processes counts a third."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+    return _kib(pid, "smaps_rollup", "Pss")
+
+
+def _private(pid: int) -> int:
+    """KiB that no other process has."""
+    return sum(_kib(pid, "smaps_rollup", name) for name in ("Private_Clean", "Private_Dirty"))
 
 
 def _status(pid: int, name: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    return _kib(pid, "status", name)
+
+
+def _kib(pid: int, file: str, name: str) -> int:
+    for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     return 0

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 from modelwarden.archive.index import Index
@@ -36,8 +38,27 @@ def published_files(data: bytes) -> Mapping[str, bytes]:
     return run_files(record, data, assessments)
 
 
+def grow_whole_archive(archive: Path, runs: int) -> None:
+    """The same of runs that are whole, each of its own bytes: what `verify` and `reindex` read."""
+    archive.mkdir(parents=True)
+    policy = Policy.from_config()
+    with _tables(archive) as (catalog, index):
+        for seed in range(runs):
+            data = summary_bytes(seed, year=2001)
+            record, assessments = _judged(data, policy)
+            record = record._replace(sha256=sha256(data).hexdigest())
+            folder = archive / record.timestamp
+            folder.mkdir()
+            for file, content in run_files(record, data, assessments).items():
+                (folder / file).write_bytes(content)
+            _enter(catalog, index, record, assessments)
+
+
 def grow_archive(archive: Path, runs: int) -> None:
-    """Make an archive, its index and its catalog of so many runs of 50 models. Not synced: it is scenery."""
+    """Make an archive, its index and its catalog of so many runs of 50 models. Not synced: it is scenery.
+
+    The folders are scenery too: their files are not what the index and the catalog say of them.
+    """
     archive.mkdir(parents=True)
     policy = Policy.from_config()
     templates = [_judged(encoded(random_summary(seed)), policy) for seed in range(TEMPLATES)]
@@ -46,21 +67,31 @@ def grow_archive(archive: Path, runs: int) -> None:
     for number, (record, assessments) in enumerate(templates):
         for file, data in run_files(record, b"{}", assessments).items():
             (links / f"{number}-{file}").write_bytes(data)
-    database = Database(str(archive / ".state"), "2000-01-01T00:00:00Z")
-    database.connection.execute("PRAGMA synchronous = OFF")
-    catalog = Catalog(database)
-    index = Index(str(archive), str(archive / ".spare"))
-    with database.transaction():
+    with _tables(archive) as (catalog, index):
         for record, assessments, template in _runs(runs, templates):
             folder = archive / record.timestamp
             folder.mkdir()
             for file in ("summary.json", "model_assessments.json", "recommendations.md"):
                 _link(links / f"{template}-{file}", folder / file)
-            catalog.add(record, model_rows(assessments), announced=True)
-            index.add(record.timestamp, record.sha256, encode_entry(record))
+            _enter(catalog, index, record, assessments)
+
+
+@contextmanager
+def _tables(archive: Path) -> Iterator[tuple[Catalog, Index]]:
+    """The archive's catalog and index, written at the end."""
+    database = Database(str(archive / ".state"), "2000-01-01T00:00:00Z")
+    database.connection.execute("PRAGMA synchronous = OFF")
+    index = Index(str(archive), str(archive / ".spare"))
+    with database.transaction():
+        yield Catalog(database), index
     index.write()
     index.close()
     database.close()
+
+
+def _enter(catalog: Catalog, index: Index, record: RunRecord, assessments: list[Assessment]) -> None:
+    catalog.add(record, model_rows(assessments), announced=True)
+    index.add(record.timestamp, record.sha256, encode_entry(record))
 
 
 def _runs(

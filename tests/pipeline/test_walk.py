@@ -8,18 +8,20 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from failing import fail_fsync
+from modelwarden import cores
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
-from modelwarden.archive.publishing import Archive, Changes, Staged
+from modelwarden.archive.publishing import Archive, Changes, Line, Staged
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.policy import Policy
@@ -630,6 +632,58 @@ def test_rebuild_makes_index_and_catalog_again_whatever_they_say(ground: Ground)
     assert [len(pipeline.recorder.catalog.assessments(name)) for name in ground.runs()] == [3, 3, 3]
 
 
+def test_rebuild_by_all_cores_makes_the_same_index_and_catalog(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run is read once, by another process, and comes to where it belongs."""
+    monkeypatch.setattr(cores, "MANY", 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    pipeline = ground.pipeline()
+    pipeline.process([memory(encoded(random_summary(seed, models=3))) for seed in range(40)])
+    before, owed = (ground.root / "index.json").read_bytes(), ground.owed()
+    rows = {name: pipeline.recorder.catalog.rows(name) for name in ground.runs()}
+    (ground.root / "index.json").unlink()
+    with closing(ground.database()) as database, database.transaction():
+        database.connection.execute("DELETE FROM assessments WHERE position = 1")
+
+    pipeline.rebuild()
+
+    assert (ground.root / "index.json").read_bytes() == before
+    assert {name: pipeline.recorder.catalog.rows(name) for name in ground.runs()} == rows
+    assert ground.owed() == owed
+
+
+def test_rebuild_finds_a_name_that_is_another_run_by_now(ground: Ground) -> None:
+    """A folder was replaced by hand: the catalog has what is there, and what was there is missing."""
+    pipeline, other = ground.pipeline(), encoded(random_summary(1, models=2) | {"timestamp": NAME})
+    before = encoded(flat_summary())
+    pipeline.process([memory(before)])
+    elsewhere = ground.pipeline("elsewhere", recover=False)
+    shutil.rmtree(ground.root / NAME)
+    elsewhere.process([memory(other)])
+
+    pipeline.rebuild()
+
+    assert len(pipeline.recorder.catalog.rows(NAME)) == 2
+    assert [each.sha256 for each in pipeline.recorder.catalog.missing()] == [hashlib.sha256(before).hexdigest()]
+
+
+def test_run_that_changes_after_it_was_read_again_is_read_under_the_lock(ground: Ground) -> None:
+    """What was read before the lock counts only as long as the file is the same."""
+
+    class Edited(Archive):
+        """An archive in which somebody renames a trainer's run just before the lock is taken."""
+
+        def reconcile(self, *, rebuild: bool = False, lines: Mapping[str, Line] = MappingProxyType({})) -> Changes:
+            file = Path(self.root, NAME, "model_assessments.json")
+            file.write_bytes(file.read_bytes().replace(b'"run_name": null', b'"run_name": "edited"'))
+            return super().reconcile(rebuild=rebuild, lines=lines)
+
+    ground.pipeline().process([memory(encoded(flat_summary()))])
+
+    ground.pipeline(archive=Edited, recover=False).rebuild()
+
+    assert index_of(ground.root)[0]["run_name"] == "edited"
+
+
 def test_run_deleted_by_hand_leaves_the_catalog_at_the_next_start(ground: Ground) -> None:
     """The folders are the truth for the catalog, too."""
     ground.pipeline().process(
@@ -709,8 +763,8 @@ def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(ground
     class Overtaken(Archive):
         """An archive in which the daemon works as soon as the command has looked."""
 
-        def reconcile(self, *, rebuild: bool = False) -> Changes:
-            changes = super().reconcile(rebuild=rebuild)
+        def reconcile(self, *, rebuild: bool = False, lines: Mapping[str, Line] = MappingProxyType({})) -> Changes:
+            changes = super().reconcile(rebuild=rebuild, lines=lines)
             daemon.process([memory(encoded(flat_summary()))])
             return changes
 

@@ -14,7 +14,7 @@ import pytest
 
 from invariants import assert_archive_whole, assert_nothing_half_made
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
-from modelwarden.archive.publishing import Archive
+from modelwarden.archive.publishing import Archive, Staged
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.gate.json_object import KeyTwice, NotJson
@@ -24,7 +24,7 @@ from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.pipeline import walk as pipeline_module
 from modelwarden.pipeline import workers as workers_module
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.staging import Candidate, StagedRun, Stager
+from modelwarden.pipeline.staging import DRAFTS, Candidate, StagedRun, Stager
 from modelwarden.pipeline.walk import GROUP, Found, Pipeline
 from modelwarden.pipeline.workers import Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
@@ -307,6 +307,29 @@ def test_backlog_staged_by_workers_is_archived_whole_in_order(place: Place) -> N
     place.pipeline.close()
     place.pipeline.archive.close()
     assert_nothing_half_made(place.root)
+
+
+@pytest.mark.parametrize(
+    ("much", "groups"), [(pipeline_module.MUCH, [DRAFTS, GROUP, GROUP]), (1, [DRAFTS + 2 * GROUP])]
+)
+def test_first_of_a_backlog_is_committed_early_unless_that_writes_much_of_the_index(
+    place: Place, monkeypatch: pytest.MonkeyPatch, much: int, groups: Sequence[int]
+) -> None:
+    """Old summaries in a large archive: a small first group would cost as much as all others together."""
+    place.pipeline.process(batch_of(1))
+    monkeypatch.setattr(pipeline_module, "MUCH", much)
+    committed: list[int] = []
+    commit = place.pipeline.archive.commit
+
+    def noted(batch: Sequence[Staged]) -> object:
+        committed.append(len(batch))
+        return commit(batch)
+
+    monkeypatch.setattr(place.pipeline.archive, "commit", noted)
+
+    place.pipeline.process(batch_of(1 + DRAFTS + 2 * GROUP)[1:])
+
+    assert committed == groups
 
 
 def test_backlog_of_one_second_gives_every_run_its_own_name(place: Place) -> None:

@@ -78,8 +78,8 @@ MUTANTS = (
     Mutant(
         "a_start_believes_the_index",
         "archive/publishing.py",
-        "if name not in self._index and self._read_into_index(name)",
-        "if rebuild and name not in self._index and self._read_into_index(name)",
+        "if name not in self._index and self._read_into_index(name, lines.get(name))",
+        "if rebuild and name not in self._index and self._read_into_index(name, lines.get(name))",
     ),
 )
 

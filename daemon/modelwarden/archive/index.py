@@ -205,6 +205,10 @@ class Index:
         if self._name_of.get(sha256) == name:
             del self._name_of[sha256]
 
+    def empty(self) -> None:
+        """Forget all runs: they are to be added again."""
+        self._clear()
+
     def write(self) -> None:
         """Replace index.json with what this object holds; on disk before this returns.
 

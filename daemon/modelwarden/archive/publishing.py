@@ -6,12 +6,13 @@ between, and brings the index up to the archive.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from modelwarden import durable
-from modelwarden.archive.folders import look_of
+from modelwarden.archive.folders import look_of, oldest_first
 from modelwarden.archive.identity import DAMAGED, IDENTITY_FILE, identity_file, identity_in
 from modelwarden.archive.index import Index, IndexLock
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
@@ -19,6 +20,7 @@ from modelwarden.archive.record import decode_assessments, encode_entry
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.filesystems import path_into
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.run import RunRecord
 from modelwarden.log import log
@@ -46,6 +48,20 @@ class NameTaken(NamedTuple):
 
 Committed = Archived | AlreadyArchived | Postponed | NameTaken
 """What becomes of a staged run."""
+
+
+class Line(NamedTuple):
+    """A run's line of index.json, made from its folder before the lock was taken.
+
+    Attributes:
+        fingerprint: of its model_assessments.json, before it was read.
+        sha256: of the run's bytes.
+        line: the line.
+    """
+
+    fingerprint: Fingerprint
+    sha256: str
+    line: bytes
 
 
 class Changes(NamedTuple):
@@ -168,17 +184,25 @@ class Archive:
         self._lock.close()
         self.tree.close()
 
-    def reconcile(self, *, rebuild: bool = False) -> Changes:
+    def durable_names(self) -> list[str]:
+        """The names of all folders that may be runs, oldest first, on disk under these names. Raises as `reconcile`."""
+        with self._held():
+            names = sorted(self.tree.run_names(), key=oldest_first)
+            self.tree.sync()  # who publishes may have renamed and not synced when it died
+        return names
+
+    def reconcile(self, *, rebuild: bool = False, lines: Mapping[str, Line] = MappingProxyType({})) -> Changes:
         """Make the index equal to the archive and return what that changed.
 
         Args:
             rebuild: do not believe the index even where it reads well; make every line again.
+            lines: by name, those of runs that were read already: a run that is still as it was is not read again.
 
         Raises:
             RetryLater: the lock could not be had, or the disk refused.
         """
         with self._held():
-            self._learn(lambda: self._compare_with_archive(rebuild=rebuild))
+            self._learn(lambda: self._compare_with_archive(rebuild=rebuild, lines=lines))
             look = look_of(self.root)
         return self._tell(look)
 
@@ -361,21 +385,24 @@ class Archive:
             look=look,
         )
 
-    def _compare_with_archive(self, *, rebuild: bool) -> bool:
+    def _compare_with_archive(self, *, rebuild: bool, lines: Mapping[str, Line] = MappingProxyType({})) -> bool:
         """Under the lock: the folders are the truth; True if index.json was written anew.
 
         Args:
             rebuild: read every run's folder, whatever the index says.
+            lines: see `reconcile`.
         """
         self._unsure = True  # until the end: what is read and not yet written and synced is no archived run
         changed = not self._index.load() or rebuild
         there = set(self.tree.run_names())
         for name in self._index.names():
-            if rebuild or name not in there:
+            if not rebuild and name not in there:
                 self._index.discard(name)
                 changed = True
-        for name in sorted(there):
-            if name not in self._index and self._read_into_index(name):
+        if rebuild:
+            self._index.empty()
+        for name in sorted(there, key=oldest_first):  # each goes to the end, not to its place
+            if name not in self._index and self._read_into_index(name, lines.get(name)):
                 changed = True
         if changed:
             self.tree.enter_staging()
@@ -385,8 +412,11 @@ class Archive:
         self._remove_marker()
         return changed
 
-    def _read_into_index(self, name: str) -> bool:
+    def _read_into_index(self, name: str, line: Line | None) -> bool:
         """Index a folder that is a run; False for one that only looks like it."""
+        if line is not None and self.tree.fingerprint(name) == line.fingerprint:
+            self._index.add(name, line.sha256, line.line)
+            return True
         self._progress()
         reason = ""
         if not self.tree.is_complete(name):

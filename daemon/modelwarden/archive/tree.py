@@ -20,6 +20,7 @@ from modelwarden.archive.identity import difference, identity_in, stranger
 from modelwarden.archive.record import ASSESSMENTS_FILE, RUN_FILES
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.filesystems import is_held, path_into, show_path
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.timestamp import is_run_name
 
 _MAX_REMEMBERED: Final = 10_000
@@ -264,6 +265,13 @@ class Tree:
     def is_complete(self, name: str) -> bool:
         """Whether the run's three files are there."""
         return all(os.path.isfile(os.path.join(self.path_of(name), file)) for file in RUN_FILES)
+
+    def fingerprint(self, name: str) -> Fingerprint | None:
+        """Of the run's model_assessments.json; None where there is none to be seen."""
+        try:
+            return Fingerprint.of(os.lstat(os.path.join(self.path_of(name), ASSESSMENTS_FILE)))
+        except OSError:
+            return None
 
     def read(self, name: str, file: str = ASSESSMENTS_FILE) -> bytes:
         """The bytes of one of a run's files.

@@ -133,6 +133,22 @@ class Recorder:
             self.ring()
         return owed
 
+    def learn_again(self, runs: Sequence[RunWithRows]) -> None:
+        """One transaction: what the folders of these runs say, whatever the catalog has of them; owes nothing.
+
+        Raises:
+            RetryLater: the state file refused.
+        """
+        with self._database.transaction():
+            others = [run.timestamp for run, _ in runs if self.catalog.sha256(run.timestamp) not in {None, run.sha256}]
+            for name in others:
+                self._remove(name)
+            self.ledger.forget_runs(set(others) - self.catalog.pruned())
+            for run, models in runs:
+                self._progress()
+                if not self.catalog.says(run, models):
+                    self._catalog(run.timestamp, (run, models))
+
     def record_decisions(self, files: Sequence[tuple[str, Decision]], routes: Sequence[Route] | None = None) -> int:
         """One transaction: make the table of decisions what the archive's files say; return how many messages it owes.
 

@@ -7,10 +7,12 @@ has committed; a crash anywhere before leads, started again, to the same archive
 import hashlib
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime
+from itertools import islice
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import jiter
@@ -18,7 +20,7 @@ from pydantic_core import to_json
 
 from modelwarden.archive.decisions import decisions_in
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
-from modelwarden.archive.publishing import Archive, Changes, NameTaken, Staged
+from modelwarden.archive.publishing import Archive, Changes, Line, NameTaken, Staged
 from modelwarden.archive.record import original_name
 from modelwarden.archive.reviewing import mend_head
 from modelwarden.errors import RejectSummary, RetryLater
@@ -33,6 +35,7 @@ from modelwarden.memory import give_back
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder, RunWithRows
+from modelwarden.pipeline.rereading import read_again
 from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging, Translation
 from modelwarden.pipeline.suggestion import suggest_format
 from modelwarden.pipeline.workers import SILENCE_SECONDS, STOP_SECONDS, Orders, WorkerLost, Workers
@@ -51,6 +54,9 @@ MUCH: Final = 1 << 20
 
 BACKLOG: Final = 2 * DRAFTS
 """From so many new summaries in a batch on, more than one worker process has something to do."""
+
+REREAD_TOGETHER: Final = 1024
+"""Runs whose rows are made again in one transaction: the daemon waits for no more than that."""
 
 MUCH_WORK: Final = 4 << 20
 """Bytes of summaries, from which on it is worth while to give back what their work needed."""
@@ -197,7 +203,12 @@ class Pipeline:
             RetryLater: the lock could not be had, or the disk or the state file refused.
         """
         self.recognise()
-        self._reconcile(rebuild=True)
+        lines: dict[str, Line] = {}
+        runs = read_again(self.archive.tree, self.archive.durable_names())
+        while some := list(islice(runs, REREAD_TOGETHER)):
+            self.recorder.learn_again([(each.run, each.models) for each in some])
+            lines |= {each.run.timestamp: each.line for each in some}
+        self._reconcile(rebuild=True, lines=lines)
         # A lock that could be had says that a process is dead only where it tells of all hosts.
         self.archive.tree.sweep(everybody=doubt_of_locks(self.archive.root) is None)
 
@@ -224,13 +235,22 @@ class Pipeline:
         """Make what is in the folder the archive that the state knows; return its id."""
         return adopt(self.archive, self.recorder.catalog, self._database)
 
-    def _reconcile(self, *, rebuild: bool) -> tuple[Changes, int]:
-        """Archive -> index -> state; what that changed, and how many messages it owes."""
+    def _reconcile(self, *, rebuild: bool, lines: Mapping[str, Line] = MappingProxyType({})) -> tuple[Changes, int]:
+        """Archive -> index -> state; what that changed, and how many messages it owes.
+
+        Args:
+            rebuild: see `Archive.reconcile`.
+            lines: of the runs that were read again and are in the catalog as they were read.
+        """
         known = dict(self.recorder.catalog.digests())  # before the archive's: who publishes meanwhile did not vanish
-        found = self.archive.reconcile(rebuild=rebuild)
+        found = self.archive.reconcile(rebuild=rebuild, lines=lines)
         there = self.archive.digests()
         changes = Changes(
-            appeared=[name for name in self.archive.names() if rebuild or known.get(name) != there[name]],
+            appeared=[
+                name
+                for name in self.archive.names()
+                if (rebuild and name not in lines) or known.get(name) != there[name]
+            ],
             vanished=sorted(name for name, sha256 in known.items() if there.get(name) != sha256),
             repaired=found.repaired,
             look=found.look,
@@ -361,7 +381,9 @@ class Pipeline:
         chunks = [summaries[start : start + DRAFTS] for start in range(0, len(summaries), DRAFTS)]
         answers = [self._workers.stage([self._candidate(each, reserve=True) for each in chunk]) for chunk in chunks]
         group: list[tuple[_Summary, Staging]] = []
-        size = min(DRAFTS, self._group_size())  # somebody may wait for the first of a burst
+        size = self._group_size()
+        if size == GROUP:
+            size = DRAFTS  # somebody may wait for the first of a burst; not where that writes much of the index twice
         asked = list(zip(chunks, answers, strict=True))
         try:
             while asked:

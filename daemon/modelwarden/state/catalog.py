@@ -170,6 +170,15 @@ class Catalog:
         """Name and sha256 of every run, in no order."""
         return iter(self._connection.execute("SELECT timestamp, sha256 FROM runs"))
 
+    def sha256(self, name: str) -> str | None:
+        """Of the bytes of the run of that name, or None."""
+        row = self._connection.execute("SELECT sha256 FROM runs WHERE run = ?", (run_key(name),)).fetchone()
+        return None if row is None else row[0]
+
+    def says(self, run: RunRecord, models: Sequence[ModelRow]) -> bool:
+        """Whether exactly this is here: to look costs a third of writing it once more."""
+        return self.run(run.timestamp) == run and self.rows(run.timestamp) == models
+
     def add(self, run: RunRecord, models: Sequence[ModelRow], *, announced: bool) -> None:
         """Add a run, inside the caller's transaction. A run that is there already is replaced.
 

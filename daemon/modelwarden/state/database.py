@@ -173,6 +173,10 @@ PAGE_BYTES: Final = 1024
 """Of a new state file. A run's models go to as many places of the index by symbol, and each place written to is a
 page in the log: with SQLite's 4096 bytes a lone run of 50 models writes 320 KB there, with these 105 KB."""
 
+LOG_PAGES: Final = 4096
+"""Of the log, before it is folded into the file: as many bytes as SQLite's own 1000 of its larger pages. Each time
+costs two syncs, and a page that many runs write to is written once a time."""
+
 LITTLE_ROOM: Final = 1 << 20
 """Bytes. With less left, what SQLite calls an I/O error is taken for a disk that is full."""
 
@@ -274,6 +278,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode = WAL")
                 self._make_tables(born_at)
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         if self._schema() in _CHANGES:
             self._change_tables()
         if (schema := self._schema()) != SCHEMA:
