@@ -54,7 +54,7 @@ class Subject:
     archive: Path
     most_mib: float = 0.0
 
-    def prepare(self, seeds: Sequence[int], *, models: int = 50, year: int = 2030) -> list[Path]:
+    def prepare(self, seeds: Sequence[int], *, models: int = 50, year: int = 2024) -> list[Path]:
         """Write summaries of that year beside the watched folder, on disk."""
         ready = self.folder / "ready"
         ready.mkdir(exist_ok=True)
