@@ -17,6 +17,7 @@ from answers import assert_fits
 from commands import Done, command
 from invariants import snapshot
 from modelwarden import TrainingArchiveManager, UnknownRun
+from modelwarden.archive.decisions import Head, encode_head, read_all
 from modelwarden.verification import verify
 from processes import Site, destination, make_site, outbox_of, running_daemon
 from summaries import BAD, GOOD, MIDDLING, flat_summary
@@ -197,23 +198,93 @@ def test_reindex_makes_all_of_it_again(archive: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize("deed", ["removed", "altered", "last removed", "last altered"])
+DEEDS = [
+    "first removed",
+    "first altered",
+    "last removed",
+    "last altered",
+    "last removed with head",
+    "last altered with head",
+    "last truncated with head",
+    "all removed",
+]
+
+
+def spoil(archive: Path, deed: str) -> None:
+    """Do it to one of two decisions, or to all, as carefully as somebody can who has no state."""
+    reviews = archive / "reviews"
+    first, last = sorted((reviews / NEW).iterdir())
+    spoiled = first if "first" in deed else last
+    if "all" in deed:
+        shutil.rmtree(reviews)
+        return
+    if "removed" in deed:
+        spoiled.unlink()
+    elif "truncated" in deed:
+        spoiled.write_bytes(spoiled.read_bytes()[:100])
+    else:
+        spoiled.write_text(spoiled.read_text().replace("because", "pleased"))
+    if "head" in deed:
+        end = read_all(str(archive))[-1]
+        (reviews / "head.json").write_bytes(encode_head(Head(end.number, end.digest)))
+
+
+@pytest.mark.parametrize("deed", DEEDS)
 def test_verify_sees_what_was_done_to_the_record(archive: Path, deed: str) -> None:
-    """Also after a reindex, which hides nothing; what is gone for good is let go of on purpose."""
+    """Whatever runs meanwhile: a reindex hides nothing, and a decision more is no end of it."""
     for symbol in ("B", STRANGE):
         assert decide(archive, NEW, symbol, "--approve").code == 0
-    first, last = sorted((archive / "reviews" / NEW).iterdir())
-    if "altered" in deed:
-        spoiled = last if "last" in deed else first
-        spoiled.write_text(spoiled.read_text().replace("because", "pleased"))
-    else:
-        (last if deed == "last removed" else first).unlink()
-    for again in (None, ["reindex"], ["review", OLD, "B", "--reject", "--reason", "x"], ["reindex"]):
-        if again is not None:
+    spoil(archive, deed)
+    other = ["review", OLD, "B", "--reject", "--reason", "x"]
+    for again in ([], ["reindex"], other, ["reindex"]):
+        if again:
             assert command(*again, "--archive", archive).code == 0
+        else:
+            TrainingArchiveManager(archive).close()  # as every start does
         done = command("verify", "--archive", archive)
         assert done.code == 1
-        assert ("altered" if "altered" in deed else "removed") in done.out
+        assert ("removed" if "removed" in deed else "altered") in done.out
+
+
+@pytest.mark.parametrize("deed", [each for each in DEEDS if "altered" not in each or "first" in each])
+def test_archive_itself_says_what_was_done_once_a_state_has_seen_it(archive: Path, deed: str) -> None:
+    """A start leaves its mark in the chain's head: whoever comes later, with another state, is told."""
+    for symbol in ("B", STRANGE):
+        assert decide(archive, NEW, symbol, "--approve").code == 0
+    spoil(archive, deed)
+    assert command("reindex", "--archive", archive).code == 0
+    shutil.rmtree(archive / ".state")
+    assert command("reindex", "--archive", archive).code == 0
+    assert command("verify", "--archive", archive).code == 1
+
+
+@pytest.mark.parametrize("deed", ["last altered", "last altered with head"])
+def test_altered_last_decision_stays_told_without_the_state_that_saw_it(archive: Path, deed: str) -> None:
+    """The head says what it was."""
+    assert decide(archive, NEW, "B", "--approve").code == 0
+    assert decide(archive, NEW, STRANGE, "--approve").code == 0
+    spoil(archive, deed)
+    assert command("reindex", "--archive", archive).code == 0
+    shutil.rmtree(archive / ".state")
+    assert command("reindex", "--archive", archive).code == 0
+    done = command("verify", "--archive", archive)
+    assert (done.code, "it was altered" in " ".join(done.out.split())) == (1, True)
+
+
+def test_altered_decision_is_announced_to_nobody(site: Site) -> None:
+    """It is no news of a person's, and a number that was given once is given to no other."""
+    (site.out / "a.json").write_text(json.dumps(flat_summary({"B": MIDDLING, "X1": MIDDLING}, timestamp=NEW)))
+    command("run", "--once", "--no-courier", "--config", site.config)
+    for symbol in ("B", "X1"):
+        assert command("review", NEW, symbol, "--approve", "--reason", "because", "--config", site.config).code == 0
+    owed = outbox_of(site.state)
+    spoil(site.archive, "last altered with head")
+    assert command("reindex", "--config", site.config).code == 0
+    assert command("run", "--once", "--no-courier", "--config", site.config).code == 0
+    assert outbox_of(site.state) == owed
+    (site.archive / "reviews" / NEW / "000002.json").unlink()
+    again = command("review", NEW, "X1", "--reject", "--reason", "x", "--json", "--config", site.config)
+    assert json.loads(again.out)["decision"]["number"] == 3
 
 
 def test_last_decision_that_is_gone_for_good_can_be_let_go_of(archive: Path) -> None:

@@ -181,8 +181,8 @@ MUTANTS: Final = (
     Mutant(
         "writes_in_place",
         "archive/reviewing.py",
-        "durable.rename_new(draft, os.path.join(folder, file_name(decision.number)))",
-        "durable.write_new_file(os.path.join(folder, file_name(decision.number)), data)",
+        "durable.rename_new(draft, target)",
+        "durable.write_new_file(target, data)",
     ),
     Mutant(
         "owes_nothing_for_what_it_comes_upon",

@@ -14,7 +14,8 @@ from typing import Annotated, Final
 
 import typer
 
-from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS, Head, Kept, decisions_in
+from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS, Head, Kept
+from modelwarden.archive.folders import read_record
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, RUN_HELP, when
 from modelwarden.cli.moments import iso, parse_since
@@ -23,11 +24,12 @@ from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
 from modelwarden.cli.tables import BAND_STYLES, Cell, print_table, wrapped
 from modelwarden.config import Settings
 from modelwarden.config.places import known_state_dir
-from modelwarden.errors import ModelwardenError, StopService, UnknownRun
+from modelwarden.errors import ModelwardenError, RetryLater, StopService, UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.decision import SAID, Decision, Verb, in_force
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.run import RunRecord
+from modelwarden.log import log
 from modelwarden.questions import JudgedRun, asking
 from modelwarden.state.messages import Route
 
@@ -149,8 +151,10 @@ def _decide(
         )
     before: list[Decision] = []
 
-    def make(kept: list[Kept], end: Head) -> Decision | None:
-        decisions = [each.decision for each in kept if each.decision is not None and each.run == found.timestamp]
+    def make(kept: Sequence[Kept], end: Head) -> Decision | None:
+        if read_record(pipeline.archive.root, found.timestamp).sha256 != found.sha256:  # looked at before the lock
+            raise UnknownRun(f"run {found.timestamp} is another by now", where=pipeline.archive.root)
+        decisions = [each.decision for each in kept if each.decision is not None]
         last = in_force(decisions, found.sha256).get(symbol)
         if (last is None and verb is Verb.WITHDRAW) or (last is not None and last.verb is verb):
             before.extend([] if last is None else [last])
@@ -176,11 +180,16 @@ def _decide(
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recognise()
         is_first = not os.path.isdir(os.path.join(pipeline.archive.root, REVIEWS))
-        decision = add_decision(pipeline.archive, make)
-        if is_first:  # the archive has a folder more than when the state looked at it last
-            pipeline.recover()
+        decision = add_decision(pipeline.archive, found.timestamp, pipeline.known_decisions(), make)
         routes = [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
-        pipeline.recorder.record_decisions(decisions_in(pipeline.archive.root), routes)
+        try:
+            if is_first:  # the archive has a folder more than when the state looked at it last
+                pipeline.recover()
+            pipeline.follow_decisions(routes)
+        except RetryLater as error:
+            if decision is None:
+                raise
+            log.warning("decided_unrecorded", reason=str(error), hint="the next start of the daemon records it")
     if decision is not None:
         return decision, True
     if not before:

@@ -19,7 +19,7 @@ from modelwarden.errors import RetryLater, StopService, StorageSuspect
 from modelwarden.state.packing import packed_columns
 
 STATE_FILE: Final = "modelwarden.sqlite"
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
 
@@ -165,6 +165,19 @@ CREATE VIEW approvals AS SELECT runs.run AS key, runs.timestamp AS run, assessme
     FROM runs JOIN assessments ON assessments.run = runs.run
     LEFT JOIN reviews ON reviews.sha256 = runs.sha256 AND reviews.symbol = assessments.symbol
     WHERE ifnull(reviews.verb = 'approve', assessments.classification = 0)
+""",
+    5: """
+-- Runs that were removed on purpose, by their bytes: what the archive's own record says, for who compares.
+CREATE TABLE new_pruned (sha256 TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+INSERT OR REPLACE INTO new_pruned SELECT sha256, run FROM pruned;
+DROP TABLE pruned;
+ALTER TABLE new_pruned RENAME TO pruned;
+-- Decisions that were in the archive and are not there as they were: this state is their witness.
+CREATE TABLE lost_decisions (digest TEXT PRIMARY KEY, number INTEGER NOT NULL, run TEXT NOT NULL) WITHOUT ROWID;
+-- How each folder of reviews/ looked when `decisions` had all of it: one that looks so need not be read again.
+CREATE TABLE review_folders (run TEXT PRIMARY KEY, look TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX decisions_by_run ON decisions (run);
+CREATE INDEX decisions_by_number ON decisions (number)
 """,
 }
 
