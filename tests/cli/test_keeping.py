@@ -1,12 +1,15 @@
 """`prune` and `export`: old runs go whole, what somebody relies on stays, and a notebook gets all of it."""
 
 import csv
+import fcntl
 import io
 import json
 import math
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,21 @@ from pyarrow import parquet
 
 from answers import assert_fits
 from commands import command
-from invariants import assert_archive_whole, snapshot
+from invariants import assert_archive_whole, assert_run_whole, snapshot
 from modelwarden import TrainingArchiveManager
 from modelwarden.gate.gates import Better, Gate
 from modelwarden.gate.policy import Policy
-from processes import Site, destination, drop, index_of, make_site, outbox_of, running_daemon
+from processes import (
+    Site,
+    clean_environment,
+    destination,
+    drop,
+    index_of,
+    make_site,
+    outbox_of,
+    running_daemon,
+    until,
+)
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
 
 TEAM = destination("team", "json://127.0.0.1:9/x", "APPROVED", "REVIEW", "DROP")
@@ -155,6 +168,84 @@ def test_prune_beside_a_running_daemon(site: Site) -> None:
         assert daemon.stop() == 0
     assert [run["timestamp"] for run in index_of(site.archive)] == [NAMES[0], *NAMES[4:], "20250201_000000"]
     assert command("verify", "--config", site.config).code == 0
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [["--keep-last", "2"], ["--keep-approved"], ["--keep-reviewed", "--keep-within", "1d"], ["--keep-within", "1s"]],
+)
+def test_dry_run_names_what_goes(site: Site, rules: list[str]) -> None:
+    """What it says would be removed is what is removed, and what it says is kept is there, by the same rules."""
+    assert command("review", NAMES[1], "A", "--approve", "--reason", "x", "--config", site.config).code == 0
+    said = pruned(site, *rules, "--dry-run")
+    done = pruned(site, *rules)
+    assert (said.pop("dry_run"), done.pop("dry_run")) == (True, False)
+    assert said == done
+    assert [run["timestamp"] for run in index_of(site.archive)] == [each["run"] for each in done["kept"]]
+    assert command("verify", "--config", site.config).code == 0
+
+
+def test_archive_of_which_all_was_pruned_is_one_without_runs(site: Site) -> None:
+    """Whoever asks is told so; the daemon goes on with it, and what was owed is still owed."""
+    assert command("review", NAMES[1], "A", "--approve", "--reason", "x", "--config", site.config).code == 0
+    owed = len(outbox_of(site.state))
+    assert pruned(site, "--keep-within", "1s")["removed"] == NAMES
+    for name, code in (("verify", 0), ("runs", 1), ("review", 1), ("approved", 2), ("audit", 0), ("export", 0)):
+        done = command(name, "--config", site.config)
+        assert (done.code, "Traceback" in done.err) == (code, False), name
+    refused = command("review", NAMES[1], "A", "--reject", "--reason", "x", "--config", site.config)
+    assert (refused.code, refused.out) == (2, "")
+    drop(encoded(flat_summary({"B": GOOD}, timestamp="20250201_000000")), site.out, "new.json")
+    assert command("run", "--once", "--no-courier", "--config", site.config).code == 0
+    assert [run["timestamp"] for run in index_of(site.archive)] == ["20250201_000000"]
+    assert len(outbox_of(site.state)) == owed + 1
+
+
+@contextmanager
+def waiting_for_the_lock(site: Site, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    """A command that has looked at the archive, and waits for its lock for as long as this is entered."""
+    with (site.archive / ".index.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "modelwarden", *words, "--config", site.config],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env=clean_environment(),
+        )
+
+        def waits() -> bool:
+            folder = Path(f"/proc/{process.pid}/fd")
+            with suppress(OSError):  # a descriptor that was closed meanwhile
+                return any(each.readlink().name == ".index.lock" for each in folder.iterdir())
+            return False
+
+        until(waits, "the command to wait for the lock")
+        yield process
+
+
+def test_run_that_somebody_decides_about_meanwhile_is_kept(site: Site, tmp_path: Path) -> None:
+    """The rules are asked once more while nobody can decide: without that it would have gone."""
+    twin = tmp_path / "twin"
+    shutil.copytree(site.archive, twin, ignore=shutil.ignore_patterns(".state"))
+    assert command("review", NAMES[1], "A", "--approve", "--reason", "x", "--archive", twin).code == 0
+    with waiting_for_the_lock(site, "prune", "--keep-last", "1", "--keep-reviewed", "--json") as process:
+        shutil.copytree(twin / "reviews", site.archive / "reviews")
+    out, _ = process.communicate()
+    answer = json.loads(out)
+    assert (process.returncode, answer["removed"]) == (0, [NAMES[0], *NAMES[2:5]])
+    assert {"run": NAMES[1], "rules": ["reviewed"]} in answer["kept"]
+    assert_run_whole(site.archive / NAMES[1])
+
+
+def test_run_that_goes_meanwhile_is_not_decided_about(site: Site) -> None:
+    """Who looked at it before it went is told so, and there is no decision about what nobody has."""
+    with waiting_for_the_lock(site, "review", NAMES[1], "A", "--approve", "--reason", "x") as process:
+        (site.archive / NAMES[1]).rename(site.folder / "gone")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert f"no run '{NAMES[1]}'" in err
+    assert not (site.archive / "reviews").exists()
 
 
 def lose_the_state(site: Site) -> None:

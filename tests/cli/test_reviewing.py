@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,9 +20,9 @@ from answers import assert_fits
 from commands import Done, command
 from invariants import snapshot
 from modelwarden import TrainingArchiveManager, UnknownRun
-from modelwarden.archive.decisions import Head, encode_head, read_all
+from modelwarden.archive.decisions import Head, encode_head, read_all, read_news
 from modelwarden.verification import verify
-from processes import Site, destination, make_site, outbox_of, running_daemon
+from processes import Site, clean_environment, destination, make_site, outbox_of, running_daemon
 from summaries import BAD, GOOD, MIDDLING, flat_summary
 
 OLD, NEW = "20250101_000000", "20250102_000000"
@@ -340,6 +343,68 @@ def test_audit_as_csv_has_all_that_was_recorded(archive: Path) -> None:
     assert (found["run"], found["symbol"], found["policy"]) == (NEW, "B", "766fc3ed")
     assert command("audit", "--since", "1d", "--archive", archive).code == 0
     assert command("audit", "--since", "2999-01-01", "--archive", archive).code == 1
+
+
+def test_clock_that_was_set_back_hides_no_decision(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decided after another stands behind it, whatever it is dated, and `--since` shows it with that one."""
+    decide(archive, NEW, "B", "--approve")
+    with monkeypatch.context() as patched:
+        patched.setattr("modelwarden.cli.reviewing.iso", lambda _: "2001-01-01T00:00:00Z")
+        decide(archive, NEW, "B", "--reject")
+    dated = [each["decided_at"][:4] for each in in_json(archive, "audit", "--since", "1d")["decisions"]]
+    assert (len(dated), dated[1]) == (2, "2001")
+    assert approved(archive, NEW) == ["A"]
+    assert command("verify", "--archive", archive).code == 0
+
+
+def test_two_decisions_at_once_are_two_or_one(archive: Path) -> None:
+    """Of two that say the same one is made, and the other told; the chain has no gap and no twin."""
+    words = [sys.executable, "-P", "-m", "modelwarden", "review", NEW, "--reason", "x", "--archive", str(archive)]
+    said = [("B", "--approve"), ("B", "--approve"), (STRANGE, "--approve"), (STRANGE, "--reject")]
+    processes = [
+        subprocess.Popen([*words, symbol, verb], stdout=subprocess.DEVNULL, env=clean_environment())
+        for symbol, verb in said
+    ]
+    codes = [process.wait() for process in processes]
+    assert (sorted(codes[:2]), codes[2:]) == ([0, 1], [0, 0])
+    assert [each["number"] for each in in_json(archive, "audit")["decisions"]] == [1, 2, 3]
+    assert command("verify", "--archive", archive).code == 0
+
+
+@pytest.mark.parametrize("state", [True, False], ids=["catalog", "folders"])
+def test_superseded_run_waits_for_nobody_and_is_decided_about_with_a_word(archive: Path, state: bool) -> None:
+    """The list leaves it out, unless it is named; who decides about it is told which run took its place."""
+    file = archive / NEW / "model_assessments.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"supersedes": OLD}))
+    assert command("reindex", "--archive", archive).code == 0
+    if not state:
+        shutil.rmtree(archive / ".state")
+    assert {each["run"] for each in in_json(archive, "review")["waiting"]} == {NEW}
+    assert {each["run"] for each in in_json(archive, "review", OLD)["waiting"]} == {OLD}
+    done = decide(archive, OLD, "B", "--approve")
+    assert done.code == 0
+    assert f"run {OLD} was superseded by {NEW}" in done.err
+    assert decide(archive, NEW, "B", "--approve").err == ""
+
+
+def test_start_reads_only_folders_that_changed(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read once, and looks as it did, costs a look; a decision that came by another hand is read."""
+    monkeypatch.setattr("modelwarden.archive.decisions._YOUNG_SECONDS", 0.0)
+    decide(archive, NEW, "B", "--approve")
+    decide(archive, OLD, "B", "--approve")
+    TrainingArchiveManager(archive).close()
+    with closing(sqlite3.connect(archive / ".state" / "modelwarden.sqlite")) as connection:
+        looks = dict(connection.execute("SELECT run, look FROM review_folders"))
+    assert looks.keys() == {OLD, NEW}
+    news = read_news(str(archive), looks, time.time())
+    assert (news.looks, news.kept) == ({}, [])
+    shutil.copytree(archive, archive.parent / "twin", ignore=shutil.ignore_patterns(".state"))
+    twin = archive.parent / "twin"
+    assert decide(twin, OLD, STRANGE, "--reject").code == 0
+    shutil.copy(twin / "reviews" / OLD / "000003.json", archive / "reviews" / OLD)
+    assert list(read_news(str(archive), looks, time.time()).looks) == [OLD]
+    TrainingArchiveManager(archive).close()
+    assert command("verify", "--archive", archive).code == 0
 
 
 def test_audit_and_review_of_an_archive_without_any_say_no(tmp_path: Path) -> None:

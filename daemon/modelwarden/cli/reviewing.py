@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from itertools import dropwhile
 from typing import Annotated, Final
 
 import typer
@@ -89,6 +90,7 @@ def review(
         print_answer(decided=is_new, decision=decision_json(decision))
     elif is_new:
         typer.echo(f"{visible(symbol)} of run {decision.run} is {SAID[decision.verb]}: decision {decision.number}")
+        _warn_if_superseded(config, archive, decision.run)
     else:
         said = f"is {SAID[decision.verb]} already, by {visible(decision.by)}"
         typer.echo(f"{visible(symbol)} of run {decision.run} {said}: decision {decision.number}")
@@ -210,6 +212,15 @@ def _model(settings: Settings, named: str, symbol: str) -> tuple[RunRecord, Asse
     return found.record, model
 
 
+def _warn_if_superseded(config: str | None, archive: str | None, run: str) -> None:
+    """Say which run took the place of one that was decided about."""
+    with asking_as_set(config, archive) as questions:
+        later = questions.superseded([run, *(name for name, _ in questions.names())]).get(run)
+    if later is not None:
+        said = f"run {run} was superseded by {later}, of which this decides nothing"
+        typer.echo(f"modelwarden: {said}", err=True)
+
+
 def _list(config: str | None, archive: str | None, named: str | None, limit: int, *, as_json: bool) -> None:
     now = time.time()
     with asking_as_set(config, archive) as questions:
@@ -257,7 +268,9 @@ def audit(
 ) -> None:
     """Print the record of decisions.
 
-    Who decided what, when, why, under which policy. Exit code 1 if nothing was decided. What cannot be read is told on
+    Who decided what, when, why, under which policy, in the order in which that was decided.
+
+    Exit code 1 if nothing was decided. What cannot be read is told on
     standard error, with exit code 2.
 
     Example: modelwarden audit --since 30d --csv > decisions.csv
@@ -266,7 +279,8 @@ def audit(
     start = "" if since is None else f"{parse_since(since, now):%Y-%m-%dT%H:%M:%SZ}"
     with asking_as_set(config, archive) as questions:
         kept = questions.decisions()
-    decisions = [each.decision for each in kept if each.decision is not None and each.decision.decided_at >= start]
+    told = (each.decision for each in kept if each.decision is not None)
+    decisions = list(dropwhile(lambda each: each.decided_at < start, told))  # a clock set back hides none behind it
     if as_json:
         print_answer(decisions=[decision_json(each) for each in decisions])
     elif as_csv:

@@ -277,8 +277,8 @@ class Recorder:
             Whether it was removed on purpose: it is not missed, and the files that it came from stay dealt with.
         """
         run = self.catalog.run(name)
-        if run is None:
-            return False
+        if run is None:  # another process with this state took it out
+            return name in self.catalog.pruned().values()
         event = _event_id(run.sha256)
         kept = self.catalog.remove(name, keeps=self.outbox.is_owed(event))
         if kept is not None:

@@ -5,6 +5,7 @@ run, so losing it loses no more than the memory of what was announced. A local d
 needs shared memory.
 """
 
+import errno
 import os
 import sqlite3
 import uuid
@@ -216,9 +217,8 @@ class Database:
             self._prepare(born_at)
         except (sqlite3.Error, UnicodeError, OSError) as error:
             if not os.access(state_dir, os.W_OK):
-                raise StopService(
-                    f"no right to write there ({error})", where=state_dir, hint="run this as the service's user"
-                ) from error
+                hint = durable.hint_for(errno.EROFS) if _is_read_only(state_dir) else "run this as the service's user"
+                raise StopService(f"no right to write there ({error})", where=state_dir, hint=hint) from error
             hint = self._lack_of_room(error) or (
                 "where it is damaged, move it away: it is made again from the archive, nothing old is sent"
             )
@@ -317,3 +317,10 @@ class Database:
                 for statement in _CHANGES[schema].split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {schema + 1}")
+
+
+def _is_read_only(folder: str) -> bool:
+    try:
+        return os.statvfs(folder).f_flag & os.ST_RDONLY != 0
+    except OSError:
+        return False
