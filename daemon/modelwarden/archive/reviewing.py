@@ -78,7 +78,7 @@ def add_decision(
     return decision
 
 
-def _end(root: str, known: Known) -> Head:
+def _end(root: str, known: Known, news: Sequence[Kept] | None = None) -> Head:
     """What the next decision follows: the last one there is, or was.
 
     State, head and file say the same of it, unless somebody altered some of them. Then one that is not what the file
@@ -86,21 +86,27 @@ def _end(root: str, known: Known) -> Head:
     """
     head = read_head(root) or Head()
     differs = head.number == known.end.number and head != known.end
-    kept = read_all(root) if differs else read_news(root, known.looks, time.time()).kept
+    if differs:
+        kept: Sequence[Kept] = read_all(root)
+    else:
+        kept = read_news(root, known.looks, time.time()).kept if news is None else news
     last = Head(kept[-1].number, kept[-1].digest) if kept else Head()
     highest = max(known.end.number, head.number, last.number)
     return next((each for each in (known.end, head) if each.number == highest and each != last), last)
 
 
-def mend_head(archive: Archive, known: Known, *, forgets: bool = False) -> None:
+def mend_head(archive: Archive, known: Known, news: Sequence[Kept] | None = None, *, forgets: bool = False) -> None:
     """Write the head again if it is behind, or missing; see `add_decision` for what it raises.
 
     Args:
         archive: whose.
         known: what the state knows of all decisions: what it saw and is not there any more leaves its mark here.
+        news: the files in the folders that changed since, if they were read already.
         forgets: whether it is also to let go of decisions that are not there any more.
     """
     if not os.path.isdir(os.path.join(archive.root, REVIEWS)) and not known.end.number:
+        return
+    if not forgets and read_head(archive.root) == _end(archive.root, known, news):
         return
     with archive.locked() as root:
         if forgets:

@@ -289,9 +289,9 @@ class Pipeline:
             RetryLater: the lock could not be had, or the disk or the state file refused.
         """
         known = self.known_decisions()
-        mend_head(self.archive, known)  # before the state takes over what may have been altered
         looks = dict.fromkeys(known.looks, "") if reads_all else known.looks
         news = read_news(self.archive.root, looks, self._clock())
+        mend_head(self.archive, known, news.kept)  # before the state takes over what may have been altered
         owed = self.recorder.record_decisions(news.looks, news.files, routes)
         if lost := self.recorder.decided.lost():
             log.warning("decisions_lost", first=lost[0], count=len(lost), hint="see `modelwarden verify`")

@@ -178,7 +178,8 @@ CREATE TABLE lost_decisions (digest TEXT PRIMARY KEY, number INTEGER NOT NULL, r
 -- How each folder of reviews/ looked when `decisions` had all of it: one that looks so need not be read again.
 CREATE TABLE review_folders (run TEXT PRIMARY KEY, look TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX decisions_by_run ON decisions (run);
-CREATE INDEX decisions_by_number ON decisions (number)
+CREATE INDEX decisions_by_number ON decisions (number);
+CREATE INDEX decisions_unannounced ON decisions (number) WHERE NOT announced
 """,
 }
 
