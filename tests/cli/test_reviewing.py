@@ -274,6 +274,22 @@ def test_altered_last_decision_stays_told_without_the_state_that_saw_it(archive:
     assert (done.code, "it was altered" in " ".join(done.out.split())) == (1, True)
 
 
+def test_state_that_adopts_another_archive_is_no_witness_there(archive: Path, made: Path, tmp_path: Path) -> None:
+    """What it saw elsewhere was not removed here: the first decision is the first."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'archive_dir = "{tmp_path / "here"}"\nstate_dir = "{tmp_path / "state"}"\n')
+    words = ("review", NEW, "B", "--approve", "--reason", "x", "--json", "--config", config)
+    archive.rename(tmp_path / "here")
+    assert json.loads(command(*words).out)["decision"]["number"] == 1
+    (tmp_path / "here").rename(tmp_path / "away")
+    shutil.copytree(made, tmp_path / "here", ignore=shutil.ignore_patterns(".state", ".archive.json"))
+    (tmp_path / "here" / ".archive.json").write_text(json.dumps({"schema_version": 1, "archive_id": "0" * 32}))
+    assert command(*words).code == 2
+    assert command("adopt", "--config", config).code == 0
+    assert json.loads(command(*words).out)["decision"]["number"] == 1
+    assert command("verify", "--config", config).code == 0
+
+
 def test_altered_decision_is_announced_to_nobody(site: Site) -> None:
     """It is no news of a person's, and a number that was given once is given to no other."""
     (site.out / "a.json").write_text(json.dumps(flat_summary({"B": MIDDLING, "X1": MIDDLING}, timestamp=NEW)))
