@@ -43,10 +43,15 @@ _HINTS: Final = {
 """What an operator can do about a disk's refusal."""
 
 
+def hint_for(code: int | None) -> str:
+    """What an operator can do about an error of that number; "" if that is not known."""
+    return _HINTS.get(code or 0, "")
+
+
 def refusal(action: str, path: str, error: OSError) -> RetryLater:
     """The disk's refusal as an error that says what was refused, where, and what to do."""
     what = f"can't {action} ({error.strerror or error})"
-    return RetryLater(what, where=show_path(path), hint=_HINTS.get(error.errno or 0, ""))
+    return RetryLater(what, where=show_path(path), hint=hint_for(error.errno))
 
 
 def write_new_file(path: str, data: bytes) -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
-from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Pruned, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive
 from modelwarden.filesystems import insist_on_owner
 from modelwarden.gate.assessment import Assessment, Checkpoint, Classification, Remark, finite_or_none
@@ -183,11 +183,11 @@ class TrainingArchiveManager:
             TypeError: it holds something that JSON can't.
         """
         data = json.dumps(summary, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
-        (outcome,) = self._pipeline.process([Found("", data, None)], final=True)
+        (outcome,) = self._pipeline.process([Found("", data, None)], final=True, on_purpose=True)
         match outcome:
             case Archived(run):
                 return self._archived(run)
-            case AlreadyArchived(name):
+            case AlreadyArchived(name) | Pruned(name):
                 return self._archived(self._archive.read(name)[0])
             case Rejected(error) | Unfinished(error):
                 raise error

@@ -270,6 +270,8 @@ class Questions:
     def waiting(self, limit: int, run: str | None = None) -> tuple[Sequence[InReview], int]:
         """The models in REVIEW about which nobody decided, oldest run first, so many at most; and how many there are.
 
+        A run in whose place there is another by now waits for nobody, unless it is named.
+
         Args:
             limit: how many.
             run: of this run alone.
@@ -282,10 +284,10 @@ class Questions:
             if kept.decision is not None:
                 decided.setdefault(kept.decision.sha256, []).append(kept.decision)
         force = {sha256: in_force(each, sha256) for sha256, each in decided.items()}
+        models = self._ask(lambda catalog: catalog.in_review(run), lambda: self._in_review_by_folder(run))
+        superseded = self.superseded(run_names(self._root)) if run is None and models else {}
         found = [
-            each
-            for each in self._ask(lambda catalog: catalog.in_review(run), lambda: self._in_review_by_folder(run))
-            if each.symbol not in force.get(each.sha256, {})
+            each for each in models if each.run not in superseded and each.symbol not in force.get(each.sha256, {})
         ]
         return found[:limit], len(found)
 

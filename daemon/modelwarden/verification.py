@@ -8,14 +8,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from modelwarden.archive.decisions import REVIEWS, Kept, faults_in, read_all, read_head
+from modelwarden.archive.decisions import REVIEWS, Kept, faults_in, file_name, read_all, read_head
 from modelwarden.archive.folders import REJECTED
 from modelwarden.archive.index import INDEX_FILE, Index
+from modelwarden.archive.pruned import PRUNED, read_pruned
 from modelwarden.archive.publishing import MARKER_FILE, Archive
 from modelwarden.archive.record import (
     ASSESSMENTS_FILE,
@@ -38,6 +39,7 @@ from modelwarden.gate.run import RunRecord, class_counts
 from modelwarden.gate.summary import parse_summary
 from modelwarden.gate.thresholds import RULE
 from modelwarden.state.catalog import Catalog, MissingRun
+from modelwarden.state.decided import Decided
 from modelwarden.state.rows import model_rows
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def verify(
     catalog: Catalog,
     *,
     patience: float = COMMIT_SECONDS,
-    known_decisions: Callable[[], Collection[str]] | None = None,
+    decided: Decided | None = None,
 ) -> Report:
     """Read the whole archive again.
 
@@ -101,7 +103,7 @@ def verify(
         archive: opened, and not yet reconciled: that would mend what is to be found.
         catalog: of the same archive.
         patience: seconds before what may be a commit under way counts as wrong.
-        known_decisions: the sha256 of each decision's file that the state knows; None: it is not asked.
+        decided: what the state knows, and knew, of decisions; None: it is not asked.
     """
     findings: list[Finding] = []
     runs: dict[str, RunRecord] = {}
@@ -119,8 +121,9 @@ def verify(
             findings.append(Finding(name, f"the same bytes are archived as {twin}", "move one of the two away"))
     findings += _verify_rejected(archive.tree.path_of(REJECTED))
     findings += _verify_reviews(archive, runs)
-    if known_decisions is not None:
-        findings += _patiently(lambda: _verify_known_reviews(archive, known_decisions), patience)
+    if decided is not None:
+        findings += _patiently(lambda: _verify_known_reviews(archive, decided), patience)
+    findings += _patiently(lambda: _verify_pruned(archive, catalog, runs), patience)
     findings += _patiently(lambda: _verify_staging(archive), patience)
     findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows), patience)
     return Report(len(names), findings)
@@ -265,17 +268,37 @@ def _verify_reviews(archive: Archive, runs: Mapping[str, RunRecord]) -> list[Fin
     return findings
 
 
-def _verify_known_reviews(archive: Archive, known: Callable[[], Collection[str]]) -> list[Finding]:
-    """The head of the chain and the catalog, which follow from the files."""
+def _verify_known_reviews(archive: Archive, decided: Decided) -> list[Finding]:
+    """The head of the chain and the catalog, which follow from the files; and what the state saw that is not there."""
     head = read_head(archive.root)
     kept = read_all(archive.root)
     findings = [Finding(each.where, each.what, _REINDEX) for each in faults_in(kept, head) if each.is_derived]
-    there, listed = {each.digest for each in kept if not each.problem}, set(known())
-    if there - listed:
-        findings.append(Finding(f"{REVIEWS}/", f"{len(there - listed)} are not in the catalog", _REINDEX))
-    if listed - there:
-        what = f"{len(listed - there)} that the catalog has are not there as they were"
-        findings.append(Finding(f"{REVIEWS}/", what, f"{_BACKUP}; if they are gone for good: {_REINDEX}"))
+    there = {each.digest for each in kept if not each.problem}
+    seen = decided.seen()
+    if new := len(there - {each.digest for each in seen if each.is_kept}):
+        findings.append(Finding(f"{REVIEWS}/", f"{new} are not in the catalog", _REINDEX))
+    files = {each.where for each in kept}
+    for each in seen:
+        if each.digest not in there:
+            where = f"{REVIEWS}/{each.run}/{file_name(each.number)}"
+            what = "was altered: it is not what this state saw there" if where in files else "was removed"
+            findings.append(Finding(where, what, f"{_BACKUP}; if it is gone for good: {_FORGET}"))
+    return findings
+
+
+def _verify_pruned(archive: Archive, catalog: Catalog, runs: Mapping[str, RunRecord]) -> list[Finding]:
+    """The record of what was removed on purpose, and the catalog, which follows from it."""
+    files = list(read_pruned(archive.root))
+    findings = [
+        Finding(each.where, each.problem, f"{_BACKUP}, or remove it: {_RECORD}") for each in files if each.problem
+    ]
+    recorded = {run.sha256 for each in files for run in each.runs}
+    here, listed = {run.sha256 for run in runs.values()}, catalog.pruned().keys()
+    if new := len(recorded - here - listed):
+        findings.append(Finding(f"{PRUNED}/", f"{new} are not in the catalog", _REINDEX))
+    if gone := len(listed - here - recorded):
+        what = f"{gone} that this state knows are not recorded: their summaries would be archived again"
+        findings.append(Finding(f"{PRUNED}/", what, f"{_BACKUP}, or: {_RECORD}; if on purpose: {_FORGET}"))
     return findings
 
 
@@ -289,6 +312,8 @@ def _verify_decision(kept: Kept, decision: Decision, run: RunRecord) -> list[Fin
 
 
 _BACKUP: Final = "restore the file from a backup"
+_FORGET: Final = "`modelwarden reindex --forget-missing`"
+_RECORD: Final = "`modelwarden reindex` records again what this state knows"
 
 
 def _verify_staging(archive: Archive) -> list[Finding]:
@@ -333,7 +358,7 @@ def _verify_derived(
     findings += [
         Finding(each.timestamp, f"is missing: sha256 {each.sha256}, archived from {_source(each)}", _FIND)
         for each in missing
-        if each.sha256 not in here
+        if each.sha256 not in here and archive.pruned.find(each.sha256) is None
     ]
     return findings
 

@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,8 +20,9 @@ from answers import assert_fits
 from commands import Done, command
 from invariants import snapshot
 from modelwarden import TrainingArchiveManager, UnknownRun
+from modelwarden.archive.decisions import Head, encode_head, read_all, read_news
 from modelwarden.verification import verify
-from processes import Site, destination, make_site, outbox_of, running_daemon
+from processes import Site, clean_environment, destination, make_site, outbox_of, running_daemon
 from summaries import BAD, GOOD, MIDDLING, flat_summary
 
 OLD, NEW = "20250101_000000", "20250102_000000"
@@ -197,23 +201,109 @@ def test_reindex_makes_all_of_it_again(archive: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize("deed", ["removed", "altered", "last removed", "last altered"])
+DEEDS = [
+    "first removed",
+    "first altered",
+    "last removed",
+    "last altered",
+    "last removed with head",
+    "last altered with head",
+    "last truncated with head",
+    "all removed",
+]
+
+
+def spoil(archive: Path, deed: str) -> None:
+    """Do it to one of two decisions, or to all, as carefully as somebody can who has no state."""
+    reviews = archive / "reviews"
+    first, last = sorted((reviews / NEW).iterdir())
+    spoiled = first if "first" in deed else last
+    if "all" in deed:
+        shutil.rmtree(reviews)
+        return
+    if "removed" in deed:
+        spoiled.unlink()
+    elif "truncated" in deed:
+        spoiled.write_bytes(spoiled.read_bytes()[:100])
+    else:
+        spoiled.write_text(spoiled.read_text().replace("because", "pleased"))
+    if "head" in deed:
+        end = read_all(str(archive))[-1]
+        (reviews / "head.json").write_bytes(encode_head(Head(end.number, end.digest)))
+
+
+@pytest.mark.parametrize("deed", DEEDS)
 def test_verify_sees_what_was_done_to_the_record(archive: Path, deed: str) -> None:
-    """Also after a reindex, which hides nothing; what is gone for good is let go of on purpose."""
+    """Whatever runs meanwhile: a reindex hides nothing, and a decision more is no end of it."""
     for symbol in ("B", STRANGE):
         assert decide(archive, NEW, symbol, "--approve").code == 0
-    first, last = sorted((archive / "reviews" / NEW).iterdir())
-    if "altered" in deed:
-        spoiled = last if "last" in deed else first
-        spoiled.write_text(spoiled.read_text().replace("because", "pleased"))
-    else:
-        (last if deed == "last removed" else first).unlink()
-    for again in (None, ["reindex"], ["review", OLD, "B", "--reject", "--reason", "x"], ["reindex"]):
-        if again is not None:
+    spoil(archive, deed)
+    other = ["review", OLD, "B", "--reject", "--reason", "x"]
+    for again in ([], ["reindex"], other, ["reindex"]):
+        if again:
             assert command(*again, "--archive", archive).code == 0
+        else:
+            TrainingArchiveManager(archive).close()  # as every start does
         done = command("verify", "--archive", archive)
         assert done.code == 1
-        assert ("altered" if "altered" in deed else "removed") in done.out
+        assert ("removed" if "removed" in deed else "altered") in done.out
+
+
+@pytest.mark.parametrize("deed", [each for each in DEEDS if "altered" not in each or "first" in each])
+def test_archive_itself_says_what_was_done_once_a_state_has_seen_it(archive: Path, deed: str) -> None:
+    """A start leaves its mark in the chain's head: whoever comes later, with another state, is told."""
+    for symbol in ("B", STRANGE):
+        assert decide(archive, NEW, symbol, "--approve").code == 0
+    spoil(archive, deed)
+    assert command("reindex", "--archive", archive).code == 0
+    shutil.rmtree(archive / ".state")
+    assert command("reindex", "--archive", archive).code == 0
+    assert command("verify", "--archive", archive).code == 1
+
+
+@pytest.mark.parametrize("deed", ["last altered", "last altered with head"])
+def test_altered_last_decision_stays_told_without_the_state_that_saw_it(archive: Path, deed: str) -> None:
+    """The head says what it was."""
+    assert decide(archive, NEW, "B", "--approve").code == 0
+    assert decide(archive, NEW, STRANGE, "--approve").code == 0
+    spoil(archive, deed)
+    assert command("reindex", "--archive", archive).code == 0
+    shutil.rmtree(archive / ".state")
+    assert command("reindex", "--archive", archive).code == 0
+    done = command("verify", "--archive", archive)
+    assert (done.code, "it was altered" in " ".join(done.out.split())) == (1, True)
+
+
+def test_state_that_adopts_another_archive_is_no_witness_there(archive: Path, made: Path, tmp_path: Path) -> None:
+    """What it saw elsewhere was not removed here: the first decision is the first."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'archive_dir = "{tmp_path / "here"}"\nstate_dir = "{tmp_path / "state"}"\n')
+    words = ("review", NEW, "B", "--approve", "--reason", "x", "--json", "--config", config)
+    archive.rename(tmp_path / "here")
+    assert json.loads(command(*words).out)["decision"]["number"] == 1
+    (tmp_path / "here").rename(tmp_path / "away")
+    shutil.copytree(made, tmp_path / "here", ignore=shutil.ignore_patterns(".state", ".archive.json"))
+    (tmp_path / "here" / ".archive.json").write_text(json.dumps({"schema_version": 1, "archive_id": "0" * 32}))
+    assert command(*words).code == 2
+    assert command("adopt", "--config", config).code == 0
+    assert json.loads(command(*words).out)["decision"]["number"] == 1
+    assert command("verify", "--config", config).code == 0
+
+
+def test_altered_decision_is_announced_to_nobody(site: Site) -> None:
+    """It is no news of a person's, and a number that was given once is given to no other."""
+    (site.out / "a.json").write_text(json.dumps(flat_summary({"B": MIDDLING, "X1": MIDDLING}, timestamp=NEW)))
+    command("run", "--once", "--no-courier", "--config", site.config)
+    for symbol in ("B", "X1"):
+        assert command("review", NEW, symbol, "--approve", "--reason", "because", "--config", site.config).code == 0
+    owed = outbox_of(site.state)
+    spoil(site.archive, "last altered with head")
+    assert command("reindex", "--config", site.config).code == 0
+    assert command("run", "--once", "--no-courier", "--config", site.config).code == 0
+    assert outbox_of(site.state) == owed
+    (site.archive / "reviews" / NEW / "000002.json").unlink()
+    again = command("review", NEW, "X1", "--reject", "--reason", "x", "--json", "--config", site.config)
+    assert json.loads(again.out)["decision"]["number"] == 3
 
 
 def test_last_decision_that_is_gone_for_good_can_be_let_go_of(archive: Path) -> None:
@@ -269,6 +359,68 @@ def test_audit_as_csv_has_all_that_was_recorded(archive: Path) -> None:
     assert (found["run"], found["symbol"], found["policy"]) == (NEW, "B", "766fc3ed")
     assert command("audit", "--since", "1d", "--archive", archive).code == 0
     assert command("audit", "--since", "2999-01-01", "--archive", archive).code == 1
+
+
+def test_clock_that_was_set_back_hides_no_decision(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decided after another stands behind it, whatever it is dated, and `--since` shows it with that one."""
+    decide(archive, NEW, "B", "--approve")
+    with monkeypatch.context() as patched:
+        patched.setattr("modelwarden.cli.reviewing.iso", lambda _: "2001-01-01T00:00:00Z")
+        decide(archive, NEW, "B", "--reject")
+    dated = [each["decided_at"][:4] for each in in_json(archive, "audit", "--since", "1d")["decisions"]]
+    assert (len(dated), dated[1]) == (2, "2001")
+    assert approved(archive, NEW) == ["A"]
+    assert command("verify", "--archive", archive).code == 0
+
+
+def test_two_decisions_at_once_are_two_or_one(archive: Path) -> None:
+    """Of two that say the same one is made, and the other told; the chain has no gap and no twin."""
+    words = [sys.executable, "-P", "-m", "modelwarden", "review", NEW, "--reason", "x", "--archive", str(archive)]
+    said = [("B", "--approve"), ("B", "--approve"), (STRANGE, "--approve"), (STRANGE, "--reject")]
+    processes = [
+        subprocess.Popen([*words, symbol, verb], stdout=subprocess.DEVNULL, env=clean_environment())
+        for symbol, verb in said
+    ]
+    codes = [process.wait() for process in processes]
+    assert (sorted(codes[:2]), codes[2:]) == ([0, 1], [0, 0])
+    assert [each["number"] for each in in_json(archive, "audit")["decisions"]] == [1, 2, 3]
+    assert command("verify", "--archive", archive).code == 0
+
+
+@pytest.mark.parametrize("state", [True, False], ids=["catalog", "folders"])
+def test_superseded_run_waits_for_nobody_and_is_decided_about_with_a_word(archive: Path, state: bool) -> None:
+    """The list leaves it out, unless it is named; who decides about it is told which run took its place."""
+    file = archive / NEW / "model_assessments.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"supersedes": OLD}))
+    assert command("reindex", "--archive", archive).code == 0
+    if not state:
+        shutil.rmtree(archive / ".state")
+    assert {each["run"] for each in in_json(archive, "review")["waiting"]} == {NEW}
+    assert {each["run"] for each in in_json(archive, "review", OLD)["waiting"]} == {OLD}
+    done = decide(archive, OLD, "B", "--approve")
+    assert done.code == 0
+    assert f"run {OLD} was superseded by {NEW}" in done.err
+    assert decide(archive, NEW, "B", "--approve").err == ""
+
+
+def test_start_reads_only_folders_that_changed(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read once, and looks as it did, costs a look; a decision that came by another hand is read."""
+    monkeypatch.setattr("modelwarden.archive.decisions._YOUNG_SECONDS", 0.0)
+    decide(archive, NEW, "B", "--approve")
+    decide(archive, OLD, "B", "--approve")
+    TrainingArchiveManager(archive).close()
+    with closing(sqlite3.connect(archive / ".state" / "modelwarden.sqlite")) as connection:
+        looks = dict(connection.execute("SELECT run, look FROM review_folders"))
+    assert looks.keys() == {OLD, NEW}
+    news = read_news(str(archive), looks, time.time())
+    assert (news.looks, news.kept) == ({}, [])
+    shutil.copytree(archive, archive.parent / "twin", ignore=shutil.ignore_patterns(".state"))
+    twin = archive.parent / "twin"
+    assert decide(twin, OLD, STRANGE, "--reject").code == 0
+    shutil.copy(twin / "reviews" / OLD / "000003.json", archive / "reviews" / OLD)
+    assert list(read_news(str(archive), looks, time.time()).looks) == [OLD]
+    TrainingArchiveManager(archive).close()
+    assert command("verify", "--archive", archive).code == 0
 
 
 def test_audit_and_review_of_an_archive_without_any_say_no(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ STATES = 160
 BACKLOG_STATES = 100
 """Cuts of its recording of a backlog, each of which takes thrice as long to check."""
 
+PEOPLE_STATES = 60
+"""Cuts of its recording of decisions and of runs that were pruned."""
+
 MUTANT_STATES = 60
 
 SECONDS = 300.0
@@ -118,6 +121,47 @@ def test_backlog_survives_a_power_cut(file_system: str, tmp_path: Path, tried: C
     assert sum(result.states.values()) == BACKLOG_STATES
     tried(f"power loss, {file_system}: states", BACKLOG_STATES)
     assert result.turns > 0, "the index's spare was never swapped in"
+
+
+@pytest.mark.timeout(SECONDS + 10)
+@pytest.mark.parametrize("file_system", FILE_SYSTEMS)
+def test_what_people_did_survives_a_power_cut(
+    file_system: str, tmp_path: Path, tried: Callable[[str, float], None]
+) -> None:
+    """A decision that was acknowledged is there, whole and in its chain; what was pruned is gone, and stays so."""
+    result = cut(file_system, "people", tmp_path / "lab", PACKAGE.parent, "--states", str(PEOPLE_STATES))
+
+    assert result.violations == []
+    assert sum(result.states.values()) == PEOPLE_STATES
+    tried(f"power loss, {file_system}: states", PEOPLE_STATES)
+
+
+PEOPLE_MUTANTS = (
+    Mutant(
+        "a_decision_is_not_synced",
+        "archive/reviewing.py",
+        "        durable.write_new_file(draft, data)\n",
+        '        with open(draft, "wb") as stream:\n            stream.write(data)\n',
+    ),
+    Mutant(
+        "what_is_pruned_is_not_recorded",
+        "archive/pruned.py",
+        "    durable.rename_new(draft, target)\n",
+        "    return\n",
+    ),
+)
+
+
+@pytest.mark.timeout(SECONDS + 10)
+@pytest.mark.parametrize("mutant", PEOPLE_MUTANTS, ids=lambda mutant: mutant.name)
+def test_rig_catches_the_mutant_of_what_people_did(mutant: Mutant, tmp_path: Path) -> None:
+    """On one file system at least, a decision is lost or half, or a run that was pruned is back."""
+    product = mutant.make(tmp_path / "product")
+    for file_system in reversed([*FILE_SYSTEMS]):
+        lab = tmp_path / file_system
+        if cut(file_system, "people", lab, product, "--states", str(PEOPLE_STATES), "--first").violations:
+            return
+    pytest.fail(f"{mutant.name} survived on {', '.join(FILE_SYSTEMS)}")
 
 
 @pytest.mark.timeout(SECONDS + 10)

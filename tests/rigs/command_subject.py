@@ -1,6 +1,7 @@
 """A command that is killed: the whole of it, from its arguments to its end, in a process that a rig traces.
 
-The rule: what runs is the command line's own; nothing is left out. Orders name the words as their one batch.
+The rule: what runs is the command line's own; nothing is left out. Orders name the words as their one batch; the one
+thing that is dealt with, as its report has it, is the exit code.
 """
 
 import os
@@ -22,7 +23,8 @@ class CommandLife(Life):
         (words,) = self._orders.batches
         for descriptor in (1, 2):  # its words are nobody's concern here
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        typer.main.get_command(command_line(words)).main([*words], standalone_mode=False)
+        code = typer.main.get_command(command_line(words)).main([*words], standalone_mode=False)
+        self._dealt.append(str(code or 0))
 
 
 if __name__ == "__main__":

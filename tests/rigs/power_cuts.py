@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from threading import Event, Thread
 from typing import Final, NamedTuple
 
 from invariants import assert_archive_whole, assert_nothing_half_made, assert_run_whole, contents, sha256, snapshot
+from modelwarden.archive.decisions import Fault, faults_in, read_all, read_head
+from modelwarden.archive.pruned import read_pruned
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.gate.timestamp import is_run_name
@@ -262,14 +265,21 @@ class Verdict:
         self._settings = settings
         self._there = {name: digest for note in known for name, digest in note.there.items()}
         self._in_index = {name: digest for note in known for name, digest in note.listed.items()}
+        self._gone_digests: set[str] = set()  # what was pruned, as of the first start
         self._kept = {identity for note in known for identity in note.rejected}
         self._begun = sorted({note.step for note in known})
+        self._going = {name: digest for note in known for name, digest in note.going.items()}
+        self._gone = {name for note in known for name in note.gone}
+        self._decided = {digest for note in known for digest in note.decided}
+        self._there = {name: digest for name, digest in self._there.items() if name not in self._going}
+        self._in_index = {name: digest for name, digest in self._in_index.items() if name not in self._going}
 
     def reach(self) -> None:
         """Look at what the cut left, start twice, and go on where the subject was. Raise where anything is wrong."""
         self._look()
         self._start()
         self._start_again_and_go_on()
+        self._lose_the_state()
 
     def _look(self) -> None:
         """Before any start: what readers find is whole, and what was claimed is in sight."""
@@ -278,6 +288,17 @@ class Verdict:
         assert self._there.items() <= runs.items(), "an acknowledged run is not there"
         assert self._in_index.items() <= listed.items(), "an acknowledged run is not in index.json"
         assert self._kept <= self._rejected(), "a rejected file that was acknowledged is not there"
+        self._look_at_what_people_did(runs)
+
+    def _look_at_what_people_did(self, runs: Mapping[str, str]) -> None:
+        """What was decided is there, what was pruned is not, and nothing is half."""
+        assert not self._gone & runs.keys(), "a run that was pruned is there"
+        kept = read_all(str(self._site.archive))
+        assert [each.problem for each in kept] == [""] * len(kept), "a decision is half"
+        assert self._decided <= {each.digest for each in kept}, "a decision that was acknowledged is not there"
+        assert all(fault.is_derived for fault in self._faults()), "the chain of decisions is broken"
+        record = read_pruned(str(self._site.archive))
+        assert not any(each.problem for each in record), "the record of pruned runs is half"
 
     def _start(self) -> None:
         with open_pipeline(self._settings, announces=True) as pipeline:
@@ -287,7 +308,11 @@ class Verdict:
         assert self._there.items() <= runs.items(), "an acknowledged run is gone after the start"
         assert self._listed() == runs, "index.json is not what the archive holds after the start"
         assert cataloged == runs.keys(), "the catalog is not what the archive holds after the start"
-        assert self._owed("run:") == sorted(f"run:{digest[:16]}" for digest in runs.values()), "a run is not owed once"
+        assert self._gone.isdisjoint(runs), "a run that was pruned came back"
+        owed = {*runs.values(), *self._going.values()}  # also what is gone by now
+        assert self._owed("run:") == sorted(f"run:{digest[:16]}" for digest in owed), "a run is not owed once"
+        self._gone_digests = set(self._going.values()) - set(runs.values())
+        self._look_at_what_people_did(runs)
 
     def _start_again_and_go_on(self) -> None:
         """A second start changes nothing; then all sources that had been there are dealt with, each once."""
@@ -307,11 +332,30 @@ class Verdict:
                 )
         summaries = [data for data in expected if b'"models": []' not in data]
         rejected = sorted(sha256(data)[:16] for data in expected if data not in summaries)
-        assert_archive_whole(site.archive, summaries)
+        assert_archive_whole(site.archive, [data for data in summaries if sha256(data) not in self._gone_digests])
+        assert self._faults() == [], "the chain's head lags behind after a start"
         assert_nothing_half_made(site.archive)
         assert sorted(self._rejected()) == rejected, "what was rejected is not kept"
         assert self._owed("run:") == sorted(f"run:{sha256(data)[:16]}" for data in summaries), "a run is not owed once"
         assert self._owed("rejected:") == [f"rejected:{identity}" for identity in rejected], "an alert is not owed once"
+
+    def _lose_the_state(self) -> None:
+        """A new state knows what was pruned by the archive alone: with all sources there, none of it comes back."""
+        if not self._going:
+            return
+        before = self._runs()
+        shutil.rmtree(self._site.state)
+        with open_pipeline(self._settings, announces=True) as pipeline:
+            pipeline.recover()
+            pipeline.process([found(path) for path in sorted(self._site.out.iterdir())], final=True)
+        after = self._runs()
+        assert before.items() <= after.items(), "a run is gone with the state"
+        assert self._gone.isdisjoint(after), "a run that was pruned came back with a new state"
+        assert self._gone_digests.isdisjoint(after.values()), "a run that was pruned came back with a new state"
+
+    def _faults(self) -> list[Fault]:
+        root = str(self._site.archive)
+        return list(faults_in(read_all(root), read_head(root)))
 
     def _runs(self) -> Mapping[str, str]:
         """The archive's runs, sha256 by name; each must be whole, and none twice."""

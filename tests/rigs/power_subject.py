@@ -1,7 +1,8 @@
 """The process whose power is cut: it archives step by step as the daemon does, and notes when it claimed what.
 
 The rule: what is claimed is noted when the product's call has returned, with how much of the disk's log was written by
-then; it must survive every power cut behind that place.
+then; it must survive every power cut behind that place. Between two steps a person may give commands, which are the
+command line's own.
 """
 
 import hashlib
@@ -9,11 +10,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
+import typer.main
+
+from modelwarden.__main__ import command_line
+from modelwarden.archive.decisions import read_all
 from modelwarden.archive.outcomes import Archived, Rejected
 from modelwarden.archive.publishing import Archive, Changes, Committed, Staged
 from modelwarden.config import load_settings
@@ -22,6 +28,7 @@ from modelwarden.pipeline import walk
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.pipeline.workers import Workers
 from modelwarden.wiring import open_pipeline
+from processes import index_of
 from summaries import encoded, random_summary
 
 
@@ -34,12 +41,14 @@ class Step:
         models: in each of them; many make files of many blocks, few make such as btrfs keeps beside their names.
         rejected: whether it is one file that is no summary instead.
         starts: whether the service is started anew before it.
+        command: what a person does instead, while the service is down: "review" or "prune".
     """
 
-    count: int
+    count: int = 0
     models: int = 3
     rejected: bool = False
     starts: bool = False
+    command: str = ""
 
     def sources(self, number: int) -> list[bytes]:
         """The files that a trainer left for it, each unlike all others."""
@@ -63,6 +72,18 @@ WORKLOADS: Final[Mapping[str, Sequence[Step]]] = {
         Step(1),
     ],
     # Groups staged by workers, each with a commit of its own; an index of several blocks.
+    # What people decided and removed, and runs between.
+    "people": [
+        Step(4),
+        Step(command="review"),
+        Step(1, starts=True),
+        Step(command="review"),
+        Step(command="prune"),
+        Step(2, starts=True),
+        Step(command="review"),
+        Step(command="prune"),
+        Step(1, starts=True),
+    ],
     "backlog": [Step(40), Step(1), Step(3, models=30), Step(1), Step(1, rejected=True), Step(1, starts=True), Step(1)],
 }
 
@@ -81,6 +102,9 @@ class Note:
         listed: those that are in index.json from here on.
         rejected: the identities of what was rejected.
         index: the inode of index.json once the step is done, else 0.
+        going: the runs that may go from here on, sha256 by name.
+        gone: those that are gone from here on.
+        decided: the sha256 of the decisions' files that are there from here on.
     """
 
     at: int
@@ -89,6 +113,9 @@ class Note:
     listed: Mapping[str, str]
     rejected: Sequence[str]
     index: int
+    going: Mapping[str, str]
+    gone: Sequence[str]
+    decided: Sequence[str]
 
 
 def notes_of(path: Path) -> list[Note]:
@@ -125,9 +152,14 @@ class _Notes:
         listed: Mapping[str, str] | None = None,
         rejected: Sequence[str] = (),
         index: int = 0,
+        *,
+        going: Mapping[str, str] | None = None,
+        gone: Sequence[str] = (),
+        decided: Sequence[str] = (),
     ) -> None:
         """Note a claim, as of now."""
-        note = Note(self._log.stat().st_size, self.step, there, listed or {}, rejected, index)
+        at = self._log.stat().st_size
+        note = Note(at, self.step, there, listed or {}, rejected, index, going or {}, gone, decided)
         with self._path.open("a") as stream:
             stream.write(json.dumps(asdict(note)) + "\n")
 
@@ -171,14 +203,39 @@ def _take(pipeline: Pipeline, step: Step, folder: Path, notes: _Notes) -> None:
     notes.add(runs, runs, rejected, os.stat(os.path.join(pipeline.archive.root, "index.json")).st_ino)
 
 
+KEPT: Final = 2
+"""Runs that are kept where a person prunes."""
+
+
+def _command(config: str, archive: Path, kind: str, notes: _Notes) -> None:
+    """Let a person decide about a model of the oldest run, or remove all runs but the youngest."""
+    runs = {run["timestamp"]: run["sha256"] for run in index_of(archive)}
+    if kind == "review":
+        notes.add({})
+        symbol = f"SYM{len(read_all(str(archive))):03d}"
+        words = ["review", min(runs), symbol, "--reject", "--reason", "seen", "--by", "me"]
+    else:
+        notes.add({}, going={name: runs[name] for name in sorted(runs)[:-KEPT]})
+        words = ["prune", "--keep-last", str(KEPT)]
+    with redirect_stdout(StringIO()):
+        code = typer.main.get_command(command_line(words)).main([*words, "--config", config], standalone_mode=False)
+    assert not code, f"{words} ended with {code}"
+    decided = [each.digest for each in read_all(str(archive))]
+    notes.add({}, gone=sorted(runs.keys() - {run["timestamp"] for run in index_of(archive)}), decided=decided)
+
+
 def main(config: str, workload: str, folder: Path, notes: _Notes) -> None:
     """Take all steps of a workload."""
     setattr(walk, "GROUP", SMALL_GROUP)  # noqa: B010 - it is a constant to everybody else
     setattr(walk, "BACKLOG", 2 * SMALL_GROUP)  # noqa: B010
     settings, _ = load_settings(config)
     steps = list(enumerate(WORKLOADS[workload]))
-    starts = [number for number, step in steps if number == 0 or step.starts]
+    starts = [number for number, step in steps if number == 0 or step.starts or step.command]
     for begin, end in zip(starts, [*starts[1:], len(steps)], strict=True):
+        if steps[begin][1].command:
+            notes.step = begin
+            _command(config, Path(settings.archive_dir), steps[begin][1].command, notes)
+            continue
         with closing(Workers(2)) as workers, open_pipeline(settings, announces=True, workers=workers) as pipeline:
             _note_commits(pipeline.archive, notes)
             pipeline.recover()

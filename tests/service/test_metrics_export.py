@@ -34,7 +34,7 @@ def test_what_was_called_is_counted(tmp_path: Path) -> None:
 
     found = samples(tmp_path / "m.prom")
     outcomes = {key[1]: value for key, value in found.items() if key[0] == "summaries_total"}
-    assert outcomes == {"archived": 2, "already_archived": 0, "rejected": 1, "postponed": 1}
+    assert outcomes == {"archived": 2, "already_archived": 0, "pruned": 0, "rejected": 1, "postponed": 1}
     classes = {key[1]: value for key, value in found.items() if key[0] == "models_total"}
     assert classes == {"APPROVED": 4, "REVIEW": 2, "DROP": 1}
     assert found["ready_to_archived_seconds_count",] == 2

@@ -301,6 +301,8 @@ NEW_OR_CHANGED = {
     "missing",
     "decisions",
     "pruned",
+    "lost_decisions",
+    "review_folders",
 }
 
 

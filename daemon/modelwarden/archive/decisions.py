@@ -7,7 +7,7 @@ approved models is told so, and gets none.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import jiter
@@ -61,6 +61,35 @@ class Head(NamedTuple):
 
     number: int = 0
     digest: str = ""
+
+
+class Known(NamedTuple):
+    """What a state knows of the decisions.
+
+    Attributes:
+        looks: how each folder looked when the state had all that is in it.
+        end: the last decision that it ever saw, also if that is not there any more.
+    """
+
+    looks: Mapping[str, str] = {}
+    end: Head = Head()
+
+
+class News(NamedTuple):
+    """What of the decisions a state does not know yet.
+
+    Attributes:
+        looks: how each folder looks that changed since; "" if it is gone, or may change and look the same.
+        kept: the files in these folders, by number, damaged ones too.
+    """
+
+    looks: Mapping[str, str]
+    kept: Sequence[Kept]
+
+    @property
+    def files(self) -> list[tuple[str, Decision]]:
+        """The decisions among them that can be read, each with the sha256 of its file."""
+        return [(each.digest, each.decision) for each in self.kept if each.decision is not None and not each.problem]
 
 
 def file_name(number: int) -> str:
@@ -135,9 +164,45 @@ def read_kept(root: str, run: str) -> Iterator[Kept]:
 
 def read_all(root: str) -> list[Kept]:
     """Every decision's file of the archive, by number."""
-    return sorted(
-        (kept for run in reviewed_runs(root) for kept in read_kept(root, run)), key=lambda each: (each.number, each.run)
-    )
+    return _read_in(root, reviewed_runs(root))
+
+
+def read_news(root: str, looks: Mapping[str, str], now: float) -> News:
+    """The folders that do not look as a state knows them. To look at one costs a twentieth of reading it.
+
+    A file that somebody wrote into, and that kept its name, is not seen like this: `verify` reads all of them.
+
+    Args:
+        root: the archive.
+        looks: how each folder looked, by the run's name.
+        now: seconds since the epoch.
+
+    Raises:
+        RetryLater: the disk refused.
+    """
+    there = {run: _look_of(os.path.join(root, REVIEWS, run), now) for run in reviewed_runs(root)}
+    changed = {run: look for run, look in there.items() if not look or look != looks.get(run)}
+    gone = dict.fromkeys(looks.keys() - there.keys(), "")
+    return News({**changed, **gone}, _read_in(root, changed))
+
+
+def _read_in(root: str, runs: Iterable[str]) -> list[Kept]:
+    return sorted((kept for run in runs for kept in read_kept(root, run)), key=lambda each: (each.number, each.run))
+
+
+_YOUNG_SECONDS: Final = 3.0
+"""A folder that changed so lately may change once more and look the same: clocks of file systems tick slowly."""
+
+
+def _look_of(folder: str, now: float) -> str:
+    """How a folder looks: another name in it is another look. "" if that can't be relied on."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return ""
+    if now - status.st_mtime < _YOUNG_SECONDS:
+        return ""
+    return f"{status.st_ino}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 class Fault(NamedTuple):
@@ -185,11 +250,6 @@ def faults_in(kept: Sequence[Kept], head: Head | None) -> Iterator[Fault]:
 
 def _numbered(first: int, last: int) -> str:
     return f"decision {first} was" if first == last else f"decisions {first} to {last} were"
-
-
-def decisions_in(root: str) -> list[tuple[str, Decision]]:
-    """Every decision that can be read, by number, each with the sha256 of its file."""
-    return [(kept.digest, kept.decision) for kept in read_all(root) if kept.decision is not None and not kept.problem]
 
 
 def read_decisions(root: str, run: str) -> Sequence[Decision]:

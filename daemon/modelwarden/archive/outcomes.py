@@ -21,6 +21,12 @@ class AlreadyArchived(NamedTuple):
     name: str
 
 
+class Pruned(NamedTuple):
+    """The same bytes were this run, which somebody removed on purpose: it stays away until somebody asks for it."""
+
+    name: str
+
+
 class Rejected(NamedTuple):
     """The bytes are kept under `rejected/` with what is wrong with them."""
 
@@ -49,4 +55,4 @@ class Postponed(NamedTuple):
     error: RetryLater
 
 
-Outcome = Archived | AlreadyArchived | Rejected | Unfinished | Postponed
+Outcome = Archived | AlreadyArchived | Pruned | Rejected | Unfinished | Postponed

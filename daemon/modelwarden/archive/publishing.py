@@ -11,11 +11,14 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+import jiter
+
 from modelwarden import durable
 from modelwarden.archive.folders import look_of, oldest_first
 from modelwarden.archive.identity import DAMAGED, IDENTITY_FILE, identity_file, identity_in
 from modelwarden.archive.index import Index, IndexLock
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
+from modelwarden.archive.pruned import Pruned, PrunedRun, add_pruned
 from modelwarden.archive.record import decode_assessments, encode_entry
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
@@ -80,6 +83,13 @@ class Changes(NamedTuple):
     look: str | None = None
 
 
+class Taken(NamedTuple):
+    """A run that was taken out of the archive, and where its folder is now."""
+
+    name: str
+    folder: str
+
+
 class Archive:
     """Runs on disk and their index.
 
@@ -88,6 +98,10 @@ class Archive:
         owner: whose half-made runs are swept at start (see Tree).
         make: whether to make the archive directory where it is missing; not where a disk may only be away.
         progress: called for each run that is read from its folder: a long look is seen to go on.
+
+    Attributes:
+        tree: its folders.
+        pruned: the record of what was removed on purpose.
     """
 
     def __init__(
@@ -95,6 +109,7 @@ class Archive:
     ) -> None:
         self._progress = progress
         self.tree = Tree(root, owner, make=make)
+        self.pruned = Pruned(self.tree.root)
         self._index = self._new_index()
         self._lock = IndexLock(self.tree.root)
         self._is_new_place = not make
@@ -172,6 +187,7 @@ class Archive:
     def distrust(self) -> None:
         """The archive is away: keep nothing of it open, and believe nothing of what was known."""
         self._index.forget()
+        self.pruned.forget()
         self._lock.close()
         self.tree.let_go()
         self.tree.identity = None
@@ -239,29 +255,49 @@ class Archive:
         with self.tree.entered() as self._folder, self._lock.held(LOCK_TIMEOUT, self._folder):
             yield
 
-    def unpublish(self, names: Sequence[str]) -> tuple[list[str], Changes]:
-        """Take runs out of the archive, each whole and at once; return where they are now, to be discarded.
+    def unpublish(
+        self, names: Sequence[str], at: str, host: str, spares: Callable[[str], bool] = lambda _: False
+    ) -> tuple[list[Taken], Changes]:
+        """Take runs out of the archive, each whole and at once; return which, and where they are, to be discarded.
 
-        Once this returns they are gone for good, and index.json does not list them. Raises as `commit`.
+        Once this returns they are gone for good, index.json does not list them, and the record of what was pruned does.
+
+        Args:
+            names: the runs'.
+            at: when, ISO 8601 in UTC.
+            host: where this is done.
+            spares: from a run's name to whether it is to stay after all; asked while nobody can decide about a run.
+
+        Raises:
+            RetryLater: as `commit`. Each run is there whole, or is gone; the next look at the archive tells which.
         """
         self.tree.enter_staging()
         with self._held():
             self._catch_up()
-            there = [name for name in names if name in self._index]
+            there = [name for name in names if name in self._index and not spares(name)]
+            if there:
+                gone = [_pruned_run(name, self._index.line(name)) for name in there]
+                add_pruned(self.tree, path_into(self._folder, self.root), gone, at, host)
             durable.leave_marker(self._marker, self._folder)  # until the folders have followed the index
             for name in there:
                 self._index.discard(name)
             self._note(vanished=there)
             self._unsure = True
             self._index.write()
-            taken = [self.tree.private(os.urandom(8).hex()) for _ in there]
-            for name, folder in zip(there, taken, strict=True):
+            taken = [Taken(name, self.tree.private(os.urandom(8).hex())) for name in there]
+            for name, folder in taken:
                 durable.rename_over(self.tree.path_of(name), folder)
             self.tree.sync()
             self._unsure = False
             self._remove_marker()
             look = look_of(self.root)
         return taken, self._tell(look)
+
+    def record_pruned(self, runs: Sequence[PrunedRun], at: str, host: str) -> None:
+        """Record again what was removed on purpose. Raises as `commit`."""
+        self.tree.enter_staging()
+        with self._held():
+            add_pruned(self.tree, path_into(self._folder, self.root), runs, at, host)
 
     @contextmanager
     def locked(self) -> Iterator[str]:
@@ -446,3 +482,9 @@ class Archive:
     def _remove_marker(self) -> None:
         with suppress(RetryLater):  # staying costs one comparison, no more
             durable.remove_if_there(self._marker, self._folder)
+
+
+def _pruned_run(name: str, line: bytes) -> PrunedRun:
+    """What the record of pruned runs says of one, by its line in the index."""
+    entry = jiter.from_json(line)
+    return PrunedRun(name, entry["sha256"], entry["source"])

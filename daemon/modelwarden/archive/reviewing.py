@@ -5,8 +5,11 @@ It is added under the archive's lock, behind the last one there is, and no numbe
 removed the file that had it.
 """
 
+import hashlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from modelwarden import durable
 from modelwarden.archive.decisions import (
@@ -14,23 +17,31 @@ from modelwarden.archive.decisions import (
     REVIEWS,
     Head,
     Kept,
+    Known,
     encode_decision,
     encode_head,
     file_name,
     read_all,
     read_head,
+    read_kept,
+    read_news,
 )
 from modelwarden.archive.publishing import Archive
 from modelwarden.errors import RetryLater
 from modelwarden.gate.decision import Decision
 
 
-def add_decision(archive: Archive, make: Callable[[list[Kept], Head], Decision | None]) -> Decision | None:
+def add_decision(
+    archive: Archive, run: str, known: Known, make: Callable[[Sequence[Kept], Head], Decision | None]
+) -> Decision | None:
     """Add a decision, on disk before this returns.
 
     Args:
         archive: which it is about; trusted.
-        make: from all decisions there are, and the end of the chain, to the decision; None if there is nothing to add.
+        run: the run's name.
+        known: what the state knows of all decisions.
+        make: from the decisions about the run, and the end of the chain, to the decision; None if there is nothing to
+            add. Called while nobody can take the run away.
 
     Raises:
         NotTheArchive: the folder holds another archive, or none.
@@ -38,52 +49,74 @@ def add_decision(archive: Archive, make: Callable[[list[Kept], Head], Decision |
     """
     archive.tree.enter_staging()
     with archive.locked() as root:
-        kept, head = read_all(root), read_head(root)
-        end = chain_end(kept, head)
-        decision = make(kept, end)
+        end = _end(root, known)
+        decision = make(list(read_kept(root, run)), end)
         if decision is None:
-            if kept and head != end:  # whoever added the last one did not come so far
-                _write_head(archive, root, end)
             return None
         data = encode_decision(decision)
         folder = os.path.join(root, REVIEWS, decision.run)
         durable.make_folder(folder)
-        draft = archive.tree.private("decision.json")
+        draft, target = archive.tree.private("decision.json"), os.path.join(folder, file_name(decision.number))
         durable.remove_if_there(draft)
         durable.write_new_file(draft, data)
         try:
-            durable.rename_new(draft, os.path.join(folder, file_name(decision.number)))
+            durable.rename_new(draft, target)
         except FileExistsError:
             raise RetryLater(
                 f"decision {decision.number} is there already",
                 where=archive.root,
                 hint="another host decides: try again",
             ) from None
-        durable.sync_folder(folder)
-        _write_head(archive, root, chain_end(read_all(root), read_head(root)))
+        try:
+            for each in (folder, os.path.dirname(folder), root):  # whoever made a folder may have died before its own
+                durable.sync_folder(each)
+        except BaseException:  # what could not be synced is not believed
+            durable.remove_if_there(target)
+            raise
+        with suppress(RetryLater):  # it follows from the files: the next start writes it, or the next decision
+            _write_head(archive, root, Head(decision.number, hashlib.sha256(data).hexdigest()))
     return decision
 
 
-def chain_end(kept: list[Kept], head: Head | None) -> Head:
-    """What the next decision follows: the last one, as the head says it was written, also if it was removed since."""
+def _end(root: str, known: Known, news: Sequence[Kept] | None = None) -> Head:
+    """What the next decision follows: the last one there is, or was.
+
+    State, head and file say the same of it, unless somebody altered some of them. Then one that is not what the file
+    says now is what it was, or shows at least that it was another: the file itself is believed last.
+    """
+    head = read_head(root) or Head()
+    differs = head.number == known.end.number and head != known.end
+    if differs:
+        kept: Sequence[Kept] = read_all(root)
+    else:
+        kept = read_news(root, known.looks, time.time()).kept if news is None else news
     last = Head(kept[-1].number, kept[-1].digest) if kept else Head()
-    return head if head is not None and head.number >= last.number else last
+    highest = max(known.end.number, head.number, last.number)
+    return next((each for each in (known.end, head) if each.number == highest and each != last), last)
 
 
-def mend_head(archive: Archive, *, forgets: bool = False) -> None:
-    """Write the head again if it is behind the files, or missing; see `add_decision` for what it raises.
+def mend_head(archive: Archive, known: Known, news: Sequence[Kept] | None = None, *, forgets: bool = False) -> None:
+    """Write the head again if it is behind, or missing; see `add_decision` for what it raises.
 
     Args:
         archive: whose.
+        known: what the state knows of all decisions: what it saw and is not there any more leaves its mark here.
+        news: the files in the folders that changed since, if they were read already.
         forgets: whether it is also to let go of decisions that are not there any more.
     """
-    if not os.path.isdir(os.path.join(archive.root, REVIEWS)):
+    if not os.path.isdir(os.path.join(archive.root, REVIEWS)) and not known.end.number:
+        return
+    if not forgets and read_head(archive.root) == _end(archive.root, known, news):
         return
     with archive.locked() as root:
-        kept, head = read_all(root), read_head(root)
-        end = chain_end(kept, None if forgets else head)
-        if (kept or forgets) and head != end:
+        if forgets:
+            kept = read_all(root)
+            end = Head(kept[-1].number, kept[-1].digest) if kept else Head()
+        else:
+            end = _end(root, known)
+        if read_head(root) != end:
             archive.tree.enter_staging()
+            durable.make_folder(os.path.join(root, REVIEWS))
             _write_head(archive, root, end)
 
 

@@ -115,7 +115,9 @@ def _outcomes(pipeline: Pipeline, settings: Settings, files: Sequence[str]) -> I
             else:
                 yield file, found
         yield from zip(
-            (file for file, _ in read), pipeline.process([found for _, found in read], final=True), strict=True
+            (file for file, _ in read),
+            pipeline.process([found for _, found in read], final=True, on_purpose=True),
+            strict=True,
         )
 
 

@@ -11,9 +11,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -25,8 +26,9 @@ from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settin
 from modelwarden.cli.progress import shown
 from modelwarden.cli.screen import is_terminal, paged
 from modelwarden.cli.tables import Cell, print_table
+from modelwarden.config import Settings
 from modelwarden.durable import refusal
-from modelwarden.errors import StopService
+from modelwarden.errors import NotTheArchive, RetryLater, StopService
 from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.deployment import choose_checkpoint
@@ -38,6 +40,10 @@ from modelwarden.wiring import open_pipeline
 
 AT_ONCE: Final = 256
 """Runs that are removed under one lock."""
+
+
+ROW_GROUP: Final = 1 << 14
+"""Rows that are written to a parquet file at once; the rows of all runs would fill the memory."""
 
 
 class _Verdict(NamedTuple):
@@ -64,7 +70,8 @@ def prune(
     """Remove the runs that no rule keeps. Without a rule nothing is removed.
 
     Whole runs: index.json and the catalog follow, and a message that is still owed is sent all the same. Decisions in
-    `reviews/` stay, and so do the trainers' files. Exit code 1 if there is nothing to remove.
+    `reviews/` stay, and so do the trainers' files: `pruned/` records what was removed, and no daemon archives it again.
+    Exit code 1 if there is nothing to remove.
 
     Example: modelwarden prune --keep-last 100 --keep-within 90d --keep-approved --keep-reviewed --dry-run
     """
@@ -79,16 +86,49 @@ def prune(
             _Verdict(run, tuple(_rules(questions, run, at, len(runs), keep_last, since, keep_approved, keep_reviewed)))
             for at, run in enumerate(shown(runs, len(runs), "looking"))
         ]
-    names = [each.run.timestamp for each in verdicts if not each.keeps]
-    if not dry_run and names:
-        configure_logs("warning", settings.log.format)
-        with open_pipeline(settings, announces=False) as pipeline:
+    gone = {each.run.timestamp: each.run for each in verdicts if not each.keeps}
+    if not dry_run and gone:
+        removed, spared = _remove(
+            settings, gone, lambda asked, run: tuple(_decided(asked, run, keep_approved, keep_reviewed))
+        )
+        verdicts = [each._replace(keeps=each.keeps or spared.get(each.run.timestamp, ())) for each in verdicts]
+        verdicts = [each for each in verdicts if each.keeps or each.run.timestamp in removed]
+    _tell(verdicts, now, dry_run=dry_run, as_json=as_json)
+    if all(each.keeps for each in verdicts):
+        raise typer.Exit(NOTHING)
+
+
+def _remove(
+    settings: Settings, gone: Mapping[str, RunRecord], rules: Callable[[Questions, RunRecord], tuple[str, ...]]
+) -> tuple[set[str], Mapping[str, tuple[str, ...]]]:
+    """Remove runs; return which, and which are kept by a rule after all: somebody decided about one meanwhile.
+
+    Raises:
+        RetryLater: the lock could not be had, or the disk refused; the message says how many are gone.
+    """
+    names = list(gone)
+    removed: set[str] = set()
+    spared: dict[str, tuple[str, ...]] = {}
+    configure_logs("warning", settings.log.format)
+    with open_pipeline(settings, announces=False) as pipeline:
+        questions = Questions(pipeline.archive.root)
+
+        def spares(name: str) -> bool:
+            if keeps := rules(questions, gone[name]):
+                spared[name] = keeps
+            return bool(keeps)
+
+        try:
             pipeline.recover()
             for start in shown(range(0, len(names), AT_ONCE), len(names) // AT_ONCE, "removing"):
-                pipeline.prune(names[start : start + AT_ONCE])
-    _tell(verdicts, now, dry_run=dry_run, as_json=as_json)
-    if not names:
-        raise typer.Exit(NOTHING)
+                removed.update(pipeline.prune(names[start : start + AT_ONCE], spares))
+        except NotTheArchive:
+            raise
+        except RetryLater as error:
+            count = sum(not os.path.lexists(pipeline.archive.tree.path_of(name)) for name in names)
+            error.what += f"; {count} of {len(names)} runs are removed, the others are whole"
+            raise
+    return removed, spared
 
 
 _USAGE: Final = "modelwarden prune --keep-last N --keep-within 90d --keep-approved --keep-reviewed [--dry-run]"
@@ -114,6 +154,11 @@ def _rules(
         yield "last"
     if since is not None and run.timestamp >= since:
         yield "within"
+    yield from _decided(questions, run, keep_approved, keep_reviewed)
+
+
+def _decided(questions: Questions, run: RunRecord, keep_approved: bool, keep_reviewed: bool) -> Iterator[str]:
+    """Which rules about what a person decides keep a run."""
     if keep_approved and (run.approved_count or questions.approves(run)):
         yield "approved"
     if keep_reviewed and questions.is_reviewed(run):
@@ -247,20 +292,27 @@ def _write_parquet(file: str, columns: Sequence[str], rows: Iterator[Sequence[An
     except ImportError:
         hint = "pip install 'modelwarden[parquet]', or --format csv"
         raise StopService("parquet needs pyarrow", where="--format", hint=hint) from None
-    kept: list[list[Any]] = [[] for _ in columns]
-    for row in rows:
-        for column, cell in zip(kept, row, strict=True):
-            column.append(cell)
-    kinds = {"deployable": pa.bool_(), "best_idx": pa.int64()}
+    kinds = {"archived_at": pa.timestamp("us", tz="UTC"), "deployable": pa.bool_(), "best_idx": pa.int64()}
     kinds |= dict.fromkeys(("peak", "decline", "largest_fall", *columns[len(_COLUMNS) :]), pa.float64())
-    fields = [pa.field(name, kinds.get(name, pa.string())) for name in columns]
-    schema = pa.schema(fields)
-    arrays = [pa.array(column, field.type) for column, field in zip(kept, schema, strict=True)]
-    table = pa.Table.from_arrays(arrays, schema=schema)
+    schema = pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in columns])
+    moment = columns.index("archived_at")
     try:
-        parquet.write_table(table, file)
+        with parquet.ParquetWriter(file, schema) as writer:
+            while group := list(islice(rows, ROW_GROUP)):
+                table = [list(column) for column in zip(*group, strict=True)]
+                table[moment] = [_moment(each) for each in table[moment]]
+                arrays = [pa.array(column, field.type) for column, field in zip(table, schema, strict=True)]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
     except OSError as error:
         raise refusal("write", os.path.abspath(file), error) from error
+
+
+def _moment(text: str) -> datetime | None:
+    """A run's `archived_at` as a moment; None for what is none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager

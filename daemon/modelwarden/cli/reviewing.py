@@ -10,11 +10,13 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from itertools import dropwhile
 from typing import Annotated, Final
 
 import typer
 
-from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS, Head, Kept, decisions_in
+from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS, Head, Kept
+from modelwarden.archive.folders import read_record
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, RUN_HELP, when
 from modelwarden.cli.moments import iso, parse_since
@@ -23,11 +25,12 @@ from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
 from modelwarden.cli.tables import BAND_STYLES, Cell, print_table, wrapped
 from modelwarden.config import Settings
 from modelwarden.config.places import known_state_dir
-from modelwarden.errors import ModelwardenError, StopService, UnknownRun
+from modelwarden.errors import ModelwardenError, RetryLater, StopService, UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.decision import SAID, Decision, Verb, in_force
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.run import RunRecord
+from modelwarden.log import log
 from modelwarden.questions import JudgedRun, asking
 from modelwarden.state.messages import Route
 
@@ -87,6 +90,7 @@ def review(
         print_answer(decided=is_new, decision=decision_json(decision))
     elif is_new:
         typer.echo(f"{visible(symbol)} of run {decision.run} is {SAID[decision.verb]}: decision {decision.number}")
+        _warn_if_superseded(config, archive, decision.run)
     else:
         said = f"is {SAID[decision.verb]} already, by {visible(decision.by)}"
         typer.echo(f"{visible(symbol)} of run {decision.run} {said}: decision {decision.number}")
@@ -149,8 +153,10 @@ def _decide(
         )
     before: list[Decision] = []
 
-    def make(kept: list[Kept], end: Head) -> Decision | None:
-        decisions = [each.decision for each in kept if each.decision is not None and each.run == found.timestamp]
+    def make(kept: Sequence[Kept], end: Head) -> Decision | None:
+        if read_record(pipeline.archive.root, found.timestamp).sha256 != found.sha256:  # looked at before the lock
+            raise UnknownRun(f"run {found.timestamp} is another by now", where=pipeline.archive.root)
+        decisions = [each.decision for each in kept if each.decision is not None]
         last = in_force(decisions, found.sha256).get(symbol)
         if (last is None and verb is Verb.WITHDRAW) or (last is not None and last.verb is verb):
             before.extend([] if last is None else [last])
@@ -176,11 +182,16 @@ def _decide(
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recognise()
         is_first = not os.path.isdir(os.path.join(pipeline.archive.root, REVIEWS))
-        decision = add_decision(pipeline.archive, make)
-        if is_first:  # the archive has a folder more than when the state looked at it last
-            pipeline.recover()
+        decision = add_decision(pipeline.archive, found.timestamp, pipeline.known_decisions(), make)
         routes = [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
-        pipeline.recorder.record_decisions(decisions_in(pipeline.archive.root), routes)
+        try:
+            if is_first:  # the archive has a folder more than when the state looked at it last
+                pipeline.recover()
+            pipeline.follow_decisions(routes)
+        except RetryLater as error:
+            if decision is None:
+                raise
+            log.warning("decided_unrecorded", reason=str(error), hint="the next start of the daemon records it")
     if decision is not None:
         return decision, True
     if not before:
@@ -199,6 +210,15 @@ def _model(settings: Settings, named: str, symbol: str) -> tuple[RunRecord, Asse
             f"run {found.record.timestamp} has no model called {symbol!r}", where=settings.archive_dir, hint=hint
         )
     return found.record, model
+
+
+def _warn_if_superseded(config: str | None, archive: str | None, run: str) -> None:
+    """Say which run took the place of one that was decided about."""
+    with asking_as_set(config, archive) as questions:
+        later = questions.superseded([run, *(name for name, _ in questions.names())]).get(run)
+    if later is not None:
+        said = f"run {run} was superseded by {later}, of which this decides nothing"
+        typer.echo(f"modelwarden: {said}", err=True)
 
 
 def _list(config: str | None, archive: str | None, named: str | None, limit: int, *, as_json: bool) -> None:
@@ -248,7 +268,9 @@ def audit(
 ) -> None:
     """Print the record of decisions.
 
-    Who decided what, when, why, under which policy. Exit code 1 if nothing was decided. What cannot be read is told on
+    Who decided what, when, why, under which policy, in the order in which that was decided.
+
+    Exit code 1 if nothing was decided. What cannot be read is told on
     standard error, with exit code 2.
 
     Example: modelwarden audit --since 30d --csv > decisions.csv
@@ -257,7 +279,8 @@ def audit(
     start = "" if since is None else f"{parse_since(since, now):%Y-%m-%dT%H:%M:%SZ}"
     with asking_as_set(config, archive) as questions:
         kept = questions.decisions()
-    decisions = [each.decision for each in kept if each.decision is not None and each.decision.decided_at >= start]
+    told = (each.decision for each in kept if each.decision is not None)
+    decisions = list(dropwhile(lambda each: each.decided_at < start, told))  # a clock set back hides none behind it
     if as_json:
         print_answer(decisions=[decision_json(each) for each in decisions])
     elif as_csv:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Pruned, Rejected, Unfinished
 from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
@@ -147,7 +147,7 @@ def _retry(pipeline: Pipeline, each: Shelved) -> tuple[str, bool]:
         data = read_as_found(pipeline.archive.root, each.id)
         if not is_whole(each, data):
             return "only its beginning was kept: leave the whole file in a watched folder again", False
-        (outcome,) = pipeline.process([Found(each.path, data, None)], final=True)
+        (outcome,) = pipeline.process([Found(each.path, data, None)], final=True, on_purpose=True)
         if isinstance(outcome, Archived | AlreadyArchived):
             pipeline.archive.tree.take_off_shelf(each.id)
     except ModelwardenError as error:
@@ -163,6 +163,8 @@ def said_of(outcome: Outcome) -> str:
             return f"archived as {run.timestamp}: {counts}"
         case AlreadyArchived(name):
             return f"archived already, as {name}"
+        case Pruned(name):
+            return f"pruned, as {name}"
         case Rejected(error) | Unfinished(error):
             first, *more = str(error).splitlines()
             return f"rejected: {first}{f' (and {len(more)} more lines)' if more else ''}"

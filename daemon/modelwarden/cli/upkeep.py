@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from modelwarden.archive.reviewing import mend_head
 from modelwarden.cli.answers import print_answer, print_json
 from modelwarden.cli.beginning import config_init
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
@@ -40,11 +39,10 @@ def reindex(
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
-        pipeline.rebuild()
-        mend_head(pipeline.archive, forgets=forget_missing)
+        forgotten = pipeline.rebuild(forgets=forget_missing)
         typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
-        if forget_missing and (count := pipeline.recorder.forget_missing()):
-            typer.echo(f"forgot {count} that {'is' if count == 1 else 'are'} missing")
+        if forgotten:
+            typer.echo(f"forgot {forgotten} that {'is' if forgotten == 1 else 'are'} missing")
         elif missing := pipeline.recorder.catalog.missing():
             typer.echo(f"{len(missing)} that were in the archive are missing: see `modelwarden verify`")
 
@@ -75,9 +73,7 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recognise(mends=False)
-        runs, findings = verify_archive(
-            pipeline.archive, pipeline.recorder.catalog, known_decisions=pipeline.recorder.decided.digests
-        )
+        runs, findings = verify_archive(pipeline.archive, pipeline.recorder.catalog, decided=pipeline.recorder.decided)
         if as_json:
             print_answer(runs=runs, findings=[finding._asdict() for finding in findings])
         elif findings:

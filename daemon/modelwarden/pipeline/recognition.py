@@ -12,6 +12,7 @@ from modelwarden.filesystems import show_path
 from modelwarden.log import log
 from modelwarden.state.catalog import Catalog
 from modelwarden.state.database import Database
+from modelwarden.state.decided import Decided
 
 
 def recognise(
@@ -65,6 +66,10 @@ def adopt(archive: Archive, catalog: Catalog, database: Database) -> str:
     if not found:
         known = database.archive_id()  # an archive that lost its file is still the one that other states know
         found = archive.make_identity(known if known is not None and _has_some_run(archive, catalog) else new_id())
+    if found != database.archive_id():
+        with database.transaction():  # what was decided and pruned in another archive is none of this one's concern
+            Decided(database).forget_all()
+            catalog.forget_pruned(catalog.pruned())
     database.remember_archive(found)
     archive.trust(found)
     return found

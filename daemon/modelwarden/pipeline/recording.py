@@ -4,7 +4,7 @@ The rule: what must be recorded is kept until a transaction has taken it; a stat
 an announcement and loses none.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -41,6 +41,7 @@ class Recorder:
         deadline_seconds: how long a message may be tried.
         progress: called for each run that is recorded.
         ring: called once messages are owed, on disk: whoever delivers is to look.
+        pruned: from a sha256 to the name of the run of these bytes, if it was removed on purpose.
 
     Attributes:
         ledger: which files were dealt with.
@@ -59,6 +60,7 @@ class Recorder:
         deadline_seconds: float,
         progress: Callable[[], object] = lambda: None,
         ring: Callable[[], object] = lambda: None,
+        pruned: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.ledger = Ledger(database)
         self.catalog = Catalog(database)
@@ -73,6 +75,7 @@ class Recorder:
         self._progress = progress
         self.ring = ring
         self._appeared: dict[str, RunWithRows | None] = {}
+        self._pruned = pruned
         self._vanished: dict[str, None] = {}
         self._look: str | None = None  # of the archive with all that is noted
         self._unreadable: set[str] = set()  # what is in the index, and can't be in the catalog
@@ -105,9 +108,8 @@ class Recorder:
         has_news = self._routes is not None and self.catalog.unannounced()
         if dealt or self._appeared or self._vanished or self._look or gone or has_news:
             with self._database.transaction():
-                for name in self._vanished:
-                    self._remove(name)
-                self.ledger.forget_runs(self._vanished.keys() - self.catalog.pruned())
+                missing = [name for name in self._vanished if not self._remove(name)]
+                self.ledger.forget_runs(set(missing))
                 for name, judged in self._appeared.items():
                     self._progress()
                     try:
@@ -141,21 +143,25 @@ class Recorder:
         """
         with self._database.transaction():
             others = [run.timestamp for run, _ in runs if self.catalog.sha256(run.timestamp) not in {None, run.sha256}]
-            for name in others:
-                self._remove(name)
-            self.ledger.forget_runs(set(others) - self.catalog.pruned())
+            self.ledger.forget_runs({name for name in others if not self._remove(name)})
             for run, models in runs:
                 self._progress()
                 if not self.catalog.says(run, models):
                     self._catalog(run.timestamp, (run, models))
 
-    def record_decisions(self, files: Sequence[tuple[str, Decision]], routes: Sequence[Route] | None = None) -> int:
+    def record_decisions(
+        self,
+        looks: Mapping[str, str],
+        files: Sequence[tuple[str, Decision]],
+        routes: Sequence[Route] | None = None,
+    ) -> int:
         """One transaction: make the table of decisions what the archive's files say; return how many messages it owes.
 
         What this state's owner decided is announced once, however it comes to be recorded, by whoever has routes.
 
         Args:
-            files: all of them, by the sha256 of their bytes.
+            looks: of the folders that changed, as `Decided.keep` takes it.
+            files: the decisions in them, by the sha256 of their bytes.
             routes: the destinations, where the caller has a say in what is announced only here.
 
         Raises:
@@ -163,12 +169,10 @@ class Recorder:
         """
         routes = routes if routes is not None else self._routes
         owed = 0
-        if {digest for digest, _ in files} == self.decided.digests() and not (
-            routes is not None and self.decided.unannounced()
-        ):
+        if not looks and not (routes is not None and self.decided.unannounced()):
             return owed
         with self._database.transaction():
-            self.decided.keep(files, self._database.daemon_id)
+            self.decided.keep(looks, files, self._database.daemon_id)
             if routes is not None:
                 now = self._clock()
                 events = [_decision_event(digest, each) for digest, each in self.decided.unannounced()]
@@ -236,24 +240,31 @@ class Recorder:
         with self._database.transaction():
             self.ledger.forget(paths)
 
-    def prune(self, names: Sequence[str]) -> None:
-        """One transaction, before the archive lets go of these runs: they are not missing, they were removed.
+    def keep_pruned(self, recorded: Mapping[str, str]) -> None:
+        """Take over what the archive's record says was removed on purpose, and is not there.
 
-        A message about one that is still owed can be sent all the same, and the files that they came from stay dealt
-        with. If the archive keeps one after all, the next start takes it in again.
+        Args:
+            recorded: the runs' names by the sha256 of their bytes.
+
+        Raises:
+            RetryLater: the state file refused.
         """
-        with self._database.transaction():
-            for name in names:
-                run = self.catalog.run(name)
-                if run is not None:
-                    self._remove(name)
-                    self.catalog.mark_pruned(name, run.sha256)
-            self._database.note_look(None)
+        new = recorded.items() - self.catalog.pruned().items()
+        if new:
+            with self._database.transaction():
+                self.catalog.mark_pruned(new)
+
+    def forget_pruned(self, sha256s: Collection[str]) -> int:
+        """Let go of pruned runs that nothing records any more; return how many. Raises RetryLater if refused."""
+        if sha256s:
+            with self._database.transaction():
+                self.catalog.forget_pruned(sha256s)
+        return len(sha256s)
 
     def forget_missing(self) -> int:
-        """Let go of the runs that the archive no longer has; return how many. Raises RetryLater if refused."""
+        """Let go of the runs and decisions that the archive no longer has; return how many. Raises RetryLater."""
         with self._database.transaction():
-            return self.catalog.forget_missing()
+            return self.catalog.forget_missing() + self.decided.forget_lost()
 
     def _catalog(self, name: str, live: RunWithRows | None) -> Sequence[RunRecord]:
         """Put a run into the catalog; return it where it is new and was archived in this state's name.
@@ -273,15 +284,23 @@ class Recorder:
         self.outbox.revive(_event_id(run.sha256), run_key(run.timestamp), self._clock())
         return () if announced and live is None else (run,)
 
-    def _remove(self, name: str) -> None:
-        """Take a run out; its rows stay as long as a message about it is owed."""
+    def _remove(self, name: str) -> bool:
+        """Take a run out; its rows stay as long as a message about it is owed.
+
+        Returns:
+            Whether it was removed on purpose: it is not missed, and the files that it came from stay dealt with.
+        """
         run = self.catalog.run(name)
-        if run is None:
-            return
+        if run is None:  # another process with this state took it out
+            return name in self.catalog.pruned().values()
         event = _event_id(run.sha256)
         kept = self.catalog.remove(name, keeps=self.outbox.is_owed(event))
         if kept is not None:
             self.outbox.is_about(event, kept)
+        if self._pruned(run.sha256) is None:
+            return False
+        self.catalog.mark_pruned([(run.sha256, name)])
+        return True
 
     def _rows_of(self, name: str) -> RunWithRows:
         run, assessments = self._read(name)
@@ -345,6 +364,7 @@ def _decision_event(digest: str, decision: Decision) -> Event:
         f"by {decision.by}: {decision.reason}",
         f"it was judged {decision.classification}, by policy {decision.policy}",
         f"host: {decision.host}",
+        f"decision {decision.number}, sha256 {digest[:16]}",  # a copy of it that nobody can alter in the archive
     ]
     models = [(decision.symbol, REVIEWED)]
     return Event(f"reviewed:{digest[:16]}", Kind.REVIEWED, (REVIEWED,), Noticed("\n".join(lines)), models)

@@ -7,7 +7,7 @@ has committed; a crash anywhere before leads, started again, to the same archive
 import hashlib
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime
@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 import jiter
 from pydantic_core import to_json
 
-from modelwarden.archive.decisions import decisions_in
-from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
+from modelwarden.archive.decisions import Head, Known, read_news
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Pruned, Rejected, Unfinished
+from modelwarden.archive.pruned import PrunedRun
 from modelwarden.archive.publishing import Archive, Changes, Line, NameTaken, Staged
 from modelwarden.archive.record import original_name
 from modelwarden.archive.reviewing import mend_head
@@ -138,7 +139,9 @@ class Pipeline:
         self._progress = progress
         self._database = database
         self._may_make = may_make
-        self.recorder = Recorder(database, archive.read, routes, clock, deadline_seconds, progress, ring)
+        self.recorder = Recorder(
+            database, archive.read, routes, clock, deadline_seconds, progress, ring, archive.pruned.find
+        )
         self._policies = policies
         self._clock = clock
         self._owner = owner
@@ -195,37 +198,64 @@ class Pipeline:
             messages_owed=owed,
         )
 
-    def rebuild(self) -> None:
+    def rebuild(self, *, forgets: bool = False) -> int:
         """Make the index and the catalog again from the archive's folders, whatever they say now.
+
+        What the state alone still knows of what was pruned is recorded in the archive again.
+
+        Args:
+            forgets: whether to let go, instead, of what is not there any more: runs, decisions, and what was pruned.
+
+        Returns:
+            How many were let go of.
 
         Raises:
             NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
             RetryLater: the lock could not be had, or the disk or the state file refused.
         """
         self.recognise()
+        recorded = self.archive.pruned.all()
+        unrecorded = {each: name for each, name in self.recorder.catalog.pruned().items() if each not in recorded}
+        if unrecorded and not forgets:
+            pruned = [PrunedRun(name, sha256, "") for sha256, name in unrecorded.items()]
+            self.archive.record_pruned(pruned, _iso(self._clock()), self._host)
         lines: dict[str, Line] = {}
         runs = read_again(self.archive.tree, self.archive.durable_names())
         while some := list(islice(runs, REREAD_TOGETHER)):
             self.recorder.learn_again([(each.run, each.models) for each in some])
             lines |= {each.run.timestamp: each.line for each in some}
         self._reconcile(rebuild=True, lines=lines)
+        forgotten = 0
+        if forgets:
+            forgotten = self.recorder.forget_missing() + self.recorder.forget_pruned(unrecorded)
+            mend_head(self.archive, Known(), forgets=True)
         # A lock that could be had says that a process is dead only where it tells of all hosts.
         self.archive.tree.sweep(everybody=doubt_of_locks(self.archive.root) is None)
+        return forgotten
 
-    def prune(self, names: Sequence[str]) -> None:
-        """Remove runs, each whole; see `Recorder.prune`.
+    def prune(self, names: Sequence[str], spares: Callable[[str], bool]) -> list[str]:
+        """Remove runs, each whole; return which were removed.
+
+        A message about one that is still owed can be sent all the same, and the files that they came from stay dealt
+        with. If the state file refuses, the runs are gone all the same, and the next start leads it on.
+
+        Args:
+            names: the runs'.
+            spares: see `Archive.unpublish`.
 
         Raises:
             NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
-            RetryLater: the lock could not be had, or the disk or the state file refused; the next start leads on.
+            RetryLater: the lock could not be had, or the disk refused: each run is there whole, or is gone.
         """
-        self.archive.tree.insist()
-        self.recorder.prune(names)
-        folders, changes = self.archive.unpublish(names)
+        taken, changes = self.archive.unpublish(names, _iso(self._clock()), self._host, spares)
         self.recorder.note(changes)
-        self.recorder.record()
-        for folder in folders:
-            self.archive.tree.discard(folder)
+        try:
+            self.recorder.record()
+        except RetryLater as error:
+            log.warning("pruned_unrecorded", reason=str(error), hint="the next start of the daemon records it")
+        for each in taken:
+            self.archive.tree.discard(each.folder)
+        return [each.name for each in taken]
 
     def recognise(self, *, mends: bool = True) -> None:
         """See to it that the folder holds the archive that the state knows (see pipeline.recognition)."""
@@ -257,15 +287,43 @@ class Pipeline:
         )
         self.recorder.note(changes)
         owed = self.recorder.record()
-        mend_head(self.archive)
-        return changes, owed + self.recorder.record_decisions(decisions_in(self.archive.root))
+        self.recorder.keep_pruned(self._gone_on_purpose(set(there.values())))
+        return changes, owed + self.follow_decisions(reads_all=rebuild)
 
-    def process(self, batch: Sequence[Found], *, final: bool = False) -> list[Outcome]:
+    def _gone_on_purpose(self, there: Collection[str]) -> Mapping[str, str]:
+        """The names of the runs that were pruned and did not come back, by the sha256 of their bytes."""
+        return {sha256: name for sha256, name in self.archive.pruned.all().items() if sha256 not in there}
+
+    def known_decisions(self) -> Known:
+        """What the state knows of the decisions."""
+        return Known(self.recorder.decided.looks(), Head(*self.recorder.decided.end()))
+
+    def follow_decisions(self, routes: Sequence[Route] | None = None, *, reads_all: bool = False) -> int:
+        """`reviews/` -> state: what is new there; return how many messages it owes.
+
+        Args:
+            routes: see `Recorder.record_decisions`.
+            reads_all: do not believe that a folder that looks as it did holds what it did.
+
+        Raises:
+            RetryLater: the lock could not be had, or the disk or the state file refused.
+        """
+        known = self.known_decisions()
+        looks = dict.fromkeys(known.looks, "") if reads_all else known.looks
+        news = read_news(self.archive.root, looks, self._clock())
+        mend_head(self.archive, known, news.kept)  # before the state takes over what may have been altered
+        owed = self.recorder.record_decisions(news.looks, news.files, routes)
+        if lost := self.recorder.decided.lost():
+            log.warning("decisions_lost", first=lost[0], count=len(lost), hint="see `modelwarden verify`")
+        return owed
+
+    def process(self, batch: Sequence[Found], *, final: bool = False, on_purpose: bool = False) -> list[Outcome]:
         """Walk a batch; one outcome a summary, in order.
 
         Args:
             batch: the summaries, any number of them.
             final: bytes that are no JSON object will not change any more: reject them too.
+            on_purpose: somebody named these: what was pruned is archived again.
         """
         self._is_quiet = False
         self._worked_on += sum(len(found.data) for found in batch)
@@ -278,7 +336,7 @@ class Pipeline:
         outcomes: dict[int, Outcome] = {}
         try:
             self.archive.tree.enter_staging()
-            for each, outcome in self._walk(list(first.values()), final=final):
+            for each, outcome in self._walk(list(first.values()), final=final, on_purpose=on_purpose):
                 outcomes[each.number] = outcome
             twins = [
                 (each, _of_twin(outcomes[first[each.sha256].number]))
@@ -305,15 +363,23 @@ class Pipeline:
             digest.update(b" and so on up to %d bytes" % fingerprint.size)
         return self._reject(_Summary(0, Found(path, data, fingerprint), digest.hexdigest()), error)
 
-    def _walk(self, summaries: Sequence[_Summary], *, final: bool) -> Iterator[tuple[_Summary, Outcome]]:
+    def _walk(
+        self, summaries: Sequence[_Summary], *, final: bool, on_purpose: bool
+    ) -> Iterator[tuple[_Summary, Outcome]]:
         """Walk summaries of different bytes; each outcome once it is recorded, or needs no record."""
-        names = [self.archive.find(each.sha256) for each in summaries]
-        fresh = [each for each, name in zip(summaries, names, strict=True) if name is None]
+        known: list[tuple[_Summary, Outcome]] = []
+        fresh: list[_Summary] = []
+        for each in summaries:
+            if (name := self.archive.find(each.sha256)) is not None:
+                known.append((each, AlreadyArchived(name)))
+            elif not on_purpose and (name := self.archive.pruned.find(each.sha256)) is not None:
+                known.append((each, Pruned(name)))
+            else:
+                fresh.append(each)
         with closing(self._stage(fresh)) as groups:
             for group in groups:
                 yield from self._conclude(group, final=final)
                 self._progress()
-        known = [(each, AlreadyArchived(name)) for each, name in zip(summaries, names, strict=True) if name is not None]
         self._record(known)
         yield from known
 
@@ -460,7 +526,7 @@ class Pipeline:
         """One transaction for what became of these."""
         if not done:
             return
-        if any(isinstance(outcome, Archived | AlreadyArchived) for _, outcome in done):
+        if any(isinstance(outcome, Archived | AlreadyArchived | Pruned) for _, outcome in done):
             self.archive.tree.insist()  # what was looked for in another folder, or synced there, is not archived
         now = self._clock()
         self.recorder.record([dealt for each, outcome in done for dealt in _dealt(each, outcome, now)])
@@ -520,7 +586,7 @@ def _dealt(summary: _Summary, outcome: Outcome, now: float) -> Sequence[Dealt]:
     match outcome:
         case Archived(run):
             return (Dealt(path, fingerprint, summary.sha256, run.timestamp, None),)
-        case AlreadyArchived(name):
+        case AlreadyArchived(name) | Pruned(name):
             return (Dealt(path, fingerprint, summary.sha256, name, None),)
         case Rejected():
             return (Dealt(path, fingerprint, summary.sha256, None, outcome.reason),)

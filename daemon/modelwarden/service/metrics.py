@@ -60,7 +60,7 @@ class DaemonMetrics(Protocol):
         """A run was archived, so long after its summary was ready."""
 
     def came_to(self, outcome: str) -> None:
-        """A summary came to something else: `already_archived`, `rejected` or `postponed`."""
+        """A summary came to something else: `already_archived`, `pruned`, `rejected` or `postponed`."""
 
     def refused(self, error: RetryLater) -> None:
         """The disk, the lock or a right was in the way."""

@@ -30,7 +30,7 @@ WRITE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 5.0
 """How often the courier looks what the outbox owes, at most: while it sends, it comes round twenty times a second."""
 
-OUTCOMES: Final = ("archived", "already_archived", "rejected", "postponed")
+OUTCOMES: Final = ("archived", "already_archived", "pruned", "rejected", "postponed")
 
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Seconds: a lone summary takes hundredths, a backlog minutes, and what a full disk holds up hours."""

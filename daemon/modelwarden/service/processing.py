@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Rejected, Unfinished
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Pruned, Rejected, Unfinished
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.filesystems import show_path
 from modelwarden.fingerprint import Fingerprint
@@ -245,6 +245,10 @@ class Processing:
                 self._settling.forget(path)
                 if self._delete_archived and fingerprint is not None:
                     self._remove_source(path, fingerprint)
+            case Pruned(name):
+                self._metrics.came_to("pruned")
+                self._settling.forget(path)
+                log.info("pruned_left_alone", path=show_path(path), run=name, hint=f"{_AGAIN} {show_path(path)}")
             case Rejected():
                 self.rejected += 1
                 self._metrics.came_to("rejected")
@@ -358,6 +362,9 @@ class Processing:
                 log.debug("source_kept", path=show_path(path), reason="changed since, or still open for writing")
             case NotRemoved(reason):
                 self.say_unreadable(path, f"can't be deleted: {reason}")
+
+
+_AGAIN: Final = "it was pruned; to have it again: modelwarden archive"
 
 
 def _is_over(path: str) -> bool:

@@ -193,7 +193,7 @@ class Catalog:
             written = json.dumps(policy.as_json())
             self._connection.execute("INSERT INTO policies VALUES (?, ?)", (policy.id, written))
         self._connection.execute("DELETE FROM missing WHERE sha256 = ?", (run.sha256,))
-        self._connection.execute("DELETE FROM pruned WHERE sha256 = ? OR run = ?", (run.sha256, run.timestamp))
+        self._connection.execute("DELETE FROM pruned WHERE sha256 = ?", (run.sha256,))
         self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
         self._connection.execute(
             f"INSERT OR REPLACE INTO all_runs (run, {_RUN_COLUMNS}, announced) VALUES (?, {_RUN_MARKS}, ?)",
@@ -240,14 +240,23 @@ class Catalog:
         self._connection.execute("UPDATE assessments SET run = ? WHERE run = ?", (kept, key))
         return int(kept)
 
-    def mark_pruned(self, name: str, sha256: str) -> None:
-        """Note that a run was removed on purpose, inside the caller's transaction: nobody is to miss it."""
-        self._connection.execute("DELETE FROM missing WHERE run = ?", (run_key(name),))
-        self._connection.execute("INSERT OR REPLACE INTO pruned VALUES (?, ?)", (name, sha256))
+    def mark_pruned(self, runs: Iterable[tuple[str, str]]) -> None:
+        """Note that runs were removed on purpose, inside the caller's transaction: nobody is to miss them.
 
-    def pruned(self) -> set[str]:
-        """The names of the runs that were removed on purpose, and that no other run has by now."""
-        return {name for (name,) in self._connection.execute("SELECT run FROM pruned")}
+        Args:
+            runs: the sha256 and the name of each.
+        """
+        runs = list(runs)
+        self._connection.executemany("DELETE FROM missing WHERE sha256 = ?", [(sha256,) for sha256, _ in runs])
+        self._connection.executemany("INSERT OR REPLACE INTO pruned VALUES (?, ?)", runs)
+
+    def pruned(self) -> dict[str, str]:
+        """The names of the runs that were removed on purpose and are not there again, by the sha256 of their bytes."""
+        return dict(self._connection.execute("SELECT sha256, run FROM pruned"))
+
+    def forget_pruned(self, sha256s: Iterable[str]) -> None:
+        """Let go of these, inside the caller's transaction."""
+        self._connection.executemany("DELETE FROM pruned WHERE sha256 = ?", [(each,) for each in sha256s])
 
     def removed(self) -> list[tuple[int, str]]:
         """Key and sha256 of the runs that the archive no longer has and whose rows stayed."""

@@ -5,6 +5,7 @@ run, so losing it loses no more than the memory of what was announced. A local d
 needs shared memory.
 """
 
+import errno
 import os
 import sqlite3
 import uuid
@@ -19,7 +20,7 @@ from modelwarden.errors import RetryLater, StopService, StorageSuspect
 from modelwarden.state.packing import packed_columns
 
 STATE_FILE: Final = "modelwarden.sqlite"
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
 
@@ -166,6 +167,20 @@ CREATE VIEW approvals AS SELECT runs.run AS key, runs.timestamp AS run, assessme
     LEFT JOIN reviews ON reviews.sha256 = runs.sha256 AND reviews.symbol = assessments.symbol
     WHERE ifnull(reviews.verb = 'approve', assessments.classification = 0)
 """,
+    5: """
+-- Runs that were removed on purpose, by their bytes: what the archive's own record says, for who compares.
+CREATE TABLE new_pruned (sha256 TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+INSERT OR REPLACE INTO new_pruned SELECT sha256, run FROM pruned;
+DROP TABLE pruned;
+ALTER TABLE new_pruned RENAME TO pruned;
+-- Decisions that were in the archive and are not there as they were: this state is their witness.
+CREATE TABLE lost_decisions (digest TEXT PRIMARY KEY, number INTEGER NOT NULL, run TEXT NOT NULL) WITHOUT ROWID;
+-- How each folder of reviews/ looked when `decisions` had all of it: one that looks so need not be read again.
+CREATE TABLE review_folders (run TEXT PRIMARY KEY, look TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX decisions_by_run ON decisions (run);
+CREATE INDEX decisions_by_number ON decisions (number);
+CREATE INDEX decisions_unannounced ON decisions (number) WHERE NOT announced
+""",
 }
 
 
@@ -207,9 +222,8 @@ class Database:
             self._prepare(born_at)
         except (sqlite3.Error, UnicodeError, OSError) as error:
             if not os.access(state_dir, os.W_OK):
-                raise StopService(
-                    f"no right to write there ({error})", where=state_dir, hint="run this as the service's user"
-                ) from error
+                hint = durable.hint_for(errno.EROFS) if _is_read_only(state_dir) else "run this as the service's user"
+                raise StopService(f"no right to write there ({error})", where=state_dir, hint=hint) from error
             hint = self._lack_of_room(error) or (
                 "where it is damaged, move it away: it is made again from the archive, nothing old is sent"
             )
@@ -309,3 +323,10 @@ class Database:
                 for statement in _CHANGES[schema].split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {schema + 1}")
+
+
+def _is_read_only(folder: str) -> bool:
+    try:
+        return os.statvfs(folder).f_flag & os.ST_RDONLY != 0
+    except OSError:
+        return False
