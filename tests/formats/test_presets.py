@@ -14,8 +14,9 @@ from modelwarden.errors import RejectSummary
 from modelwarden.formats.description import problems_of
 from modelwarden.formats.fitting import fitted
 from modelwarden.formats.normalising import DIVERGED, NotFinal, Wish
-from modelwarden.formats.sandbox import Order, complaint_about, translate
+from modelwarden.formats.sandbox import complaint_about, translate
 from modelwarden.formats.shelf import presets
+from modelwarden.formats.worker import Order
 from modelwarden.gate.gates import Better, Gate, JudgeAt, Missing
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy

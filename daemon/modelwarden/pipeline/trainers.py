@@ -15,7 +15,8 @@ from modelwarden.filesystems import path_text, show_path
 from modelwarden.formats.bundle import bundle
 from modelwarden.formats.description import Format
 from modelwarden.formats.normalising import DIVERGED, NotFinal, Torn, Wish
-from modelwarden.formats.sandbox import Order, translate
+from modelwarden.formats.sandbox import translate
+from modelwarden.formats.worker import Order
 from modelwarden.gate.gates import JudgeAt
 from modelwarden.gate.json_object import quote, read_object
 from modelwarden.gate.policy import Policy
@@ -75,10 +76,13 @@ def translate_file(
     wish = Wish(if_complete=if_complete, only_best=folder.only_best)
     if policy is not None:
         wish = wish._replace(
-            at_saved=policy.judge_at is JudgeAt.SAVED, history=policy.history or "", better=policy.history_better
+            at_saved=policy.judge_at is JudgeAt.SAVED,
+            at_best=policy.judge_at is JudgeAt.BEST,
+            history=policy.history or "",
+            better=policy.history_better,
         )
     kept = checkpoints_there(path, folder.format, folder.path)
-    made = translate(Order(folder.format, path_text(path), wish, kept), data, waits)
+    made = translate(Order(folder.format, path_text(path), wish, None if kept is None else {"": kept}), data, waits)
     if isinstance(made, NotFinal):
         return made
     if policy is not None:
