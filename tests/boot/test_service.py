@@ -296,7 +296,10 @@ def test_trainers_own_files_are_read_in_the_sandbox(host: BootedHost) -> None:
             runs = (host.root / ARCHIVES).glob("*/model_assessments.json")
             return {json.loads(each.read_bytes()).get("format") for each in runs}
 
-        until(lambda: wanted <= formats(), f"all\n{host.say('journalctl -u modelwarden -n 30 --no-pager')}", 60)
+        try:
+            until(lambda: wanted <= formats(), "a run of each", 60)
+        except AssertionError as error:
+            pytest.fail(f"{error}: {formats()}\n{host.say('journalctl -u modelwarden -n 30 --no-pager')}")
         assert host.say("journalctl -u modelwarden -o cat MODELWARDEN_EVENT=summary_rejected | grep /own/") == ""
         (host.root / "srv/modelwarden/own/own.json").write_text('{"x": 2}')
         until(lambda: "supersedes" in host.say(f"cat /{ARCHIVES}/*/model_assessments.json"), "the next of its path", 60)
