@@ -452,3 +452,39 @@ def test_many_files_are_each_a_run(tmp_path: Path) -> None:
         running.stop()
     assert len(runs(site)) == count
     is_whole(site)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "final", "row"),
+    [
+        ("ray", "val_loss", "complete", b'{"val_loss": 0.5, "done": false}\n'),
+        ("keras", "val_loss", "quiet:1h", b"1,0.5,0.5\n"),
+        ("optuna", "value", "complete and quiet:1h", b'{"op_code": 9}\n'),
+    ],
+)
+def test_log_that_grows_costs_what_is_added(name: str, metric: str, final: str, row: bytes, tmp_path: Path) -> None:
+    """By the kernel's own count of what the daemon reads: a log of 20 MB that grows fifty times is never read again."""
+    site = site_of(tmp_path, name, metric, f'final = "{final}"')
+    log = site.out / (site_names := {"ray": "result.json", "keras": "training.log", "optuna": "journal.log"})[name]
+    assert site_names
+    log.write_bytes(row * (20_000_000 // len(row)))
+    with daemon(site) as running:
+        running.wait_for("ready")
+        drop_beside = site.out / "seen"
+        for number in range(51):
+            if number == 1:
+                began = read_by(running.pid)
+            with log.open("ab") as stream:
+                stream.write(row)
+            drop_beside.write_bytes(row)
+            next_tick(site.out)
+        until(lambda: read_by(running.pid) > 0, "a figure")
+        read = read_by(running.pid) - began
+        running.stop()
+    assert read < 2_000_000
+    assert runs(site) == []
+
+
+def read_by(pid: int) -> int:
+    """The bytes that a process has read so far, by whatever call."""
+    return int(Path(f"/proc/{pid}/io").read_text(encoding="ascii").split()[1])

@@ -45,6 +45,11 @@ _TURN_SECONDS: Final = 0.5
 
 _MIB: Final = 1 << 20
 
+_NO_MEMORY: Final = frozenset({-signal.SIGABRT, OUT_OF_MEMORY})
+_TOO_MUCH: Final = _NO_MEMORY | {-signal.SIGXCPU}
+
+_LESS: Final = "log fewer rows or columns, or let the format's program keep fewer"
+
 _FOUND: Final = "from modelwarden.formats.worker import main; main()"
 
 _OF_THE_DAEMON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -124,7 +129,7 @@ class Sandbox:
             raise _Lost(self._end())
         ended = int.from_bytes(answer[-STATUS_BYTES:], "big")
         if (code := os.waitstatus_to_exitcode(ended)) != 0:
-            raise RejectSummary(why_dead(code), hint=HINT)
+            raise RejectSummary(why_dead(code), hint=_LESS if code in _TOO_MUCH else HINT)
         return answer[:-STATUS_BYTES]
 
     def _all_of(self, answers: int, waits: Callable[[], bool]) -> bytes:
@@ -241,7 +246,7 @@ def why_dead(code: int) -> str:
     """Why a process that ended so gave no answer."""
     if code == -signal.SIGXCPU:
         return f"reading it took more than {CPU_SECONDS} s of processor time"
-    if code in {-signal.SIGABRT, OUT_OF_MEMORY}:
+    if code in _NO_MEMORY:
         return f"reading it took more than {MEMORY_BYTES // _MIB} MiB of memory"
     if code < 0:
         return f"the worker that read it was ended by {signal.Signals(-code).name}"
