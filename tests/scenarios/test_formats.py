@@ -464,25 +464,25 @@ def test_many_files_are_each_a_run(tmp_path: Path) -> None:
 )
 def test_log_that_grows_costs_what_is_added(name: str, metric: str, final: str, row: bytes, tmp_path: Path) -> None:
     """By the kernel's own count of what the daemon reads: a log of 20 MB that grows fifty times is never read again."""
-    site = site_of(tmp_path, name, metric, f'final = "{final}"')
-    log = site.out / (site_names := {"ray": "result.json", "keras": "training.log", "optuna": "journal.log"})[name]
-    assert site_names
+    plain = '[[watch]]\npath = "plain"\ncreate = true\n'
+    site = site_of(tmp_path, name, metric, f'final = "{final}"', tables=[plain])
+    log = site.out / {"ray": "result.json", "keras": "training.log", "optuna": "journal.log"}[name]
     log.write_bytes(row * (20_000_000 // len(row)))
     with daemon(site) as running:
         running.wait_for("ready")
-        drop_beside = site.out / "seen"
-        for number in range(51):
-            if number == 1:
-                began = read_by(running.pid)
-            with log.open("ab") as stream:
-                stream.write(row)
-            drop_beside.write_bytes(row)
-            next_tick(site.out)
-        until(lambda: read_by(running.pid) > 0, "a figure")
-        read = read_by(running.pid) - began
+        read: list[int] = []
+        for before in ("first look", "all"):
+            for _ in range(50 if before == "all" else 1):
+                with log.open("ab") as stream:
+                    stream.write(row)
+                next_tick(site.out)
+            # Hints come in order: once this is archived, all that grew before was looked at.
+            drop(encoded(flat_summary({"AAPL": GOOD}, run_name=before)), tmp_path / "plain")
+            running.wait_for("run_archived", 1 if before == "first look" else 2)
+            read.append(read_by(running.process.pid))
         running.stop()
-    assert read < 2_000_000
-    assert runs(site) == []
+    assert read[1] - read[0] < 1_000_000
+    assert [run["run_name"] for run in runs(site)] == ["first look", "all"]
 
 
 def read_by(pid: int) -> int:
