@@ -484,3 +484,25 @@ def test_nan_beside_a_course_is_the_last_points() -> None:
 def test_ray_pattern_takes_no_other_json() -> None:
     """params.json and the experiment's state lie beside."""
     assert not presets()["ray"].takes(f"/{RAY}/params.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "keys"),
+    [
+        ("hf-trainer", "hf-trainer/dev/bert/checkpoint-150/trainer_state.json", ["max_steps"]),
+        ("hf-trainer-state", "hf-trainer/dev/bert/checkpoint-150/trainer_state.json", ["max_steps"]),
+        ("hf-trainer", "hf-trainer/dev/bert/checkpoint-150/trainer_state.json", ["global_step"]),
+        ("catboost", "catboost/traps/while_training_5_of_30.json", ["meta", "iteration_count"]),
+    ],
+)
+def test_file_that_does_not_say_its_end_is_not_final(name: str, file: str, keys: list[str]) -> None:
+    """Another version's, without the key or with null: in jq any number is more than null, and nothing is ended."""
+    document = json.loads((TRAINERS / file).read_bytes())
+    *above, last = keys
+    inner = document
+    for key in above:
+        inner = inner[key]
+    inner[last] = None
+    assert not is_final(name, json.dumps(document).encode())
+    del inner[last]
+    assert not is_final(name, json.dumps(document).encode())

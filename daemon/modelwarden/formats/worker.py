@@ -167,8 +167,8 @@ def _first_line(error: ValueError) -> str:
 
 
 def _confine() -> None:
+    """Also who compiles has no more: a program may make much of little before it sees a file."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
@@ -200,6 +200,7 @@ def main() -> None:
     for number in _OF_THE_DAEMON:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_DAEMON)
+    _confine()
     os.environ.clear()
     gc.disable()  # a process of one file has none to collect
     with socket.socket(fileno=0) as channel:
@@ -222,7 +223,7 @@ def _answer(channel: socket.socket, question: int, answers: int) -> None:
             status = 1
             try:
                 channel.close()
-                _confine()
+                resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
                 status = answer_one(order, stream, answers)
             finally:
                 os._exit(status)
