@@ -112,6 +112,7 @@ SHOWN_ONLY = {
     *(each for each in commented() if each[0].startswith("policy")),
     # Likewise of a format.
     ("watch", "format"),
+    ("watch", "group"),
     ("watch", "final"),
     *(each for each in commented() if each[0].startswith("format")),
     # Instead of `url`, whose line stands above them.
