@@ -53,6 +53,8 @@ POLICY = "[[policy]]\nname = 'p'\nhistory = 'x'\n[[policy.gate]]\nmetric = 'x'\n
 OTHER = POLICY.replace("'x'", "'val_loss'")
 FORMAT = "[[format]]\nname = 'own'\nfiles = ['a']\nreader = 'json'\nprogram = '.'\n"
 
+OF_OWN = f"[[watch]]\npath = 'x'\nformat = 'own'\npolicy = 'p'\n{POLICY}{FORMAT}"
+
 WRONG: dict[str, tuple[str, list[str]]] = {
     # Formats
     "format that there is not": (
@@ -100,8 +102,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ["line 4: watch[0].group: ultralytics reads several files as one already: leave this out"],
     ),
     "group above a folder that is not looked into": (
-        "[[watch]]\npath = 'x'\nformat = 'own'\ngroup = '..'\nrecursive = false\nfinal = 'quiet:1m'\n"
-        + f"policy = 'p'\n{POLICY}{FORMAT}",
+        OF_OWN.replace("policy", "group = '..'\nrecursive = false\nfinal = 'quiet:1m'\npolicy", 1),
         ["line 4: watch[0].group: is above a file that lies in a folder below: set recursive = true"],
     ),
     "format of files that no path ends with": (
