@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -506,3 +507,26 @@ def test_file_that_does_not_say_its_end_is_not_final(name: str, file: str, keys:
     assert not is_final(name, json.dumps(document).encode())
     del inner[last]
     assert not is_final(name, json.dumps(document).encode())
+
+
+PAGE = Path(__file__).parents[2] / "daemon" / "formats.md"
+TOLD = re.findall(
+    r"^\| `(\S+)` \| `(\S+)` \| `(higher|lower)` \| .* \| (.*) \| .* \|$", PAGE.read_text("utf-8"), re.MULTILINE
+)
+
+
+def test_page_tells_of_every_preset() -> None:
+    """Set this, get that: one line each, and none of what is not there."""
+    assert sorted(name for name, *_ in TOLD) == sorted(presets())
+
+
+@pytest.mark.parametrize(("name", "metric", "better", "checkpoint"), TOLD, ids=[name for name, *_ in TOLD])
+def test_page_tells_what_its_real_file_holds(name: str, metric: str, better: str, checkpoint: str) -> None:
+    """The metric is there, improves as the format knows it, and a checkpoint is called so."""
+    models = [model for file in FILES[name] for model in made_of(name, file)["models"]]
+    wanted = re.compile(re.escape(metric).replace("TASK", ".*"))
+    assert any(wanted.fullmatch(each) for model in models for each in model["metrics"])
+    rule = presets()[name].rule_of(metric)
+    assert rule is None or rule.better in {None, better}
+    shown = {str(each) for model in models for each in model.get("checkpoints", ())}
+    assert (not checkpoint and not shown) or checkpoint.partition(" (")[0] in shown
