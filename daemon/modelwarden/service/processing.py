@@ -212,7 +212,7 @@ class Processing:
             f"modelwarden died {deaths} times while it judged this summary",
             hint="a fault of modelwarden's: report it with the file; touched, the file is tried again",
         )
-        self._reject(found.path, found.data, found.fingerprint, error)
+        self._reject_found(found, error)
         self._attempts.forgive(hashlib.sha256(found.data).hexdigest())
 
     def _walk(self, batch: Sequence[Found], *, final: bool = False) -> None:
