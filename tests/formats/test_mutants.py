@@ -232,6 +232,16 @@ CASES: Final = (
     ),
     Caught(
         Mutant(
+            "turns_while_it_waits",
+            "service/trainings.py",
+            "[path for path, key in self._late.items() if key not in self._asked]",
+            "[*self._late]",
+        ),
+        "scenarios/test_formats.py",
+        "test_file_that_is_written_while_it_is_asked_about",
+    ),
+    Caught(
+        Mutant(
             "runs_pickles",
             "formats/readers.py",
             "allow_pickle=False",

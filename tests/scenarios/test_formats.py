@@ -488,3 +488,29 @@ def test_log_that_grows_costs_what_is_added(name: str, metric: str, final: str, 
 def read_by(pid: int) -> int:
     """The bytes that a process has read so far, by whatever call."""
     return int(Path(f"/proc/{pid}/io").read_text(encoding="ascii").split()[1])
+
+
+def test_file_that_is_written_while_it_is_asked_about_costs_no_turn_of_the_loop(tmp_path: Path) -> None:
+    """Whoever waits for an answer sleeps, whatever hints come meanwhile."""
+    table = "[[format]]\nname = 'own'\nfiles = ['*.json']\nreader = 'json'\nprogram = 'last(range(1e18))'\n"
+    plain = '[[watch]]\npath = "plain"\ncreate = true\n'
+    site = site_of(tmp_path, "own", "x", tables=[table, plain])
+    with daemon(site) as running:
+        running.wait_for("ready")
+        slow = site.out / "slow.json"
+        slow.write_text("{}")
+        for name in ("a", "b"):
+            slow.write_text("{} ")
+            drop(encoded(flat_summary({"AAPL": GOOD}, run_name=name)), tmp_path / "plain", f"{name}.json")
+            running.wait_for("run_archived", 1 if name == "a" else 2, seconds=20.0)
+        before = computed_by(running.process.pid)
+        with pytest.raises(AssertionError, match="not within"):
+            running.wait_for("summary_rejected", seconds=3.0)
+        assert computed_by(running.process.pid) - before < 0.15  # who turns has all that others leave
+        running.stop(seconds=20.0)
+
+
+def computed_by(pid: int) -> float:
+    """The seconds of the processor that a process has had so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -108,7 +108,7 @@ class Trainings:
         self._max_bytes = max_bytes
         self._queue: dict[str, _Queued] = {}
         self._asked: dict[str, _Asked] = {}
-        self._late: set[str] = set()  # due while they, or their groups, were asked about
+        self._late: dict[str, str] = {}  # due while they, or their groups, were asked about: by path, what was asked
         self._thread: ThreadPoolExecutor | None = None
         self._in_haste = False
         self._was_quiet = True
@@ -138,7 +138,7 @@ class Trainings:
         """A file is due."""
         key = group_of(path, folder) if folder.group else path
         if key in self._asked:
-            self._late.add(path)
+            self._late[path] = key
         else:
             self._queue.setdefault(key, _Queued(folder)).paths.append(path)
 
@@ -159,8 +159,8 @@ class Trainings:
 
     def see_late(self) -> None:
         """See what was due while it was asked about, once that is dealt with."""
-        late, self._late = self._late, set()
-        for path in late:
+        for path in [path for path, key in self._late.items() if key not in self._asked]:
+            del self._late[path]
             try:
                 fingerprint = Fingerprint.of(os.lstat(path))
             except OSError:
