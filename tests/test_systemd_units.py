@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from modelwarden.config import load_settings
+from modelwarden.formats.worker import MEMORY_BYTES
+from modelwarden.intake.reading import LEAST_MEMORY
+from modelwarden.service.trainings import MOST_BYTES
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 SYSTEM_UNITS = sorted(SYSTEMD.glob("*.service"))
@@ -121,6 +124,17 @@ def test_unit_comes_back_from_all_but_wrong_settings(unit: Path) -> None:
     """And never gives up otherwise."""
     lines = unit.read_text().splitlines()
     assert {"Restart=always", "RestartPreventExitStatus=78", "StartLimitIntervalSec=0", "Type=notify"} <= {*lines}
+
+
+@pytest.mark.parametrize("name", ["modelwarden.service", "modelwarden@.service"])
+def test_memory_of_the_unit_is_what_its_parts_may_take(name: str) -> None:
+    """A file at its limit is refused by the worker's own, with its reason, before the kernel slows down or ends all."""
+    said = dict(re.findall(r"^Memory(High|Max)=([0-9]+M|[0-9]+G)$", (SYSTEMD / name).read_text(), re.MULTILINE))
+    high, most = (int(said[each][:-1]) * {"M": 2**20, "G": 2**30}[said[each][-1]] for each in ("High", "Max"))
+    itself = 64 * 2**20  # the daemon and its two processes for a backlog, at rest
+    waiting = 2 * MOST_BYTES  # for the worker: what was read, and a copy of what is asked about
+    assert high == itself + LEAST_MEMORY + waiting + MEMORY_BYTES
+    assert most > high
 
 
 def test_service_settings_are_right() -> None:

@@ -53,6 +53,8 @@ POLICY = "[[policy]]\nname = 'p'\nhistory = 'x'\n[[policy.gate]]\nmetric = 'x'\n
 OTHER = POLICY.replace("'x'", "'val_loss'")
 FORMAT = "[[format]]\nname = 'own'\nfiles = ['a']\nreader = 'json'\nprogram = '.'\n"
 
+OF_OWN = f"[[watch]]\npath = 'x'\nformat = 'own'\npolicy = 'p'\n{POLICY}{FORMAT}"
+
 WRONG: dict[str, tuple[str, list[str]]] = {
     # Formats
     "format that there is not": (
@@ -82,6 +84,33 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "gate the other way round": (
         f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\n{OTHER}",
         ["lines 3 and 9: policy[0].gate[0].metric: val_loss of keras is better lower, and this gate says higher"],
+    ),
+    "group that is no folder above": (
+        f"[[watch]]\npath = 'x'\nformat = 'own'\ngroup = 'up'\npolicy = 'p'\n{POLICY}{FORMAT}",
+        ['line 4: watch[0].group: give "." for the folder that the files lie in, ".." for the one above'],
+    ),
+    "group without a format": (
+        "[[watch]]\npath = 'x'\ngroup = '.'",
+        ["line 3: watch[0].group: is of a folder with a format: say which, or leave this out"],
+    ),
+    "group that never ends": (
+        f"[[watch]]\npath = 'x'\nformat = 'own'\ngroup = '.'\npolicy = 'p'\n{POLICY}{FORMAT}",
+        ['line 4: watch[0].group: is final when no more files come: set final = "quiet:30m"'],
+    ),
+    "group of what is together": (
+        f"[[watch]]\npath = 'x'\nformat = 'ultralytics'\ngroup = '.'\nfinal = 'quiet:1m'\npolicy = 'p'\n{POLICY}",
+        ["line 4: watch[0].group: ultralytics reads several files as one already: leave this out"],
+    ),
+    "group above a folder that is not looked into": (
+        OF_OWN.replace("policy", "group = '..'\nrecursive = false\nfinal = 'quiet:1m'\npolicy", 1),
+        ["line 4: watch[0].group: is above a file that lies in a folder below: set recursive = true"],
+    ),
+    "format of files that no path ends with": (
+        FORMAT.replace("'a'", "'/abs/a.json', '../b'"),
+        [
+            "line 3: format[0].files[0]: is the end of a path",
+            "line 3: format[0].files[1]: is the end of a path",
+        ],
     ),
     "format without what it needs": (
         "[[format]]\nname = 'own'",

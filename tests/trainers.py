@@ -9,8 +9,9 @@ from typing import Any, Final
 from modelwarden.formats.bundle import bundle
 from modelwarden.formats.description import Format
 from modelwarden.formats.normalising import NotFinal, Wish
-from modelwarden.formats.sandbox import Order, translate
+from modelwarden.formats.sandbox import translate
 from modelwarden.formats.shelf import presets
+from modelwarden.formats.worker import Order
 
 TRAINERS: Final = Path(__file__).parent / "data" / "trainers"
 
@@ -70,7 +71,7 @@ def made_of(name: str, file: str | Path, wish: Wish = _PLAIN, kept: Sequence[str
     path = TRAINERS / file
     format_ = presets()[name]
     made = translate(
-        Order(format_, str(path), wish, None if kept is None else frozenset(kept)), bytes_of(format_, path)
+        Order(format_, str(path), wish, None if kept is None else {"": frozenset(kept)}), bytes_of(format_, path)
     )
     assert isinstance(made, bytes)
     document: dict[str, Any] = json.loads(made)

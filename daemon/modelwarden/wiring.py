@@ -77,11 +77,11 @@ def policies_of(settings: Settings) -> Policies:
     return Policies(
         Policy.from_config(settings.gate.thresholds()),
         tuple(each.resolved() for each in settings.policy),
-        tuple(_judged_folder(each, formats) for each in settings.watch),
+        tuple(_judged_folder(each, formats, os.path.realpath(settings.archive_dir)) for each in settings.watch),
     )
 
 
-def _judged_folder(watch: WatchTable, formats: Mapping[str, Format]) -> JudgedFolder:
+def _judged_folder(watch: WatchTable, formats: Mapping[str, Format], archive: str) -> JudgedFolder:
     """A watched folder as its table says; what it leaves out is its format's."""
     if watch.format is None:
         return JudgedFolder(watch.path, watch.patterns, watch.policy)
@@ -93,6 +93,8 @@ def _judged_folder(watch: WatchTable, formats: Mapping[str, Format]) -> JudgedFo
         format_,
         tuple(map(parse_condition, watch.final or format_.final)),
         only_best=watch.models == "best",
+        group=watch.group or "",
+        excluded=(archive,),
     )
 
 
@@ -262,7 +264,7 @@ def open_service(
             delete_archived=settings.intake.after_archive == "delete",
             policies=policies,
             endings=Endings(settling, settings.intake.settle_seconds),
-            progress=notifier.alive,
+            ring=wake.ring,
         )
         discovery = Discovery(
             roots,
@@ -293,6 +295,7 @@ def open_service(
             yield service
         finally:
             watch.stop()
+            processing.close()
             wake.close()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import pytest
 from processes import until
 from rigs.booted_host import BootedHost, booted_host
 from summaries import BAD, GOOD, encoded, flat_summary
+from trainers import FILES, TRAINERS
 
 pytestmark = [pytest.mark.boot, pytest.mark.timeout(600)]
 
@@ -260,6 +262,58 @@ def test_wrong_settings_at_a_start_stay_a_failed_unit(host: BootedHost) -> None:
         assert "modelwarden.service" in host.do("systemctl --failed --no-legend --plain")
     finally:
         (host.root / CONFIG).write_text(settings)
+
+
+def test_trainers_own_files_are_read_in_the_sandbox(host: BootedHost) -> None:
+    """By jq, NumPy and YAML, each in a process of its own with limits; the unit as it is, and nothing refused."""
+    settings = (host.root / CONFIG).read_text()
+    host.do("cd /src && /opt/modelwarden/bin/pip install -q '.[formats]'", seconds=500)
+    program = "{models: [{symbol: stem, metrics: {x: .x}}]}"
+    tables = [f"\n[[format]]\nname = 'own'\nfiles = ['own.json']\nreader = 'json'\nprogram = '{program}'\n"]
+    for name, metric, better in OF_TRAINERS:
+        tables.append(
+            f"[[watch]]\npath = '/srv/modelwarden/{name}'\nformat = '{name}'\npolicy = '{name}'\nfinal = 'parses'\n"
+            f"[[policy]]\nname = '{name}'\n[[policy.gate]]\nmetric = '{metric}'\nbetter = '{better}'\n"
+            "approve = 0.0\nreview = 0.0\n"
+        )
+    names = " ".join(f"/srv/modelwarden/{name}" for name, _, _ in OF_TRAINERS)
+    try:
+        (host.root / CONFIG).write_text(settings + "\n".join(tables))
+        host.do(f"install -d -o modelwarden -m 755 {names}; systemctl restart modelwarden")
+        for name, _, _ in OF_TRAINERS:
+            folder = host.root / "srv/modelwarden" / name
+            if name == "own":
+                (folder / "own.json").write_text('{"x": 1}')
+                continue
+            source = TRAINERS / FILES[name][0]
+            inner = folder / source.parent.name
+            inner.mkdir()
+            for each in (*source.parent.glob("*.yaml"), source):
+                shutil.copyfile(each, inner / each.name)
+        wanted = {name for name, _, _ in OF_TRAINERS}
+
+        def formats() -> set[object]:
+            runs = (host.root / ARCHIVES).glob("*/model_assessments.json")
+            return {json.loads(each.read_bytes()).get("format") for each in runs}
+
+        try:
+            until(lambda: wanted <= formats(), "a run of each", 60)
+        except AssertionError as error:
+            pytest.fail(f"{error}: {formats()}\n{host.say('journalctl -u modelwarden -n 30 --no-pager')}")
+        assert host.say("journalctl -u modelwarden -o cat MODELWARDEN_EVENT=summary_rejected | grep /own/") == ""
+        (host.root / "srv/modelwarden/own/own.json").write_text('{"x": 2}')
+        until(lambda: "supersedes" in host.say(f"cat /{ARCHIVES}/*/model_assessments.json"), "the next of its path", 60)
+    finally:
+        (host.root / CONFIG).write_text(settings)
+        host.do("systemctl restart modelwarden")
+
+
+OF_TRAINERS = (
+    ("hf-trainer", "eval_loss", "lower"),
+    ("own", "x", "higher"),
+    ("sb3", "mean_reward", "higher"),
+    ("ultralytics", "val/box_loss", "lower"),
+)
 
 
 def test_courier_delivers_by_a_credential_and_its_rotation(host: BootedHost) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from modelwarden.errors import RejectSummary
 from modelwarden.formats.description import Format, MetricRule
-from modelwarden.formats.normalising import DIVERGED, NotFinal, Wish, summary_of
+from modelwarden.formats.normalising import DIVERGED, NotFinal, Part, Wish, summary_of
 from modelwarden.gate.gates import Better, Gate, Missing
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
@@ -26,7 +26,7 @@ def made(
     models: Any, format_: Format = PLAIN, wish: Wish = NOTHING, kept: frozenset[str] | None = None, **fields: Any
 ) -> Any:
     """The summary of a program's only output."""
-    written = summary_of([{"models": models, **fields}], format_, wish, kept)
+    written = summary_of([Part("", [{"models": models, **fields}], kept)], format_, wish)
     return written if isinstance(written, NotFinal) else json.loads(written)
 
 
@@ -129,9 +129,8 @@ def test_summary_that_is_not_complete_is_none() -> None:
 @given(symbol=some.text(max_size=300), run_name=some.text(max_size=600))
 def test_any_name_becomes_one_that_a_summary_may_hold(symbol: str, run_name: str) -> None:
     """It comes from a folder, and a folder may be called anything."""
-    written = summary_of(
-        [{"run_name": run_name, "models": [{"symbol": symbol, "metrics": {"x": [1]}}]}], PLAIN, Wish(), None
-    )
+    program_made = {"run_name": run_name, "models": [{"symbol": symbol, "metrics": {"x": [1]}}]}
+    written = summary_of([Part("", [program_made])], PLAIN, Wish())
     assert isinstance(written, bytes)
     parsed = parse_summary(written, ANY)
     if symbol.isascii() and symbol.isprintable() and 1 <= len(symbol) <= 128:

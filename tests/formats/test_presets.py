@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from modelwarden.errors import RejectSummary
 from modelwarden.formats.description import problems_of
 from modelwarden.formats.fitting import fitted
 from modelwarden.formats.normalising import DIVERGED, NotFinal, Wish
-from modelwarden.formats.sandbox import Order, complaint_about, translate
+from modelwarden.formats.sandbox import complaint_about, translate
 from modelwarden.formats.shelf import presets
+from modelwarden.formats.worker import Order
 from modelwarden.gate.gates import Better, Gate, JudgeAt, Missing
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
@@ -483,3 +485,48 @@ def test_nan_beside_a_course_is_the_last_points() -> None:
 def test_ray_pattern_takes_no_other_json() -> None:
     """params.json and the experiment's state lie beside."""
     assert not presets()["ray"].takes(f"/{RAY}/params.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "keys"),
+    [
+        ("hf-trainer", "hf-trainer/dev/bert/checkpoint-150/trainer_state.json", ["max_steps"]),
+        ("hf-trainer-state", "hf-trainer/dev/bert/checkpoint-150/trainer_state.json", ["max_steps"]),
+        ("hf-trainer", "hf-trainer/dev/bert/checkpoint-150/trainer_state.json", ["global_step"]),
+        ("catboost", "catboost/traps/while_training_5_of_30.json", ["meta", "iteration_count"]),
+    ],
+)
+def test_file_that_does_not_say_its_end_is_not_final(name: str, file: str, keys: list[str]) -> None:
+    """Another version's, without the key or with null: in jq any number is more than null, and nothing is ended."""
+    document = json.loads((TRAINERS / file).read_bytes())
+    *above, last = keys
+    inner = document
+    for key in above:
+        inner = inner[key]
+    inner[last] = None
+    assert not is_final(name, json.dumps(document).encode())
+    del inner[last]
+    assert not is_final(name, json.dumps(document).encode())
+
+
+PAGE = Path(__file__).parents[2] / "daemon" / "formats.md"
+TOLD = re.findall(
+    r"^\| `(\S+)` \| `(\S+)` \| `(higher|lower)` \| .* \| (.*) \| .* \|$", PAGE.read_text("utf-8"), re.MULTILINE
+)
+
+
+def test_page_tells_of_every_preset() -> None:
+    """Set this, get that: one line each, and none of what is not there."""
+    assert sorted(name for name, *_ in TOLD) == sorted(presets())
+
+
+@pytest.mark.parametrize(("name", "metric", "better", "checkpoint"), TOLD, ids=[name for name, *_ in TOLD])
+def test_page_tells_what_its_real_file_holds(name: str, metric: str, better: str, checkpoint: str) -> None:
+    """The metric is there, improves as the format knows it, and a checkpoint is called so."""
+    models = [model for file in FILES[name] for model in made_of(name, file)["models"]]
+    wanted = re.compile(re.escape(metric).replace("TASK", ".*"))
+    assert any(wanted.fullmatch(each) for model in models for each in model["metrics"])
+    rule = presets()[name].rule_of(metric)
+    assert rule is None or rule.better in {None, better}
+    shown = {str(each) for model in models for each in model.get("checkpoints", ())}
+    assert (not checkpoint and not shown) or checkpoint.partition(" (")[0] in shown

@@ -2,7 +2,11 @@
 
 import json
 import os
+import re
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -12,10 +16,25 @@ from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.formats import sandbox
 from modelwarden.formats.description import Format
 from modelwarden.formats.normalising import NotFinal, Torn
-from modelwarden.formats.sandbox import Order, complaint_about, translate
+from modelwarden.formats.sandbox import complaint_about, translate
+from modelwarden.formats.worker import Order
+
+Starts = Callable[[str], None]
 
 SUMMARY = '{models: [{symbol: "A", metrics: {x: %s}}]}'
 PLAIN = Format("plain", "Plain", ("*.json",), "json", SUMMARY % ".x")
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
+    """Let the next worker run this."""
+
+    def starts(code: str) -> None:
+        sandbox.rest()
+        monkeypatch.setattr(sandbox, "_FOUND", code)
+
+    yield starts
+    sandbox.rest()
 
 
 def made(program: str, data: bytes = b'{"x": 1}', path: str = "/runs/one/file.json", **fields: Any) -> Any:
@@ -23,6 +42,13 @@ def made(program: str, data: bytes = b'{"x": 1}', path: str = "/runs/one/file.js
     answer = translate(Order(replace(PLAIN, program=program, **fields), path), data)
     assert isinstance(answer, bytes)
     return json.loads(answer)
+
+
+def worker_pid() -> int:
+    """The worker's that answered last."""
+    process = sandbox._shared._process
+    assert process is not None
+    return process.pid
 
 
 def figure(program: str, data: bytes = b'{"x": 1}') -> Any:
@@ -60,9 +86,11 @@ def test_figure_comes_back_as_it_was_written(written: bytes, shown: str) -> None
 
 def test_environment_is_empty() -> None:
     """`env` shows a program nothing, whatever the daemon was started with."""
+    sandbox.rest()
     with patch.dict(os.environ, {"MODELWARDEN_SECRET": "s3cr3t"}):
         assert "s3cr3t" not in json.dumps(made(f"{SUMMARY % '.x'} | .run_name = ($ENV | tojson)"))
-        assert made(f'{SUMMARY % ".x"} | .run_name = ($ENV | keys | join(","))').get("run_name") in {None, "LC_CTYPE"}
+        assert made(f'{SUMMARY % ".x"} | .run_name = ($ENV | keys | join(","))').get("run_name") is None
+        assert Path(f"/proc/{worker_pid()}/environ").read_bytes() == b""
 
 
 def test_input_is_the_file_alone() -> None:
@@ -89,7 +117,7 @@ def test_no_module_is_read_from_disk() -> None:
         ("{}", "puts out no list of models"),
         ("{models: [1]}", "puts out no list of models"),
         ("{models: []}", "there is no model in it that ended"),
-        ("{models: [{}]}", "gives model 0 no object of metrics"),
+        ("{models: [{}]}", "no object of metrics"),
         ("halt", "puts out 0 values"),
     ],
 )
@@ -105,39 +133,37 @@ def test_what_a_program_says_of_the_data_is_shown_short_and_printable() -> None:
     assert len(said) < 300
 
 
-def test_program_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_hangs_is_ended(starts: Starts) -> None:
     """After its share of the processor."""
-    monkeypatch.setattr(
-        sandbox, "_FOUND", f"from modelwarden.formats import sandbox; sandbox.CPU_SECONDS = 1; {_FOUND}"
-    )
+    starts(f"{_WORKER}; worker.CPU_SECONDS = 1; {_FOUND}")
     assert "of processor time" in refusal("last(range(1e15))")
 
 
-def test_worker_that_stands_still_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_stands_still_is_ended(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the clock, for it takes no time of the processor."""
     monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.5)
-    monkeypatch.setattr(sandbox, "_FOUND", "import signal; signal.pause()")
+    starts("import signal; signal.pause()")
     assert "reading it took longer than 0.5 s" in refusal(".")
 
 
 @pytest.mark.parametrize("program", ["[range(1e9)]", 'reduce range(60) as $i ("ab"; . + .)', "def f: [f]; f"])
-def test_program_that_eats_memory_is_ended(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_eats_memory_is_ended(program: str, starts: Starts) -> None:
     """At its share of the memory, or at a limit of jq's own."""
-    monkeypatch.setattr(sandbox, "_FOUND", f"{_SANDBOX}; sandbox.MEMORY_BYTES = 200 * 2**20; {_FOUND}")
+    starts(f"{_WORKER}; worker.MEMORY_BYTES = 200 * 2**20; {_FOUND}")
     assert any(words in refusal(program) for words in ("of memory", "ended by", "says"))
 
 
-def test_yaml_that_unfolds_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yaml_that_unfolds_without_end_is_ended(starts: Starts) -> None:
     """Each alias doubles what is below it."""
-    monkeypatch.setattr(sandbox, "_FOUND", f"{_SANDBOX}; sandbox.CPU_SECONDS = 2; {_FOUND}")
+    starts(f"{_WORKER}; worker.CPU_SECONDS = 2; {_FOUND}")
     lines = ["a0: &a0 [1, 2]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))]
     said = refusal(SUMMARY % "1", "\n".join(lines).encode(), reader="yaml")
     assert "of memory" in said or "of processor time" in said
 
 
-def test_worker_that_nobody_waits_for_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_nobody_waits_for_is_ended(starts: Starts) -> None:
     """A daemon that is to stop does not wait for it, and rejects nothing."""
-    monkeypatch.setattr(sandbox, "_FOUND", "import signal; signal.pause()")
+    starts("import signal; signal.pause()")
     with pytest.raises(RetryLater, match="the daemon stops"):
         translate(Order(PLAIN, "/x"), b"{}", waits=lambda: False)
 
@@ -159,27 +185,65 @@ def test_large_file_is_answered_in_turns(monkeypatch: pytest.MonkeyPatch) -> Non
     assert turns
 
 
-def test_worker_that_dies_costs_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever killed it."""
-    monkeypatch.setattr(sandbox, "_FOUND", "import os; os.kill(os.getpid(), 9)")
-    assert "was ended by SIGKILL" in refusal(".")
-    monkeypatch.setattr(sandbox, "_FOUND", "raise SystemExit(3)")
+def test_process_that_dies_costs_the_file(starts: Starts) -> None:
+    """Whatever killed it; the next file is read by the same worker."""
+    dies = "import os; worker.answer_one = lambda order, *_: os.kill(os.getpid(), 9) if order.path == '/dies' else "
+    starts(f"{_WORKER}; real = worker.answer_one; {dies} real(order, *_); {_FOUND}")
+    assert figure(".x") == [1.0]
+    before = worker_pid()
+    assert "was ended by SIGKILL" in refusal(".", path="/dies")
+    assert figure(".x") == [1.0]
+    assert worker_pid() == before
+    starts(f"{_WORKER}; worker.answer_one = lambda *_: 3; {_FOUND}")
     assert "ended with 3" in refusal(".")
-    monkeypatch.setattr(sandbox, "_FOUND", "pass")
+    starts(f"{_WORKER}; worker.answer_one = lambda *_: 0; {_FOUND}")
     assert "gave no answer" in refusal(".")
 
 
-def test_worker_has_no_descriptor_but_its_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor a folder of anybody's."""
+def test_worker_that_dies_is_started_anew(starts: Starts) -> None:
+    """Between two files, or at one: that is asked once more, and costs the file if it happens again."""
+    assert figure(".x") == [1.0]
+    before = worker_pid()
+    os.kill(before, signal.SIGKILL)
+    assert figure(".x") == [1.0]
+    assert worker_pid() != before
+    starts("import os; os.kill(os.getpid(), 9)")
+    assert "was ended by SIGKILL" in refusal(".")
+    starts("raise SystemExit(3)")
+    assert "ended with 3" in refusal(".")
+
+
+def test_signals_for_the_daemon_do_not_end_the_worker() -> None:
+    """They may be sent to all processes of a service: the file that is being read is not refused for that."""
+    assert figure(".x") == [1.0]
+    before = worker_pid()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(before, number)
+    assert figure(".x") == [1.0]
+    assert worker_pid() == before
+
+
+def test_nothing_of_one_file_is_there_for_the_next() -> None:
+    """Neither its memory nor its time: a process reads one and ends."""
+    hog = "[range(3e6)] | length"
+    assert [figure(hog) for _ in range(5)] == [[3e6]] * 5
+    status = Path(f"/proc/{worker_pid()}/status").read_text(encoding="ascii")
+    [resident] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+    assert resident < 100_000  # KiB; one of these takes more
+
+
+def test_process_of_a_file_has_no_descriptor_but_question_and_answer(starts: Starts) -> None:
+    """Not the channel that others are asked about by, nor a folder of anybody's."""
     leak = os.open("/", os.O_RDONLY)
     os.set_inheritable(leak, True)
-    look = "import os, json; print(json.dumps({'what': str(sorted(os.listdir('/proc/self/fd'))) + os.getcwd(), "
-    monkeypatch.setattr(sandbox, "_FOUND", look + "'where': '', 'hint': ''}))")
+    look = "', '.join(os.readlink(f'/dev/fd/{each}') for each in range(99) if os.path.exists(f'/dev/fd/{each}'))"
+    said = f"json.dumps({{'what': {look} + ' in ' + os.getcwd(), 'where': '', 'hint': ''}}).encode()"
+    starts(f"import json, os; {_WORKER}; worker.answer_to = lambda *_: {said}; {_FOUND}")
     try:
-        said = refusal(".")
+        found = refusal(".")
     finally:
         os.close(leak)
-    assert said == "['0', '1', '2', '3']/"  # 3: the folder that was listed
+    assert re.fullmatch(r"/dev/null, /dev/null, /memfd:order \(deleted\), pipe:\[\d+\] in /", found), found
 
 
 def test_file_that_is_torn_is_not_refused_for_good() -> None:
@@ -215,4 +279,4 @@ def test_complaint_about_a_program_names_what_is_wrong() -> None:
 
 
 _FOUND = sandbox._FOUND
-_SANDBOX = "from modelwarden.formats import sandbox"
+_WORKER = "from modelwarden.formats import worker"

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processes import Site, index_of, make_site, modelwarden, next_tick, running_daemon, until
+from modelwarden.service.trainings import MOST_ASKED
+from processes import Site, drop, index_of, make_site, modelwarden, next_tick, running_daemon, until
+from summaries import GOOD, encoded, flat_summary
 from trainers import FILES, TRAINERS
 
 POLICY = """
@@ -291,3 +294,223 @@ def test_message_says_which_run_is_superseded(tmp_path: Path) -> None:
     first, second = (json.loads(line)["data"] for line in told.read_text(encoding="utf-8").splitlines()[:2])
     assert "supersedes" not in first
     assert second["supersedes"] == first["run"]
+
+
+TRIALS = sorted((TRAINERS / "ray-tune/dev/tune_seed1").glob("*/result.json"))
+SWEEP = ('group = ".."', 'final = "complete and quiet:2s"')
+
+
+def leave_trials(site: Site, *sources: Path) -> Path:
+    """Trials of one sweep, a folder each; the sweep's folder."""
+    sweep = site.out / "sweep"
+    for source in sources:
+        (sweep / source.parent.name).mkdir(parents=True)
+        shutil.copyfile(source, sweep / source.parent.name / "result.json")
+    return sweep
+
+
+def members(site: Site, run: str) -> dict[str, bytes]:
+    """What the ZIP file of a run of several files holds."""
+    with zipfile.ZipFile(site.archive / run / record(site, run)["original"]) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_folder_of_trials_is_one_run_and_superseded_by_later_ones(tmp_path: Path) -> None:
+    """Every trial is a model of it, every byte is archived, and the ledger knows each file."""
+    site = site_of(tmp_path, "ray", "val_loss", *SWEEP)
+    *first, last = TRIALS
+    with daemon(site) as running:
+        sweep = leave_trials(site, *first)
+        running.wait_for("run_archived")
+        leave_trials(site, last)
+        running.wait_for("run_archived", 2)
+        running.stop()
+    before, after = (event["run"] for event in running.events("run_archived"))
+    for run, sources in ((before, first), (after, TRIALS)):
+        document = record(site, run)
+        assert [model["symbol"] for model in document["models"]] == [each.parent.name for each in sources]
+        assert members(site, run) == {f"{each.parent.name}/result.json": each.read_bytes() for each in sources}
+        zipped = (site.archive / run / "sweep.zip").read_bytes()
+        assert document["sha256"] == hashlib.sha256(zipped).hexdigest()
+        assert document["source"]["path"] == str(sweep.resolve())
+        assert document["run_name"] == "sweep"
+    assert record(site, after)["supersedes"] == before
+    with daemon(site) as running:  # nothing is new: no third
+        running.wait_for("ready")
+        running.stop()
+    assert [run["timestamp"] for run in runs(site)] == [before, after]
+    is_whole(site)
+
+
+def test_best_of_a_folder_of_trials_is_judged_alone(tmp_path: Path) -> None:
+    """By the policy's history, for no trial knows of the others."""
+    site = site_of(tmp_path, "ray", "val_loss", *SWEEP, 'models = "best"')
+    leave_trials(site, *TRIALS)
+    with daemon(site) as running:
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    losses = {each.parent.name: json.loads(each.read_bytes().splitlines()[-1])["val_loss"] for each in TRIALS}
+    [model] = record(site, run["timestamp"])["models"]
+    assert model["symbol"] == min(losses, key=lambda name: losses[name])
+    assert len(members(site, run["timestamp"])) == len(TRIALS)
+
+
+def test_folder_of_trials_waits_for_the_last_of_them(tmp_path: Path) -> None:
+    """A trial that goes on, or is newer than the marker, holds up the sweep; a marker lies in the sweep's folder."""
+    site = site_of(tmp_path, "ray", "val_loss", 'group = ".."', 'final = "complete and marker:done"')
+    *first, last = TRIALS
+    with daemon(site) as running:
+        sweep = leave_trials(site, *first)
+        (sweep / last.parent.name).mkdir()
+        (sweep / "done").write_bytes(b"")
+        *rows, end = last.read_bytes().splitlines(keepends=True)
+        (sweep / last.parent.name / "result.json").write_bytes(b"".join(rows))
+        with pytest.raises(AssertionError, match="not within"):
+            running.wait_for("run_archived", seconds=2.0)
+        with (sweep / last.parent.name / "result.json").open("ab") as stream:
+            stream.write(end)
+        next_tick(sweep)
+        (sweep / "done").write_bytes(b"again")
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    assert len(members(site, run["timestamp"])) == len(TRIALS)
+
+
+def test_trial_that_can_not_be_read_refuses_its_folder_by_name(tmp_path: Path) -> None:
+    """Half a sweep is never judged as the whole; who leaves the trial out by a pattern has the rest."""
+    site = site_of(tmp_path, "ray", "val_loss", *SWEEP)
+    leave_trials(site, *TRIALS)
+    (site.out / "sweep" / "bad").mkdir()
+    (site.out / "sweep" / "bad" / "result.json").write_text('{"done": true, "done": false}\n{"done": true}\n')
+    with daemon(site) as running:
+        [rejected] = running.wait_for("summary_rejected")
+        running.stop()
+    assert rejected["reason"].startswith('bad/result.json: the key "done" stands twice')
+    assert runs(site) == []
+    site.config.write_text(
+        site.config.read_text().replace('group = ".."', 'group = ".."\npatterns = ["result.json", "!bad/result.json"]')
+    )
+    with daemon(site) as running:
+        (site.out / "sweep" / TRIALS[0].parent.name / "result.json").touch()
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    assert len(members(site, run["timestamp"])) == len(TRIALS)
+
+
+def test_files_of_one_folder_whose_models_have_one_name_are_told_apart(tmp_path: Path) -> None:
+    """By the files' names: a program may know no better than the folder's."""
+    site = site_of(tmp_path, "keras", "val_loss", 'group = "."', 'final = "quiet:2s"', 'patterns = ["*.log"]')
+    for name in ("a", "b"):
+        (site.out / f"{name}.log").write_bytes((TRAINERS / FILES["keras"][0]).read_bytes() + b"\n" * (name == "b"))
+    (site.out / "c.log.tmp").write_bytes(b"half")
+    (site.out / "link.log").symlink_to(site.out / "a.log")
+    with daemon(site) as running:
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    assert [model["symbol"] for model in record(site, run["timestamp"])["models"]] == ["a", "b"]
+    assert set(members(site, run["timestamp"])) == {"a.log", "b.log"}
+
+
+def test_summaries_and_hints_do_not_wait_for_a_file_that_takes_long(tmp_path: Path) -> None:
+    """A program that computes for ever: a summary is archived meanwhile, and a stop does not wait for it either."""
+    table = "[[format]]\nname = 'own'\nfiles = ['*.json']\nreader = 'json'\nprogram = 'last(range(1e18))'\n"
+    plain = '[[watch]]\npath = "plain"\ncreate = true\n'
+    site = site_of(tmp_path, "own", "x", tables=[table, plain])
+    with daemon(site) as running:
+        running.wait_for("ready")
+        (site.out / "slow.json").write_text("{}")
+        for name in ("a", "b"):
+            drop(encoded(flat_summary({"AAPL": GOOD}, run_name=name)), tmp_path / "plain", f"{name}.json")
+        running.wait_for("run_archived", 2, seconds=20.0)
+        assert running.events("summary_rejected") == []
+        assert running.stop(seconds=20.0) == 0
+    assert [run["run_name"] for run in runs(site)] == ["a", "b"]
+    assert not (site.archive / "rejected").exists()
+
+
+def test_many_files_are_each_a_run(tmp_path: Path) -> None:
+    """More than are asked about at once, by hints and by a scan, among them some that are torn or refused."""
+    site = site_of(tmp_path, "evals-json", "eval_logloss")
+    data = (TRAINERS / EVALS).read_bytes()
+    count = 3 * MOST_ASKED
+
+    def leave(numbers: range) -> None:
+        for number in numbers:
+            (site.out / f"{number}_evals_result.json").write_bytes(data + b" " * number)
+
+    leave(range(count // 2))
+    with daemon(site) as running:
+        leave(range(count // 2, count))
+        (site.out / "torn_evals_result.json").write_bytes(data[:100])
+        (site.out / "bad_evals_result.json").write_bytes(b'{"a": 1, "a": 2}')
+        running.wait_for("run_archived", count)
+        running.wait_for("summary_rejected", 2)
+        running.stop()
+    assert len(runs(site)) == count
+    is_whole(site)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "final", "row"),
+    [
+        ("ray", "val_loss", "complete", b'{"val_loss": 0.5, "done": false}\n'),
+        ("keras", "val_loss", "quiet:1h", b"1,0.5,0.5\n"),
+        ("optuna", "value", "complete and quiet:1h", b'{"op_code": 9}\n'),
+    ],
+)
+def test_log_that_grows_costs_what_is_added(name: str, metric: str, final: str, row: bytes, tmp_path: Path) -> None:
+    """By the kernel's own count of what the daemon reads: a log of 20 MB that grows fifty times is never read again."""
+    plain = '[[watch]]\npath = "plain"\ncreate = true\n'
+    site = site_of(tmp_path, name, metric, f'final = "{final}"', tables=[plain])
+    log = site.out / {"ray": "result.json", "keras": "training.log", "optuna": "journal.log"}[name]
+    log.write_bytes(row * (20_000_000 // len(row)))
+    with daemon(site) as running:
+        running.wait_for("ready")
+        read: list[int] = []
+        for before in ("first look", "all"):
+            for _ in range(50 if before == "all" else 1):
+                with log.open("ab") as stream:
+                    stream.write(row)
+                next_tick(site.out)
+            # Hints come in order: once this is archived, all that grew before was looked at.
+            drop(encoded(flat_summary({"AAPL": GOOD}, run_name=before)), tmp_path / "plain")
+            running.wait_for("run_archived", 1 if before == "first look" else 2)
+            read.append(read_by(running.process.pid))
+        running.stop()
+    assert read[1] - read[0] < 1_000_000
+    assert [run["run_name"] for run in runs(site)] == ["first look", "all"]
+
+
+def read_by(pid: int) -> int:
+    """The bytes that a process has read so far, by whatever call."""
+    return int(Path(f"/proc/{pid}/io").read_text(encoding="ascii").split()[1])
+
+
+def test_file_that_is_written_while_it_is_asked_about_costs_no_turn_of_the_loop(tmp_path: Path) -> None:
+    """Whoever waits for an answer sleeps, whatever hints come meanwhile."""
+    table = "[[format]]\nname = 'own'\nfiles = ['*.json']\nreader = 'json'\nprogram = 'last(range(1e18))'\n"
+    plain = '[[watch]]\npath = "plain"\ncreate = true\n'
+    site = site_of(tmp_path, "own", "x", tables=[table, plain])
+    with daemon(site) as running:
+        running.wait_for("ready")
+        slow = site.out / "slow.json"
+        slow.write_text("{}")
+        for name in ("a", "b"):
+            slow.write_text("{} ")
+            drop(encoded(flat_summary({"AAPL": GOOD}, run_name=name)), tmp_path / "plain", f"{name}.json")
+            running.wait_for("run_archived", 1 if name == "a" else 2, seconds=20.0)
+        before = computed_by(running.process.pid)
+        with pytest.raises(AssertionError, match="not within"):
+            running.wait_for("summary_rejected", seconds=3.0)
+        assert computed_by(running.process.pid) - before < 0.15  # who turns has all that others leave
+        running.stop(seconds=20.0)
+
+
+def computed_by(pid: int) -> float:
+    """The seconds of the processor that a process has had so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

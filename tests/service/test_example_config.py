@@ -112,6 +112,7 @@ SHOWN_ONLY = {
     *(each for each in commented() if each[0].startswith("policy")),
     # Likewise of a format.
     ("watch", "format"),
+    ("watch", "group"),
     ("watch", "final"),
     *(each for each in commented() if each[0].startswith("format")),
     # Instead of `url`, whose line stands above them.
@@ -198,7 +199,7 @@ def test_everything_commented_in_at_once_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     others = ("url_file", "url_credential", "fallback", "path", "secret", "secret_file", "secret_credential")
     instead = {("notify.destination", name) for name in others}
-    instead |= {("watch", "format"), ("watch", "final"), ("format", "file"), ("format", "together")}
+    instead |= {("watch", "format"), ("watch", "final"), ("watch", "group"), ("format", "file"), ("format", "together")}
     path.write_text(uncommented(*set(commented()) - instead), encoding="utf-8")
     path.chmod(0o600)
     result = modelwarden("config", "check", path)

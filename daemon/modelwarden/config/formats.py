@@ -14,6 +14,7 @@ from modelwarden.config.toml_file import Place
 from modelwarden.config.wrong_settings import Problem, closest
 from modelwarden.filesystems import show_path
 from modelwarden.formats.description import Format, MetricRule, problems_of, problems_of_final
+from modelwarden.formats.finality import parse_condition
 from modelwarden.formats.fitting import disagreements
 from modelwarden.formats.shelf import presets
 from modelwarden.gate.gates import Better
@@ -156,11 +157,30 @@ def problems_of_formats(settings: Settings) -> Iterator[Problem]:
             yield Problem(((*place, "format"),), f"needs {', '.join(missing)}, which is not installed: {hint}")
         for inner, words in problems_of_final(watch.final or format_.final):
             yield Problem(((*place, *inner),), words)
+        if watch.group is not None:
+            yield from _of_group(watch, format_, place)
         yield from _of_policy(watch, format_, place, settings)
 
 
+def _of_group(watch: WatchTable, format_: Format, place: Place) -> Iterator[Problem]:
+    """What is wrong with a run of several files."""
+    group = ((*place, "group"),)
+    if format_.together:
+        yield Problem(
+            group, f"{format_.name} reads several files as one already: leave this out", ((*place, "format"),)
+        )
+    if watch.group != "." and not watch.recursive:
+        yield Problem(
+            group, "is above a file that lies in a folder below: set recursive = true", ((*place, "recursive"),)
+        )
+    final = watch.final or format_.final
+    if not [*problems_of_final(final)] and not all(c.quiet or c.marker for c in map(parse_condition, final)):
+        words = 'is final when no more files come: set final = "quiet:30m", "complete and quiet:10m" or "marker:NAME"'
+        yield Problem(group, words, ((*place, "final"),))
+
+
 def _needs_format(watch: WatchTable, place: Place, settings: Settings) -> Iterator[Problem]:
-    for name in ("final", "models"):
+    for name in ("final", "models", "group"):
         if getattr(watch, name) != WatchTable.model_fields[name].default:
             yield Problem(
                 ((*place, name),), "is of a folder with a format: say which, or leave this out", ((*place, "format"),)

@@ -86,6 +86,12 @@ def _listed(value: object) -> object:
 OneOrMore = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 
 
+def _group(value: str) -> str:
+    if not re.fullmatch(r"\.|\.\.(?:/\.\.)*", value):
+        raise ValueError('give "." for the folder that the files lie in, ".." for the one above, and so on')
+    return value
+
+
 class WatchTable(_Table):
     """`[[watch]]`: a folder where trainers leave summaries."""
 
@@ -98,6 +104,7 @@ class WatchTable(_Table):
     format: Text | None = None
     final: OneOrMore = ()
     models: Literal["all", "best"] = "all"
+    group: Annotated[str, AfterValidator(_group)] | None = None
 
 
 class IntakeTable(_Table):

@@ -139,6 +139,9 @@ def problems_of_final(final: Sequence[str]) -> Iterator[tuple[Place, str]]:
 
 
 def _problems_of_paths(format_: Format) -> Iterator[tuple[Place, str]]:
+    for at, each in enumerate(format_.files):
+        if not all(part not in {"", ".", ".."} for part in each.removeprefix("!").split("/")):
+            yield ("files", at), "is the end of a path, such as result.json or logs/*.csv: it begins with a name"
     for at, each in enumerate(format_.together):
         if each.startswith("/") or ".." in each.split("/"):
             yield ("together", at), "lies outside the file's folder: name what is in it, or below"

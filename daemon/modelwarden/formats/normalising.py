@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -37,16 +38,41 @@ class Wish(NamedTuple):
         if_complete: whether a file counts only once its program says that the training ended.
         only_best: whether of several models the best alone is judged.
         at_saved: whether a model counts as ended at the checkpoint that the trainer says it kept.
+        at_best: whether a model is judged at the best point of its course.
         history: the policy's: its checkpoints are the summary's, and the best is found by it if the program names none;
             "" if the policy has none, None if no policy is known.
         better: which way that one improves.
+        run_name: of a group of files.
     """
 
     if_complete: bool = False
     only_best: bool = False
     at_saved: bool = False
+    at_best: bool = False
     history: str | None = None
     better: Better = Better.HIGHER
+    run_name: str = ""
+
+
+class Part(NamedTuple):
+    """What the program made of one file.
+
+    Attributes:
+        name: the file's path from the folder of the group that it belongs to; "" of a file alone.
+        made: all that the program put out.
+        kept: the checkpoints that lie where the format looks for them; None if it looks for none.
+    """
+
+    name: str
+    made: Sequence[Any]
+    kept: frozenset[str] | None = None
+
+
+class _Model(NamedTuple):
+    """A model as the program made it, and the part that it is of."""
+
+    made: Mapping[str, Any]
+    part: Part
 
 
 class Torn(RejectSummary):
@@ -57,50 +83,82 @@ class NotFinal(NamedTuple):
     """The program says that the training goes on."""
 
 
-def summary_of(made: Sequence[Any], format_: Format, wish: Wish, kept: frozenset[str] | None) -> bytes | NotFinal:
+def summary_of(parts: Sequence[Part], format_: Format, wish: Wish) -> bytes | NotFinal:
     """The summary's bytes.
 
     Args:
-        made: all that the program put out.
+        parts: what the program made of the file, or of each file of a group.
         format_: whose program.
         wish: what the settings ask for.
-        kept: the checkpoints that lie where the format looks for them; None if it looks for none.
 
     Raises:
         RejectSummary: it is no summary, or a figure is outside its domain.
     """
-    if len(made) != 1 or not isinstance(made[0], dict):
-        found = f"{len(made)} values" if len(made) != 1 else kind_of(made[0])
-        raise _of_program(f"puts out {found}, not one object")
-    document = made[0]
-    if wish.if_complete and document.get("complete") is not True:
+    documents = [_document(part) for part in parts]
+    if wish.if_complete and any(each.get("complete") is not True for each in documents):
         return NotFinal()
-    models = document.get("models")
-    if not isinstance(models, list) or not all(isinstance(each, dict) for each in models):
-        raise _of_program("puts out no list of models")
+    models = [_Model(each, part) for part, made in zip(parts, documents, strict=True) for each in made["models"]]
     if not models:
         raise RejectSummary("there is no model in it that ended")
+    is_group = any(part.name for part in parts)
     if wish.only_best and len(models) > 1:
-        models = [_best(models, wish)]
+        models = [_best(models, wish, is_group=is_group)]
+    symbols = _symbols(models)
     summary = {
-        "run_name": _clean(document.get("run_name"), LONGEST_RUN_NAME),
-        "timestamp": document.get("timestamp"),
-        "models": [_model(each, format_, wish, kept, at) for at, each in enumerate(models)],
+        "run_name": _clean(wish.run_name if is_group else documents[0].get("run_name"), LONGEST_RUN_NAME),
+        "timestamp": _timestamp(documents),
+        "models": [_model(each, format_, wish, symbol) for each, symbol in zip(models, symbols, strict=True)],
     }
     return json.dumps({name: value for name, value in summary.items() if value is not None}).encode()
 
 
-def _of_program(words: str) -> RejectSummary:
-    return RejectSummary(f"the format's program {words}", hint="it makes {models: [{symbol, metrics}]}")
+def _document(part: Part) -> Mapping[str, Any]:
+    made, where = part.made, part.name
+    if len(made) != 1 or not isinstance(made[0], dict):
+        found = f"{len(made)} values" if len(made) != 1 else kind_of(made[0])
+        raise _of_program(f"puts out {found}, not one object", where)
+    document: Mapping[str, Any] = made[0]
+    models = document.get("models")
+    if not isinstance(models, list) or not all(isinstance(each, dict) for each in models):
+        raise _of_program("puts out no list of models", where)
+    return document
 
 
-def _model(
-    made: Mapping[str, Any], format_: Format, wish: Wish, kept: frozenset[str] | None, at: int
-) -> Mapping[str, Any]:
-    symbol = _clean(made.get("symbol"), LONGEST_SYMBOL) or f"model-{at}"
+def _timestamp(documents: Sequence[Mapping[str, Any]]) -> Any:
+    """The run's; of several files the latest, where each has one."""
+    found = [each.get("timestamp") for each in documents]
+    if len(found) == 1:
+        return found[0]
+    texts = [each for each in found if isinstance(each, str)]
+    return max(texts) if len(texts) == len(found) else None
+
+
+def _symbols(models: Sequence[_Model]) -> Sequence[str]:
+    """The models' names. Those of a group that have one in common are told apart by the files that they are of."""
+    symbols = [_clean(each.made.get("symbol"), LONGEST_SYMBOL) or f"model-{at}" for at, each in enumerate(models)]
+    times = Counter(symbols)
+    if len(times) == len(symbols):
+        return symbols
+    of_part = Counter(each.part.name for each in models)
+    told: list[str] = []
+    for symbol, (_, part) in zip(symbols, models, strict=True):
+        if times[symbol] > 1 and part.name:
+            stem = part.name.rpartition(".")[0] or part.name
+            told.append(_clean(stem if of_part[part.name] == 1 else f"{stem}/{symbol}", LONGEST_SYMBOL) or symbol)
+        else:
+            told.append(symbol)
+    return told
+
+
+def _of_program(words: str, where: str = "") -> RejectSummary:
+    return RejectSummary(f"the format's program {words}", where=where, hint="it makes {models: [{symbol, metrics}]}")
+
+
+def _model(model: _Model, format_: Format, wish: Wish, symbol: str) -> Mapping[str, Any]:
+    made, kept = model.made, model.part.kept
     metrics = made.get("metrics")
     if not isinstance(metrics, dict):
-        raise _of_program(f"gives model {at} no object of metrics")
+        raise _of_program(f"gives {quote(symbol)} no object of metrics", model.part.name)
     figures = {name: _figures(each) for name, each in metrics.items()}
     ids = made.get("checkpoints")
     ids = [_checkpoint(each) for each in ids] if isinstance(ids, list) else None
@@ -198,24 +256,36 @@ def _up_to_saved(
     return {name: each[:end] if len(each) == points else each for name, each in figures.items()}, ids[:end]
 
 
-def _best(models: Sequence[Mapping[str, Any]], wish: Wish) -> Mapping[str, Any]:
-    """The best of several models: the last that the program calls so, else by the history's metric."""
-    named = [each for each in models if each.get("best") is True]
+def _best(models: Sequence[_Model], wish: Wish, *, is_group: bool) -> _Model:
+    """The best of several models: the last that the program calls so, else by the history's metric.
+
+    A program that sees one file of several can't know which model is the best of all.
+    """
+    named = [] if is_group else [each for each in models if each.made.get("best") is True]
     if named:
         return named[-1]
-    judged = [(figure, each) for each in models if (figure := _last_finite(each, wish.history)) is not None]
+    judged = [(figure, each) for each in models if (figure := _figure_of(each.made, wish)) is not None]
     if not judged:
         raise RejectSummary(
             'models = "best", and no model is said to be it',
             hint="give the policy a history that the models have" if wish.history else 'or set models = "all"',
         )
-    choose: Callable[..., tuple[float, Mapping[str, Any]]] = min if wish.better is Better.LOWER else max
-    return choose(judged, key=lambda pair: pair[0])[1]
+    best: tuple[float, _Model] = _better(wish)(judged, key=lambda pair: pair[0])
+    return best[1]
 
 
-def _last_finite(model: Mapping[str, Any], metric: str | None) -> float | None:
+def _better(wish: Wish) -> Callable[..., Any]:
+    return min if wish.better is Better.LOWER else max
+
+
+def _figure_of(model: Mapping[str, Any], wish: Wish) -> float | None:
+    """The figure of the history's metric at the point that is judged; None if it is none that is better than any."""
     metrics = model.get("metrics")
-    points = _figures(metrics[metric]) if isinstance(metrics, dict) and metric in metrics else []
+    points = _figures(metrics[wish.history]) if isinstance(metrics, dict) and wish.history in metrics else []
+    if wish.at_best:
+        finite = [each for each in points if each is not None and math.isfinite(each)]
+        best: float | None = _better(wish)(finite, default=None)
+        return best
     last = points[-1] if points else None
     return last if last is not None and math.isfinite(last) else None
 

@@ -143,10 +143,26 @@ def _cell(text: str) -> Any:
 _LONGEST_INTEGER: Final = 19
 
 
+def load(reader: str) -> None:
+    """Load what a reader needs beside this module: what is loaded once need not be loaded for each file.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if reader == "npz":
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else it takes memory for each core that there is
+        try:
+            import numpy  # noqa: F401, ICN001, PLC0415 - of the extra; half the start of a worker that needs none
+        finally:
+            del os.environ["OPENBLAS_NUM_THREADS"]  # programs see no environment
+    elif reader in {"yaml", "zip"}:
+        import yaml  # noqa: F401, PLC0415 - of the extra
+
+
 def _read_npz(data: bytes) -> dict[str, Any]:
     """The arrays by name, as nested lists. None of them may hold objects: to load one would run what it says."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else it takes memory for each core that there is
-    import numpy  # noqa: ICN001, PLC0415 - of the extra; half the start of a worker that needs none
+    load("npz")
+    import numpy  # noqa: ICN001, PLC0415 - of the extra
 
     _insist_on_size(_opened(data))
     try:
@@ -239,6 +255,13 @@ def _read_zip(data: bytes, members: Sequence[str]) -> dict[str, Any]:
     if not read:
         raise RejectSummary(f"holds nothing called {' or '.join(members)}")
     return read
+
+
+def members_of(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The files of a group that were bundled."""
+    with _opened(data) as archive:
+        for info in _files_of(archive):
+            yield info.filename, archive.read(info)
 
 
 def _opened(data: bytes) -> zipfile.ZipFile:

@@ -27,6 +27,8 @@ class JudgedFolder(NamedTuple):
         format: how its files are read; None: they are summaries.
         final: when one of them is final; any of these.
         only_best: whether of several models in a file the best alone is judged.
+        group: how far above a file the folder is whose files are one run: `.`, `..` and so on; "": each is its own.
+        excluded: real paths of folders that no group has files of.
     """
 
     path: str
@@ -35,6 +37,8 @@ class JudgedFolder(NamedTuple):
     format: Format | None = None
     final: Sequence[Condition] = ()
     only_best: bool = False
+    group: str = ""
+    excluded: Sequence[str] = ()
 
     @property
     def key(self) -> str:

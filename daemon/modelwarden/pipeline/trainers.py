@@ -15,16 +15,33 @@ from modelwarden.filesystems import path_text, show_path
 from modelwarden.formats.bundle import bundle
 from modelwarden.formats.description import Format
 from modelwarden.formats.normalising import DIVERGED, NotFinal, Torn, Wish
-from modelwarden.formats.sandbox import Order, translate
+from modelwarden.formats.sandbox import translate
+from modelwarden.formats.worker import Order
 from modelwarden.gate.gates import JudgeAt
 from modelwarden.gate.json_object import quote, read_object
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.reading import Whole, read_whole
 from modelwarden.intake.scan import is_inside
+from modelwarden.pipeline.groups import MOST_FILES, Group, group_at, group_of, read_group
 from modelwarden.pipeline.policies import JudgedFolder
 
-MOST_FILES: Final = 10_000
-"""Most files that belong to one run, and most checkpoints that are looked at in a folder."""
+
+class Question(NamedTuple):
+    """What the worker is asked about a file, or about the files of a group.
+
+    Attributes:
+        order: what it is to do.
+        data: the trainer's bytes: of the file, or of all that belongs to the run in one ZIP file.
+        name: what these are called.
+        policy: what will judge them; None: nothing.
+        group: the files, as they were read; None: it is one.
+    """
+
+    order: Order
+    data: bytes
+    name: str
+    policy: Policy | None
+    group: Group | None = None
 
 
 class Translated(NamedTuple):
@@ -32,7 +49,7 @@ class Translated(NamedTuple):
 
     Attributes:
         summary: the summary's bytes.
-        original: the trainer's: of the file, or of all that belongs to the run in one ZIP file.
+        original: the trainer's, as of Question.
         name: what these are called.
     """
 
@@ -41,17 +58,10 @@ class Translated(NamedTuple):
     name: str
 
 
-def translate_file(
-    path: str,
-    data: bytes,
-    folder: JudgedFolder,
-    policy: Policy | None,
-    max_bytes: int,
-    *,
-    if_complete: bool = False,
-    waits: Callable[[], bool] = lambda: True,
-) -> Translated | NotFinal:
-    """What a file of a folder with a format comes to.
+def question_about(
+    path: str, data: bytes, folder: JudgedFolder, policy: Policy | None, max_bytes: int, *, if_complete: bool = False
+) -> Question:
+    """The question about one file.
 
     Args:
         path: the file.
@@ -60,30 +70,81 @@ def translate_file(
         policy: what will judge it; None: nothing.
         max_bytes: cap on the bytes of a run's files together.
         if_complete: whether it counts only once its program says that the training ended.
-        waits: see `translate`.
 
     Raises:
-        RetryLater: nobody waited.
+        Torn: what belongs to it could not be read.
+        RejectSummary: it is too much.
+    """
+    format_, name = _format_of(folder), os.path.basename(path)
+    if format_.together:
+        data, name = read_together(path, data, format_, max_bytes), f"{name}.zip"
+    kept = checkpoints_there(path, format_, folder.path)
+    wish = _wish(folder, policy, if_complete=if_complete)
+    order = Order(format_, path_text(path), wish, None if kept is None else {"": kept})
+    return Question(order, data, name, policy)
+
+
+def question_about_group(
+    group: Group, folder: JudgedFolder, policy: Policy | None, max_bytes: int, *, if_complete: bool = False
+) -> Question:
+    """The question about a group. Arguments and errors as of `question_about`."""
+    format_, data = _format_of(folder), b""
+    data, group = read_group(group, max_bytes)
+    kept: dict[str, frozenset[str]] = {}
+    for path, _ in group.files:
+        if (there := checkpoints_there(path, format_, folder.path)) is not None:
+            kept[group.name_of(path)] = there
+    name = os.path.basename(group.folder) or "run"
+    wish = _wish(folder, policy, if_complete=if_complete)._replace(run_name=path_text(name))
+    order = Order(format_, path_text(group.folder), wish, kept or None, group=True)
+    return Question(order, data, f"{name}.zip", policy, group)
+
+
+def answer_to(question: Question, waits: Callable[[], bool] = lambda: True) -> Translated | NotFinal:
+    """What the worker makes of it.
+
+    Raises:
+        RetryLater: nobody waited; see `Sandbox.translate`.
         Torn: it, or what belongs to it, ends too early.
         RejectSummary: it is nothing that the format reads.
     """
-    if folder.format is None:
-        raise AssertionError("a folder without a format has summaries")
-    name = os.path.basename(path)
-    if folder.format.together:
-        data, name = read_together(path, data, folder.format, max_bytes), f"{name}.zip"
-    wish = Wish(if_complete=if_complete, only_best=folder.only_best)
-    if policy is not None:
-        wish = wish._replace(
-            at_saved=policy.judge_at is JudgeAt.SAVED, history=policy.history or "", better=policy.history_better
-        )
-    kept = checkpoints_there(path, folder.format, folder.path)
-    made = translate(Order(folder.format, path_text(path), wish, kept), data, waits)
+    made = translate(question.order, question.data, waits)
     if isinstance(made, NotFinal):
         return made
-    if policy is not None:
-        _insist_on_gated_metric(made, policy)
-    return Translated(made, data, name)
+    if question.policy is not None:
+        _insist_on_gated_metric(made, question.policy)
+    return Translated(made, question.data, question.name)
+
+
+def translate_file(
+    path: str, data: bytes, folder: JudgedFolder, policy: Policy | None, max_bytes: int, *, if_complete: bool = False
+) -> Translated | NotFinal:
+    """What a file of a folder with a format comes to; of one whose files are in groups, what its group does.
+
+    Arguments as of `question_about`, errors as of that and of `answer_to`.
+    """
+    if not folder.group:
+        return answer_to(question_about(path, data, folder, policy, max_bytes, if_complete=if_complete))
+    group = group_at(group_of(path, folder), folder, _format_of(folder).takes)
+    return answer_to(question_about_group(group, folder, policy, max_bytes, if_complete=if_complete))
+
+
+def _format_of(folder: JudgedFolder) -> Format:
+    if folder.format is None:
+        raise AssertionError("a folder without a format has summaries")
+    return folder.format
+
+
+def _wish(folder: JudgedFolder, policy: Policy | None, *, if_complete: bool) -> Wish:
+    wish = Wish(if_complete=if_complete, only_best=folder.only_best)
+    if policy is None:
+        return wish
+    return wish._replace(
+        at_saved=policy.judge_at is JudgeAt.SAVED,
+        at_best=policy.judge_at is JudgeAt.BEST,
+        history=policy.history or "",
+        better=policy.history_better,
+    )
 
 
 def _insist_on_gated_metric(summary: bytes, policy: Policy) -> None:

@@ -72,6 +72,8 @@ class Found(NamedTuple):
         fingerprint: its fingerprint before and after the read; None for one in memory.
         summary: what a format made of the bytes; None: they are a summary.
         name: what the bytes are called in the archive, if a format read them.
+        folder: of a group of files, whose bytes these are; "" of a file alone. `path` is the newest of them.
+        members: all of them.
     """
 
     path: str
@@ -79,6 +81,15 @@ class Found(NamedTuple):
     fingerprint: Fingerprint | None
     summary: bytes | None = None
     name: str = ""
+    folder: str = ""
+    members: tuple[tuple[str, Fingerprint], ...] = ()
+
+    @property
+    def files(self) -> Sequence[tuple[str, Fingerprint]]:
+        """The files that are dealt with when this is; none of one in memory."""
+        if self.fingerprint is None:
+            return ()
+        return self.members or ((self.path, self.fingerprint),)
 
 
 class _Summary(NamedTuple):
@@ -352,16 +363,25 @@ class Pipeline:
             self.archive.tree.release_names()
         return [outcomes[each.number] for each in summaries]
 
-    def reject(self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary) -> Rejected:
+    def reject(
+        self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary, group: Found | None = None
+    ) -> Rejected:
         """Keep a file that is not a summary, with its reason, once. `data` may be the beginning of a file too large.
+
+        Args:
+            path: the file.
+            data: its bytes.
+            fingerprint: its.
+            error: the reason.
+            group: what was read instead, if it is a group of files.
 
         Raises:
             RetryLater: the disk or the state file refused.
         """
         digest = hashlib.sha256(data)
-        if fingerprint is not None and fingerprint.size > len(data):  # two that begin alike are two
+        if group is None and fingerprint is not None and fingerprint.size > len(data):  # two that begin alike are two
             digest.update(b" and so on up to %d bytes" % fingerprint.size)
-        return self._reject(_Summary(0, Found(path, data, fingerprint), digest.hexdigest()), error)
+        return self._reject(_Summary(0, group or Found(path, data, fingerprint), digest.hexdigest()), error)
 
     def _walk(
         self, summaries: Sequence[_Summary], *, final: bool, on_purpose: bool
@@ -511,7 +531,8 @@ class Pipeline:
             return None
         folder = self._policies.folder_of(found.path)
         name = "" if folder is None or folder.format is None else folder.format.name
-        return Translation(found.summary, name, original_name(found.name), self.recorder.ledger.run(found.path))
+        before = [run for path, _ in found.files if (run := self.recorder.ledger.run(path)) is not None]
+        return Translation(found.summary, name, original_name(found.name), max(before, default=None))
 
     def _timestamp(self, found: Found) -> str:
         """The run's timestamp where the summary has none: the file name's, else the file's time, else now."""
@@ -553,7 +574,8 @@ class Pipeline:
             identity, {"as_found": summary.found.data, "reason.json": to_json(document, indent=2) + b"\n"}
         )
         self.archive.tree.insist()
-        text = f"{show_path(summary.found.path)}\n{rejected.reason}\nkept in {folder}\nhost: {self._host}"
+        shown = show_path(summary.found.folder or summary.found.path)
+        text = f"{shown}\n{rejected.reason}\nkept in {folder}\nhost: {self._host}"
         dealt = _dealt(summary, rejected, self._clock())
         new = self.recorder.reject(
             identity, at, source.path, rejected.reason, text, dealt, ours=self._is_ours(identity)
@@ -577,27 +599,29 @@ def _is_too_young(fingerprint: Fingerprint, now: float) -> bool:
 
 
 def _dealt(summary: _Summary, outcome: Outcome, now: float) -> Sequence[Dealt]:
-    """The ledger's row of a summary that needs no more work; none for one handed over in memory."""
-    path, fingerprint = summary.found.path, summary.found.fingerprint
-    if fingerprint is None:
-        return ()
-    if _is_too_young(fingerprint, now):
-        fingerprint = fingerprint._replace(changed=0)  # known, and looked at once more by the next scan
+    """The ledger's rows of a summary that needs no more work, one a file; none for one handed over in memory."""
+    name: str | None = None
+    reason: str | None = None
     match outcome:
         case Archived(run):
-            return (Dealt(path, fingerprint, summary.sha256, run.timestamp, None),)
-        case AlreadyArchived(name) | Pruned(name):
-            return (Dealt(path, fingerprint, summary.sha256, name, None),)
+            name = run.timestamp
+        case AlreadyArchived(known) | Pruned(known):
+            name = known
         case Rejected():
-            return (Dealt(path, fingerprint, summary.sha256, None, outcome.reason),)
+            reason = outcome.reason
         case Unfinished() | Postponed():
             return ()
+    # One that is too young is known, and looked at once more by the next scan.
+    return [
+        Dealt(path, each._replace(changed=0) if _is_too_young(each, now) else each, summary.sha256, name, reason)
+        for path, each in summary.found.files
+    ]
 
 
 def _source(found: Found) -> Source:
     mtime = None if found.fingerprint is None else _iso(found.fingerprint.modified / 1e9)
-    size = len(found.data) if found.fingerprint is None else found.fingerprint.size
-    return Source(path_text(found.path), size, mtime)
+    size = len(found.data) if found.fingerprint is None or found.folder else found.fingerprint.size
+    return Source(path_text(found.folder or found.path), size, mtime)
 
 
 def _iso(seconds: float) -> str:

@@ -7,12 +7,13 @@ since the last look. What was read once is not read again while it is not final.
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.formats.finality import Look, decide
 from modelwarden.intake.settling import Settling
+from modelwarden.pipeline.groups import Group
 from modelwarden.pipeline.policies import JudgedFolder
 
 LONGEST_LINE: Final = 1 << 20
@@ -47,6 +48,7 @@ class Endings:
         self._settle = settle_seconds
         self._clock = clock
         self._open: dict[str, _Seen] = {}
+        self._groups: dict[str, tuple[tuple[tuple[str, Fingerprint], ...], float]] = {}  # as they are since when
         self.bytes_read = 0
 
     def is_waiting(self, path: str, fingerprint: Fingerprint) -> bool:
@@ -66,7 +68,7 @@ class Endings:
         stood = now - self._settling.since(path, now)
         # A daemon that was started a moment ago knows nothing of the file but its times.
         still = max(stood, self._clock() - max(status.st_mtime, status.st_ctime))
-        decision = decide(folder.final, still, lambda name: _is_marked(path, name, status))
+        decision = decide(folder.final, still, lambda name: _is_marked(os.path.dirname(path), name, status.st_mtime_ns))
         look: Look | None = decision.look
         if look is Look.READ_IF_COMPLETE:
             last_line = "" if folder.format is None else folder.format.last_line
@@ -89,14 +91,50 @@ class Endings:
         self._open[path] = _Seen(fingerprint, 0)
         self.look(path, folder)
 
+    def look_at_group(self, group: Group, folder: JudgedFolder, due: Iterable[str]) -> Look | None:
+        """The same of a group of files; `due` are those that wait for the answer."""
+        now = time.monotonic()
+        files, since = self._groups.get(group.folder, ((), now))
+        if files != group.files:
+            self._groups[group.folder] = group.files, (since := now)
+        modified = max(each.modified for _, each in group.files)
+        changed = max(each.changed for _, each in group.files)
+        still = max(now - since, self._clock() - max(modified, changed) / 1e9)
+        decision = decide(folder.final, still, lambda name: _is_marked(group.folder, name, modified))
+        if decision.look is Look.READ:
+            return decision.look
+        if decision.look is Look.READ_IF_COMPLETE and not all(self.is_waiting(*each) for each in group.files):
+            return decision.look
+        for path in due:
+            if decision.seconds is None:
+                self._settling.forget(path)
+            else:
+                self._settling.again(path, now + decision.seconds)
+        return None
+
+    def group_goes_on(self, group: Group, folder: JudgedFolder, due: Iterable[str]) -> None:
+        """A group was read, and not all of its files say that their training ended."""
+        self._open |= {path: _Seen(fingerprint, 0) for path, fingerprint in group.files}
+        self.look_at_group(group, folder, due)
+
     def ended(self, path: str) -> None:
         """The file was dealt with."""
         self._open.pop(path, None)
+
+    def group_ended(self, group: Group) -> None:
+        """The group was dealt with."""
+        self._groups.pop(group.folder, None)
+        for path, _ in group.files:
+            self.ended(path)
 
     def forget_gone(self, seen: set[str]) -> None:
         """Forget files that a whole scan did not find."""
         for path in [path for path in self._open if path not in seen]:
             del self._open[path]
+        for where in [
+            where for where, (files, _) in self._groups.items() if not any(each[0] in seen for each in files)
+        ]:
+            del self._groups[where]
 
     def _ends_with(self, path: str, expression: str, fingerprint: Fingerprint) -> bool:
         """Whether the log's last line fits; only what came since the last look is read, from that line's begin on."""
@@ -122,10 +160,10 @@ class Endings:
         return False
 
 
-def _is_marked(path: str, name: str, status: os.stat_result) -> bool:
-    """Whether the marker lies beside the file and is no older: the one of an earlier run says nothing of this one."""
+def _is_marked(folder: str, name: str, modified: int) -> bool:
+    """Whether the marker lies in the folder and is no older: the one of an earlier run says nothing of this one."""
     try:
-        marker = os.lstat(os.path.join(os.path.dirname(path), name))
+        marker = os.lstat(os.path.join(folder, name))
     except OSError:
         return False
-    return marker.st_mtime_ns >= status.st_mtime_ns
+    return marker.st_mtime_ns >= modified

@@ -122,7 +122,7 @@ class Service:
 
     def run_once(self) -> None:
         """Deal with everything that is there, then stop; nothing is left undecided but trainings that go on."""
-        self._processing.waits = False
+        self._processing.leave_unfinished()
         with _stop_on_signals(self):
             self._start(waits=False)
             self._turn()
@@ -247,6 +247,7 @@ class Service:
         if not self._ends_to_reload:
             self._notifier.stopping()
         self._discovery.stop()
+        self._processing.close()
         self._courier.stop()
         if not self._ends_to_reload:  # else the next life writes it anew
             self._metrics.close()
@@ -275,11 +276,12 @@ class Service:
             is_certain = self._look_for_problems(now)
             self._catch_up()
             self._pipeline.rest()
+            self._processing.rest()
             self._supervise_at = now + (SUPERVISE_SECONDS if is_certain else 0.0)
         self._discovery.look()
         paths = self._settling.due(time.monotonic(), self._most_files)
         self._most_files = BATCH_FILES if paths else FIRST_FILES
-        if paths:
+        if paths or self._processing.has_work:
             self._processing.work(paths)
 
     def _catch_up(self) -> None:

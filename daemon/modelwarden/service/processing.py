@@ -15,20 +15,17 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.errors import RejectSummary, RetryLater, StorageSuspect
 from modelwarden.filesystems import show_path
 from modelwarden.fingerprint import Fingerprint
-from modelwarden.formats.description import Format
-from modelwarden.formats.finality import Look
-from modelwarden.formats.normalising import NotFinal, Torn
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
 from modelwarden.intake.removal import Kept, NotRemoved, Removed, remove_source
 from modelwarden.intake.settling import Settling
 from modelwarden.log import log
-from modelwarden.pipeline.policies import JudgedFolder, Policies
-from modelwarden.pipeline.trainers import translate_file
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.attempts import DEATHS_ALLOWED, Attempts
 from modelwarden.service.endings import Endings
 from modelwarden.service.metrics import DaemonMetrics
 from modelwarden.service.problems import Problems
+from modelwarden.service.trainings import Trainings
 
 BATCH_BYTES: Final = 64 * 1024 * 1024
 """Most bytes in a batch, so that memory is bounded whatever the backlog."""
@@ -63,11 +60,10 @@ class Processing:
         delete_archived: whether a source is removed once its run is safe; never one that a format read.
         policies: which folders' files a format reads; None: none.
         endings: says which of these are worth reading.
-        progress: called while a trainer's file is read: long work is seen to go on.
+        ring: called when there is an answer about a trainer's file.
 
     Attributes:
         rejected: how many files were rejected.
-        waits: whether trainers' files are waited for until their training ends; else they are left alone.
         trouble_pause: seconds before what was refused is tried again; 0 while nothing is.
     """
 
@@ -83,7 +79,7 @@ class Processing:
         delete_archived: bool,
         policies: Policies | None = None,
         endings: Endings | None = None,
-        progress: Callable[[], object] = lambda: None,
+        ring: Callable[[], object] = lambda: None,
     ) -> None:
         self._settling = settling
         self._pipeline = pipeline
@@ -94,19 +90,38 @@ class Processing:
         self._max_bytes = max_bytes
         self._delete_archived = delete_archived
         self._policies = policies
-        self._progress = progress
         self._endings = endings or Endings(settling, 0.0)
+        self._trainings = Trainings(
+            settling, self._endings, policies, self._read, self._reject_found, self.is_dealt_with, ring, max_bytes
+        )
         self._in_haste = False
         self._trouble = ""  # what stood in the way last
         self._unreadable: dict[str, _Refusal] = {}
         self.rejected = 0
-        self.waits = True
         self.trouble_pause = 0.0
 
     def hurry(self) -> None:
         """The batch under way is the last; safe in a signal handler."""
         self._in_haste = True
+        self._trainings.hurry()
         self._pipeline.hurry()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is to be done though no file is due: a trainer's file was read."""
+        return self._trainings.has_work
+
+    def leave_unfinished(self) -> None:
+        """Wait for no training that goes on."""
+        self._trainings.waits = False
+
+    def rest(self) -> None:
+        """Give back what reading trainers' files needed, if there was none for a while."""
+        self._trainings.rest()
+
+    def close(self) -> None:
+        """End what reads trainers' files."""
+        self._trainings.close()
 
     def is_dealt_with(self, path: str, fingerprint: Fingerprint) -> bool:
         """Whether the ledger knows the file as it is; a source that a crash kept from being deleted goes now.
@@ -161,17 +176,20 @@ class Processing:
         batch: list[Found] = []
         size = 0
         for path in paths:
+            folder = self._policies.folder_of(path) if self._policies is not None else None
             if size > BATCH_BYTES or self._in_haste:
                 self._settling.again(path, time.monotonic())
-                continue
-            folder = self._policies.folder_of(path) if self._policies is not None else None
-            if folder is None or folder.format is None:
-                found = self._read(path)
-            else:
-                found = self._read_trainers(path, folder, folder.format)
-            if found is not None:
+            elif folder is not None and folder.format is not None:
+                self._trainings.take(path, folder)
+            elif (found := self._read(path)) is not None:
                 batch.append(found)
                 size += len(found.data)
+        batch += self._trainings.go_on()
+        self._work_on(batch)
+        self._trainings.see_late()
+
+    def _work_on(self, batch: Sequence[Found]) -> None:
+        """Walk what was read down the pipeline."""
         suspects = [(found, deaths) for found in batch if (deaths := self._deaths(found))]
         under_suspicion = {found.path for found, _ in suspects}
         if rest := [found for found in batch if found.path not in under_suspicion]:
@@ -194,7 +212,7 @@ class Processing:
             f"modelwarden died {deaths} times while it judged this summary",
             hint="a fault of modelwarden's: report it with the file; touched, the file is tried again",
         )
-        self._reject(found.path, found.data, found.fingerprint, error)
+        self._reject_found(found, error)
         self._attempts.forgive(hashlib.sha256(found.data).hexdigest())
 
     def _walk(self, batch: Sequence[Found], *, final: bool = False) -> None:
@@ -242,7 +260,7 @@ class Processing:
                     self._problems.came(path, since)
                 else:
                     self._metrics.came_to("already_archived")
-                self._settling.forget(path)
+                self._forget(found)
                 if self._delete_archived and fingerprint is not None:
                     self._remove_source(path, fingerprint)
             case Pruned(name):
@@ -252,7 +270,7 @@ class Processing:
             case Rejected():
                 self.rejected += 1
                 self._metrics.came_to("rejected")
-                self._settling.forget(path)
+                self._forget(found)
             case Unfinished() if fingerprint is not None and self._settling.unfinished(
                 path, fingerprint, time.monotonic()
             ):
@@ -268,6 +286,11 @@ class Processing:
                     )
                 self._settling.again(path, time.monotonic() + self.trouble_pause)
         return False
+
+    def _forget(self, found: Found) -> None:
+        """It was dealt with: the file, and those that it was read with."""
+        for path in (found.path, *(member for member, _ in found.members)):
+            self._settling.forget(path)
 
     def _say_postponed(self, path: str, error: RetryLater) -> None:
         """Warn of one trouble once, not of every file and every try that it stops."""
@@ -300,44 +323,15 @@ class Processing:
                 self._settling.again(path, time.monotonic() + UNREADABLE_SECONDS)
         return None
 
-    def _go_on(self) -> bool:
-        """Whether a file that takes long is waited for; long work is seen to go on."""
-        self._progress()
-        return not self._in_haste
+    def _reject_found(self, found: Found, error: RejectSummary) -> None:
+        group = found if found.folder else None
+        self._reject(found.path, found.data, found.fingerprint, error, group)
 
-    def _read_trainers(self, path: str, folder: JudgedFolder, format_: Format) -> Found | None:
-        """A trainer's file with the summary that its format makes of it, once its training ended."""
-        look = self._endings.look(path, folder)
-        if look is None and not self.waits:
-            self._settling.forget(path)
-        if look is None or (found := self._read(path)) is None or found.fingerprint is None:
-            return None
-        policy = self._pipeline.policy_of(path)
-        asks = look is Look.READ_IF_COMPLETE
+    def _reject(
+        self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary, group: Found | None = None
+    ) -> None:
         try:
-            made = translate_file(
-                path, found.data, folder, policy, self._max_bytes, if_complete=asks, waits=self._go_on
-            )
-        except RetryLater:  # it stands where it stood at the next start
-            return None
-        except RejectSummary as error:
-            if not (asks and isinstance(error, Torn)):  # else nothing whole is in it yet
-                # What is still being written may look like anything; one that stands still does not change any more.
-                may_change = asks or isinstance(error, Torn)
-                if not may_change or self._settling.unfinished(path, found.fingerprint, time.monotonic()):
-                    self._reject(path, found.data, found.fingerprint, error)
-                return None
-            made = NotFinal()
-        if isinstance(made, NotFinal):
-            log.debug("not_final", path=show_path(path), format=format_.name)
-            self._endings.goes_on(path, found.fingerprint, folder)
-            return None
-        self._endings.ended(path)
-        return found._replace(data=made.original, summary=made.summary, name=made.name)
-
-    def _reject(self, path: str, data: bytes, fingerprint: Fingerprint | None, error: RejectSummary) -> None:
-        try:
-            self._pipeline.reject(path, data, fingerprint, error)
+            self._pipeline.reject(path, data, fingerprint, error, group)
         except RetryLater as trouble:
             self._metrics.came_to("postponed")
             self._metrics.refused(trouble)
@@ -346,7 +340,7 @@ class Processing:
         else:
             self.rejected += 1
             self._metrics.came_to("rejected")
-            self._settling.forget(path)
+            self._forget(group or Found(path, data, fingerprint))
 
     def _remove_source(self, path: str, fingerprint: Fingerprint) -> None:
         """Delete a source whose run is safe, if it is still the file that was archived, and no trainer's own file."""

@@ -1,0 +1,105 @@
+"""Several files that are one run, as a file a trial: which files of a folder belong together, and their bytes as one.
+
+The rule: a group is a folder. Its files are found by the walk that finds every file, none through a link, and its bytes
+are those of all of them, in one ZIP file that is the same whenever it is made.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from modelwarden.errors import RejectSummary
+from modelwarden.filesystems import path_text, show_path
+from modelwarden.fingerprint import Fingerprint
+from modelwarden.formats.bundle import bundle
+from modelwarden.formats.normalising import Torn
+from modelwarden.intake.reading import Refused, TooDense, TooLarge, Whole, read_whole
+from modelwarden.intake.scan import Root, Scan
+from modelwarden.pipeline.policies import JudgedFolder
+
+MOST_FILES: Final = 10_000
+"""Most files that belong to one run, and most checkpoints that are looked at in a folder."""
+
+
+class Group(NamedTuple):
+    """The files of a run.
+
+    Attributes:
+        folder: that they lie in, or below.
+        files: their paths, in the order of these, with their fingerprints.
+    """
+
+    folder: str
+    files: tuple[tuple[str, Fingerprint], ...]
+
+    @property
+    def newest(self) -> tuple[str, Fingerprint]:
+        """The file that was modified last."""
+        return max(self.files, key=lambda each: (each[1].modified, each[0]))
+
+    def name_of(self, path: str) -> str:
+        """What one of the files is called in the run: its path from the folder."""
+        return path_text(os.path.relpath(path, self.folder))
+
+
+def group_of(path: str, folder: JudgedFolder) -> str:
+    """The folder of a file's group: as far above it as the settings say, and not above the watched one."""
+    found = os.path.dirname(path)
+    for part in folder.group.split("/"):
+        if part == ".." and found != folder.path:
+            found = os.path.dirname(found)
+    return found
+
+
+def group_at(where: str, folder: JudgedFolder, is_ours: Callable[[str], bool]) -> Group:
+    """The group of a folder as it is now.
+
+    Args:
+        where: the group's folder.
+        folder: the watched one.
+        is_ours: whether a file is one of the watched folder's.
+
+    Raises:
+        Torn: not all of the folder could be seen.
+        RejectSummary: it holds too many files.
+    """
+    root = Root(folder.path, tuple(folder.patterns), recursive=folder.group != ".")
+    scan = Scan(root, folder.excluded, where)
+    files = [each for each in scan if is_ours(each[0]) and group_of(each[0], folder) == where]
+    if scan.problems:
+        path, reason = scan.problems[0]
+        raise Torn(f"can't be read ({reason})", where=show_path(path))
+    if len(files) > MOST_FILES:
+        raise RejectSummary(f"the run has {len(files)} files, more than {MOST_FILES}")
+    return Group(where, tuple(sorted(files)))
+
+
+def read_group(group: Group, max_bytes: int) -> tuple[bytes, Group]:
+    """The bytes of all files, in one ZIP file, and the group as it was read.
+
+    Raises:
+        Torn: one of them changed while it was read, or could not be read; it may be whole the next time.
+        RejectSummary: they are too large.
+    """
+    size = sum(fingerprint.size for _, fingerprint in group.files)
+    if size > max_bytes:
+        raise RejectSummary(
+            f"the {len(group.files)} files of the run have {size} bytes, more than max_bytes = {max_bytes}",
+            hint="raise max_bytes in [intake], or take fewer files by patterns",
+        )
+    found: dict[str, bytes] = {}
+    read: list[tuple[str, Fingerprint]] = []
+    for path, _ in group.files:
+        name = group.name_of(path)
+        match read_whole(path, max_bytes):
+            case Whole(data, fingerprint):
+                found[name] = data
+                read.append((path, fingerprint))
+            case TooLarge() | TooDense() as large:
+                error = large.error(max_bytes)
+                raise RejectSummary(error.what, where=name, hint=error.hint)
+            case Refused(reason):
+                raise Torn(f"can't be read ({reason})", where=name)
+            case problem:
+                raise Torn(f"is {type(problem).__name__.lower()}", where=name)
+    return bundle(found), Group(group.folder, tuple(read))
