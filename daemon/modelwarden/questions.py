@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from modelwarden.archive.decisions import Kept, read_all, read_decisions, read_kept, reviewed_runs
@@ -282,12 +283,20 @@ class Questions:
             if kept.decision is not None:
                 decided.setdefault(kept.decision.sha256, []).append(kept.decision)
         force = {sha256: in_force(each, sha256) for sha256, each in decided.items()}
-        found = [
-            each
-            for each in self._ask(lambda catalog: catalog.in_review(run), lambda: self._in_review_by_folder(run))
-            if each.symbol not in force.get(each.sha256, {})
-        ]
-        return found[:limit], len(found)
+
+        def is_open(each: InReview) -> bool:
+            return each.symbol not in force.get(each.sha256, {})
+
+        def of_catalog(catalog: Catalog) -> tuple[Sequence[InReview], int]:
+            decided_in_review = sum(not is_open(each) for each in catalog.in_review(run, force)) if force else 0
+            shown = list(islice(filter(is_open, catalog.in_review(run)), limit))
+            return shown, catalog.count_in_review(run) - decided_in_review
+
+        def of_folders() -> tuple[Sequence[InReview], int]:
+            found = list(filter(is_open, self._in_review_by_folder(run)))
+            return found[:limit], len(found)
+
+        return self._ask(of_catalog, of_folders)
 
     def _in_review_by_folder(self, run: str | None) -> list[InReview]:
         found = []
@@ -338,10 +347,12 @@ class Questions:
                 code = CLASSIFICATIONS.index(model.classification)
                 yield model.symbol, code, values, run.reward_scale, bool(model.contradictions)
 
-    def names(self) -> Sequence[tuple[str, str]]:
-        """Every run's name, and the trainer's for it or "", the youngest first."""
-        called = read_run_names(self._root)
-        return [(name, called.get(name, "")) for name in sorted(run_names(self._root), key=oldest_first, reverse=True)]
+    def names(self, limit: int) -> Sequence[str]:
+        """The names of the youngest runs, so many at most, the youngest first."""
+        return self._ask(
+            lambda catalog: catalog.youngest(limit),
+            lambda: sorted(run_names(self._root), key=oldest_first, reverse=True)[:limit],
+        )
 
     def symbols(self) -> list[str]:
         """Every symbol that the catalog knows, or those of the run archived last; for who completes what is typed."""

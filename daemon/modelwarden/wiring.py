@@ -27,7 +27,6 @@ from modelwarden.errors import StopService
 from modelwarden.filesystems import doubt_of_locks, insist_on_owner, network_file_system, show_path
 from modelwarden.formats.description import Format
 from modelwarden.formats.finality import parse_condition
-from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
@@ -45,7 +44,7 @@ from modelwarden.service.lifecycle import Service
 from modelwarden.service.metrics import CourierMetrics, DaemonMetrics, NoCourierMetrics, NoMetrics, Room
 from modelwarden.service.problems import Expected, Problems
 from modelwarden.service.processing import Processing
-from modelwarden.service.standing import StandingFile
+from modelwarden.service.standing import COURIER_LOCK, DAEMON_LOCK, StandingFile
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 from modelwarden.state.catalog import Catalog
@@ -59,8 +58,6 @@ if TYPE_CHECKING:
     from modelwarden.sinks.chat.destinations import Destination
     from modelwarden.sinks.protocol import Sink
 
-DAEMON_LOCK: Final = "daemon.lock"
-COURIER_LOCK: Final = "courier.lock"
 
 UNENCRYPTED_HINT: Final = "its mail and its password cross the network as plain text: write mailtos:// for mailto://"
 
@@ -74,9 +71,10 @@ def policies_of(settings: Settings) -> Policies:
     """The policies that the settings resolve to, and which of them judges where."""
     has_formats = any(each.format is not None for each in settings.watch)
     formats = known_formats(settings).formats if has_formats else {}
+    default, *others = settings.policies().values()
     return Policies(
-        Policy.from_config(settings.gate.thresholds()),
-        tuple(each.resolved() for each in settings.policy),
+        default,
+        tuple(others),
         tuple(_judged_folder(each, formats) for each in settings.watch),
     )
 

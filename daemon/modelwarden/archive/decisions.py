@@ -7,11 +7,10 @@ approved models is told so, and gets none.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import jiter
-from pydantic_core import to_json
 
 from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
@@ -70,7 +69,7 @@ def file_name(number: int) -> str:
 
 def encode_decision(decision: Decision) -> bytes:
     """The file, a line a field."""
-    return to_json({"schema_version": SCHEMA_VERSION, **decision._asdict()}, indent=2) + b"\n"
+    return _json({"schema_version": SCHEMA_VERSION, **decision._asdict()}, indent=2)
 
 
 def decode_decision(data: bytes) -> Decision:
@@ -90,7 +89,13 @@ def decode_decision(data: bytes) -> Decision:
 
 def encode_head(head: Head) -> bytes:
     """The file that says which decision is the last."""
-    return to_json({"schema_version": SCHEMA_VERSION, **head._asdict()}) + b"\n"
+    return _json({"schema_version": SCHEMA_VERSION, **head._asdict()})
+
+
+def _json(value: Mapping[str, object], indent: int | None = None) -> bytes:
+    from pydantic_core import to_json  # noqa: PLC0415 - for who writes; who asks does not wait for it
+
+    return to_json(value, indent=indent) + b"\n"
 
 
 def read_head(root: str) -> Head | None:

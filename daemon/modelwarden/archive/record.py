@@ -4,13 +4,13 @@ The rule: model_assessments.json holds all that the index and the catalog need, 
 archive alone; what is written is strict JSON (figures that are not finite become null, with the reason in words).
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, get_args, get_type_hints
 
 import jiter
-from pydantic_core import to_json
 
 from modelwarden.archive.model_line import model_lines
 from modelwarden.gate.assessment import Assessment, Band, Classification, Flag, PointAssessment
@@ -119,14 +119,14 @@ def _policy_of(document: Mapping[str, Any]) -> Policy:
     if schema == FIRST_SCHEMA:
         return Policy.from_thresholds({name: each for name, each in policy.items() if name != "id"})
     if schema == SCHEMA_VERSION:
-        return _policy_in(_json(policy))
+        return _policy_in(json.dumps(policy))
     raise ValueError(f"not a modelwarden assessment of a known schema: schema_version is {schema!r}")
 
 
 @lru_cache(maxsize=64)
-def _policy_in(written: bytes) -> Policy:
+def _policy_in(written: str) -> Policy:
     """The same object for the same policy: an archive has thousands of runs of one."""
-    return Policy.from_json(jiter.from_json(written))
+    return Policy.from_json(json.loads(written))
 
 
 def _json_types(kind: type[Any]) -> Mapping[str, frozenset[type]]:
@@ -265,4 +265,6 @@ def encode_entry(run: RunRecord) -> bytes:
 
 
 def _json(value: object) -> bytes:
+    from pydantic_core import to_json  # noqa: PLC0415 - for who writes; who asks does not wait for it
+
     return to_json(value, inf_nan_mode="null")

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -21,7 +21,6 @@ from modelwarden.cli.moments import iso, parse_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settings_for_asking
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
 from modelwarden.cli.tables import BAND_STYLES, Cell, print_table, wrapped
-from modelwarden.config import Settings
 from modelwarden.config.places import known_state_dir
 from modelwarden.errors import ModelwardenError, StopService, UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
@@ -30,6 +29,9 @@ from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.run import RunRecord
 from modelwarden.questions import JudgedRun, asking
 from modelwarden.state.messages import Route
+
+if TYPE_CHECKING:
+    from modelwarden.config import Settings
 
 NOT_DECIDED: Final = 1
 """Exit code if a decision would change nothing."""
@@ -188,7 +190,7 @@ def _decide(
     return before[0], False
 
 
-def _model(settings: Settings, named: str, symbol: str) -> tuple[RunRecord, Assessment]:
+def _model(settings: "Settings", named: str, symbol: str) -> tuple[RunRecord, Assessment]:
     now = time.time()
     with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
         found: JudgedRun = questions.run(questions.find(named, now), now)

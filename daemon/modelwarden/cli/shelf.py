@@ -4,7 +4,7 @@ The rule: what was kept is kept until it is archived; a try that fails changes n
 """
 
 import os
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,14 +12,14 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
-from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
+from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, settings_for_asking
 from modelwarden.cli.progress import shown
 from modelwarden.cli.screen import paged, styled, visible, width
 from modelwarden.cli.tables import clipped, print_table, wrapped
 from modelwarden.errors import ModelwardenError, StopService
-from modelwarden.pipeline.walk import Found, Pipeline
-from modelwarden.service.logs import configure_logs
-from modelwarden.wiring import open_pipeline
+
+if TYPE_CHECKING:
+    from modelwarden.pipeline.walk import Pipeline
 
 STILL_REJECTED: Final = 1
 """Exit code of `retry` if a file is no summary still."""
@@ -43,7 +43,7 @@ def rejected(context: typer.Context, config: Config = None, archive: Archive = N
     import time  # noqa: PLC0415 - for ages
 
     now = time.time()
-    found = shelved(settings_for_asking(config, archive).archive_dir)
+    found = shelved(archive_for_asking(config, archive).archive_dir)
     if as_json:
         print_answer(rejected=[_shelved_json(each) for each in found])
     elif found:
@@ -78,7 +78,7 @@ def rejected_show(identity: Id, config: Config = None, archive: Archive = None, 
 
     Example: modelwarden rejected show 3f2a
     """
-    root = settings_for_asking(config, archive).archive_dir
+    root = archive_for_asking(config, archive).archive_dir
     each = find_shelved(root, identity)
     data = read_as_found(root, each.id)
     if as_json:
@@ -129,6 +129,9 @@ def rejected_retry(
     if not wanted:
         typer.echo("nothing was rejected")
         return
+    from modelwarden.service.logs import configure_logs  # noqa: PLC0415 - listing needs none of it
+    from modelwarden.wiring import open_pipeline  # noqa: PLC0415 - likewise
+
     configure_logs("error", settings.log.format)
     failed = False
     with open_pipeline(settings, announces=False) as pipeline:
@@ -141,8 +144,10 @@ def rejected_retry(
         raise typer.Exit(STILL_REJECTED)
 
 
-def _retry(pipeline: Pipeline, each: Shelved) -> tuple[str, bool]:
+def _retry(pipeline: "Pipeline", each: Shelved) -> tuple[str, bool]:
     """What became of it, and whether it has left the shelf."""
+    from modelwarden.pipeline.walk import Found  # noqa: PLC0415 - likewise
+
     try:
         data = read_as_found(pipeline.archive.root, each.id)
         if not is_whole(each, data):

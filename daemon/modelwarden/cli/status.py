@@ -21,9 +21,8 @@ from modelwarden.errors import ModelwardenError, StopService
 from modelwarden.filesystems import is_held, show_path
 from modelwarden.gate.run import RunRecord
 from modelwarden.questions import asking
-from modelwarden.service.standing import Standing, read_standing
+from modelwarden.service.standing import COURIER_LOCK, DAEMON_LOCK, Standing, read_standing
 from modelwarden.state.reading import Messages, reading
-from modelwarden.wiring import COURIER_LOCK, DAEMON_LOCK
 
 TROUBLE: Final = 1
 NOT_RUNNING: Final = 3
@@ -65,7 +64,7 @@ def status(config: Config = None, archive: Archive = None, as_json: Json = False
     Exit code 0: all is well; 1: something needs a person; 3: the daemon is not running.
     """
     now = time.time()
-    seen = _look(load_settings(config, archive=archive, asks_apprise=True)[0], now)
+    seen = _look(load_settings(config, archive=archive)[0], now)
     troubles = list(_troubles(seen, now))
     if as_json:
         print_answer(**_as_json(seen, troubles))

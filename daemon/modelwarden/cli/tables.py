@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from rich.cells import cell_len
-
 from modelwarden.cli.screen import styled, visible, width
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gates import Gate
@@ -76,7 +74,11 @@ def visible_cell(cell: str | Cell) -> Cell:
 
 def cell_width(text: str) -> int:
     """Columns that a text takes at a terminal."""
-    return len(text) if text.isascii() else cell_len(text)
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - most tables hold nothing wide
+
+    return cell_len(text)
 
 
 def _fitted(natural: Sequence[int], whole: Sequence[bool], cells: Sequence[Sequence[Cell]], room: int) -> Sequence[int]:
