@@ -141,6 +141,7 @@ def open_pipeline(
     announces: bool,
     owner: str | None = None,
     adopts: bool = False,
+    policies: Policies | None = None,
     workers: Workers | None = None,
     judging: Judging = nullcontext,
     progress: Callable[[], object] = lambda: None,
@@ -152,6 +153,7 @@ def open_pipeline(
         announces: whether the caller is the daemon, which alone decides on what is sent.
         owner: what runs record as `daemon_id`, where nobody is to announce them; None: the state's.
         adopts: whether whatever is in archive_dir is to be the archive.
+        policies: what judges, in place of what the settings say.
         workers: see Pipeline.
         judging: see Stager.
         progress: see Pipeline.
@@ -170,7 +172,7 @@ def open_pipeline(
         pipeline = Pipeline(
             archive,
             database,
-            policies_of(settings),
+            policies or policies_of(settings),
             [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
             if announces
             else None,

@@ -64,11 +64,11 @@ def try_file(
     raise typer.Exit(try_format(name, file, policy, config, as_json=as_json))
 
 
-def named_format(settings: Settings, name: str) -> Format:
+def named_format(settings: Settings, name: str, where: str = "formats") -> Format:
     """The format of that name. Raises StopService if there is none."""
     known = known_formats(settings).formats
     if name not in known:
-        raise StopService(f"there is no format {name!r}", where="formats", hint="`modelwarden formats` lists them")
+        raise StopService(f"there is no format {name!r}", where=where, hint="`modelwarden formats` lists them")
     return known[name]
 
 

@@ -14,11 +14,12 @@ from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
 from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, settings_for_asking
 from modelwarden.cli.progress import shown
-from modelwarden.cli.screen import paged, styled, visible, width
+from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
 from modelwarden.cli.tables import clipped, print_table, wrapped
 from modelwarden.errors import ModelwardenError, StopService
 
 if TYPE_CHECKING:
+    from modelwarden.pipeline.policies import Policies
     from modelwarden.pipeline.walk import Pipeline
 
 STILL_REJECTED: Final = 1
@@ -65,7 +66,8 @@ def rejected(context: typer.Context, config: Config = None, archive: Archive = N
 def _first(each: Shelved) -> str:
     """The first reason, and how many there are."""
     first, *others = each.reason.splitlines() or [""]
-    return f"{clipped(first, _LONGEST)}{f' (and {len(others)} more lines)' if others else ''}"
+    shown = clipped(first, _LONGEST) if is_terminal() else first
+    return f"{shown}{f' (and {len(others)} more lines)' if others else ''}"
 
 
 def _shelved_json(each: Shelved) -> dict[str, object]:
@@ -130,29 +132,34 @@ def rejected_retry(
         typer.echo("nothing was rejected")
         return
     from modelwarden.service.logs import configure_logs  # noqa: PLC0415 - listing needs none of it
-    from modelwarden.wiring import open_pipeline  # noqa: PLC0415 - likewise
+    from modelwarden.wiring import open_pipeline, policies_of  # noqa: PLC0415 - likewise
 
     configure_logs("error", settings.log.format)
     failed = False
-    with open_pipeline(settings, announces=False) as pipeline:
+    policies = policies_of(settings)
+    with open_pipeline(settings, announces=False, policies=policies) as pipeline:
         pipeline.recover()
         for each in shown(wanted, len(wanted), "trying again"):
-            said, is_done = _retry(pipeline, each)
+            said, is_done = _retry(pipeline, policies, settings.intake.max_bytes, each)
             failed = failed or not is_done
             typer.echo(f"{each.id} {visible(os.path.basename(each.path))}: {visible(said)}")
     if failed:
         raise typer.Exit(STILL_REJECTED)
 
 
-def _retry(pipeline: "Pipeline", each: Shelved) -> tuple[str, bool]:
+def _retry(pipeline: "Pipeline", policies: "Policies", max_bytes: int, each: Shelved) -> tuple[str, bool]:
     """What became of it, and whether it has left the shelf."""
+    from modelwarden.cli.translating import translated  # noqa: PLC0415 - likewise
     from modelwarden.pipeline.walk import Found  # noqa: PLC0415 - likewise
 
     try:
         data = read_as_found(pipeline.archive.root, each.id)
         if not is_whole(each, data):
             return "only its beginning was kept: leave the whole file in a watched folder again", False
-        (outcome,) = pipeline.process([Found(each.path, data, None)], final=True)
+        found = translated(Found(each.path, data, None), policies, max_bytes)
+        if found is None:
+            raise AssertionError("nobody asked whether the training ended")
+        (outcome,) = pipeline.process([found], final=True)
         if isinstance(outcome, Archived | AlreadyArchived):
             pipeline.archive.tree.take_off_shelf(each.id)
     except ModelwardenError as error:
