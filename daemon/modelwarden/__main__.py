@@ -112,17 +112,23 @@ def main() -> None:
     """Run the command that the arguments name."""
     insist_on_utf8()
     try:
-        command_line(sys.argv[1:])()
+        command_line(sys.argv[1:])(prog_name="modelwarden")
         sys.stdout.flush()
     except ModelwardenError as error:
-        typer.echo(f"modelwarden: {error}", err=True)
+        _complain(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # `modelwarden runs | head -1`: who reads has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        typer.echo(f"modelwarden: {error}", err=True)
+        _complain(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CANT_WRITE)
+
+
+def _complain(error: Exception) -> None:
+    from modelwarden.cli.lines import complain  # noqa: PLC0415 - for who did not get an answer
+
+    complain(f"modelwarden: {error}")
 
 
 def insist_on_utf8() -> None:

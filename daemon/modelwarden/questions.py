@@ -31,6 +31,7 @@ from modelwarden.archive.record import REPORT_FILE
 from modelwarden.errors import RejectSummary, RetryLater, UnknownRun
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.decision import Decision, Verb, deployable, in_force
+from modelwarden.gate.json_object import shorten
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
@@ -195,11 +196,11 @@ class Questions:
             return text
         meant = self._meant(text)
         if not meant:
-            raise UnknownRun(f"no run {text!r}", where=self._root, hint="see `modelwarden runs`")
+            raise UnknownRun(f"no run {shorten(text)!r}", where=self._root, hint="see `modelwarden runs`")
         if len(meant) > 1:
             more = f"{len(meant) - MOST_CANDIDATES} more, " if len(meant) > MOST_CANDIDATES else ""
             listed = ", ".join(meant[-MOST_CANDIDATES:])
-            raise UnknownRun(f"{text!r} may mean {len(meant)} runs", where=self._root, hint=f"{more}{listed}")
+            raise UnknownRun(f"{shorten(text)!r} may mean {len(meant)} runs", where=self._root, hint=f"{more}{listed}")
         return meant[0]
 
     def _meant(self, text: str) -> list[str]:
@@ -380,7 +381,7 @@ class Questions:
         if name is None:
             return self._latest_run(now)
         if not is_run_name(name):
-            raise UnknownRun(f"no run {name!r}", where=self._root, hint="see `modelwarden runs`")
+            raise UnknownRun(f"no run {shorten(name)!r}", where=self._root, hint="see `modelwarden runs`")
         return JudgedRun(*read_run(self._root, name))
 
     def _latest_run(self, now: float) -> JudgedRun:

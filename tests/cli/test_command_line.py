@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from commands import command
 from modelwarden import Flag, TrainingArchiveManager
 from modelwarden.__main__ import command_line
-from modelwarden.cli.tables import cell_width
+from modelwarden.cli.lines import cell_width
 from modelwarden.gate.assessment import Remark
 from processes import index_of, make_site, modelwarden
 from summaries import BAD, GOOD, MIDDLING, encoded, flat_summary
@@ -298,6 +298,51 @@ def test_answers_fit_a_terminal_and_break_no_word(archive: Path, arguments: list
     words = {word.strip(";.,:()") for line in lines for word in line.split()}
     capitals = {word for word in words if re.fullmatch("[A-Z]+(_[A-Z]+)+", word)}
     assert capitals <= {*Flag, *Remark}
+
+
+@pytest.fixture(scope="module")
+def unruly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with files on its shelf whose names and bytes are as wide and as strange as can be."""
+    folder = tmp_path_factory.mktemp("unruly")
+    names = ("n" * 200, "bad \x1b[31m" + "日本語" * 12, "a b " * 30 + "c")
+    (folder / "in").mkdir()
+    for number, name in enumerate(names):
+        (folder / "in" / f"{name}.json").write_text(f"{number} {'w' * 5000}\nline\x1b[2J\n")
+    (folder / "in" / "good.json").write_bytes(encoded(flat_summary({"x" * 128: GOOD, "日本" * 30: GOOD})))
+    assert modelwarden("archive", folder / "in", "--archive", folder / "archive").returncode == 1
+    return folder
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rejected"],
+        ["rejected", "show", "{id}"],
+        ["archive", "{folder}/in"],
+        ["check", "{folder}/in/good.json", "{folder}/in/" + "n" * 200 + ".json"],
+        ["show", "latest", "x" * 128],
+        ["show", "latest", "q" * 4000],
+        ["show", "\x1b[31m" * 1000],
+        ["runs", "--since", "yesterday at half past five, or a little later than that"],
+        ["prune", "--keep-last", "1", "--dry-run"],
+        ["verify"],
+        ["status"],
+        ["doctor"],
+        ["formats"],
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_no_screen_is_wider_than_the_terminal(unruly: Path, arguments: list[str], columns: int) -> None:
+    """Whatever the names are; what is wrong is told in lines, too; and only colours are escapes."""
+    identity = min(each.name for each in (unruly / "archive" / "rejected").iterdir())
+    words = [each.format(id=identity, folder=unruly) for each in arguments]
+    where = [] if words[0] in {"formats", "check"} else ["--archive", str(unruly / "archive")]
+    shown = at_a_terminal(*words, *where, columns=columns)
+    lines = plain(shown)
+    assert max(map(cell_width, lines)) <= columns
+    assert "\x1b" not in "".join(lines)
+    assert len(lines) < 60
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])

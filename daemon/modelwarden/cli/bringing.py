@@ -18,9 +18,10 @@ from modelwarden.archive.record import ASSESSMENTS_FILE
 from modelwarden.archive.shelf import REASON_FILE
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.formats import named_format
+from modelwarden.cli.lines import hanging
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.progress import shown
-from modelwarden.cli.screen import visible
+from modelwarden.cli.screen import visible, width
 from modelwarden.cli.shelf import said_of
 from modelwarden.cli.translating import FormatName, PolicyName, endings_now, is_wanted, policies_as_told, translated
 from modelwarden.config import load_settings
@@ -89,7 +90,7 @@ def archive_files(
             if as_json:
                 told.append({"file": show_path(file), "outcome": _kind(outcome), "run": _run_of(outcome), "said": said})
             else:
-                typer.echo(f"{show_path(file)}: {visible(said)}")
+                typer.echo("\n".join(hanging(f"{show_path(file)}: {visible(said)}", width())))
     if as_json:
         print_answer(files=told)
     else:

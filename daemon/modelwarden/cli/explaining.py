@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from modelwarden.cli.answers import print_answer
+from modelwarden.cli.lines import wrapped
 from modelwarden.cli.meanings import Meaning, meanings
 from modelwarden.cli.options import Config, Json
 from modelwarden.cli.screen import paged, styled, visible, width
-from modelwarden.cli.tables import print_table, wrapped
+from modelwarden.cli.tables import print_table
 from modelwarden.config import load_settings
 from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path

@@ -3,6 +3,7 @@
 The rule: a file is tried with the daemon's own code: what is shown is what would be judged.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -80,18 +81,24 @@ def format_as_toml(format_: Format) -> str:
     written = {
         name: [*value] if isinstance(value, tuple) else value
         for name, value in vars(format_).items()
-        if name not in {"metrics", "program"} and (value != getattr(plain, name) or name in {"name", "title"})
+        if name not in {"metrics", "program", "notes"} and (value != getattr(plain, name) or name in {"name", "title"})
     }
     lines = [*as_toml(written)]
-    quotes = "'''"
-    if quotes in format_.program or "\r" in format_.program:
-        lines += [*as_toml({"program": format_.program})]
-    else:
-        lines.append(f"program = {quotes}\n{format_.program}{quotes}")
+    lines += [*(_text_lines("notes", format_.notes) if format_.notes else ()), *_text_lines("program", format_.program)]
     for rule in format_.metrics:
         said = {name: each for name, each in rule._asdict().items() if each is not False and not _is_open(each)}
         lines += ["", "[[metric]]", *as_toml(said)]
     return "\n".join(lines) + "\n"
+
+
+def _text_lines(name: str, text: str) -> Sequence[str]:
+    """A text of lines as TOML: as it is between quotes, or escaped where that can't hold it."""
+    from modelwarden.cli.upkeep import as_toml  # noqa: PLC0415 - as above
+
+    quotes = "'''"
+    if quotes in text or text.endswith("'") or not all(each.isprintable() or each in "\n\t" for each in text):
+        return [*as_toml({name: text})]
+    return [f"{name} = {quotes}\n{text}{quotes}"]
 
 
 def _is_open(value: object) -> bool:

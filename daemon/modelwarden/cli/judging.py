@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from modelwarden.cli.answers import model_json, print_answer
+from modelwarden.cli.lines import complain, hanging
 from modelwarden.cli.options import Config, Json
+from modelwarden.cli.screen import width
 from modelwarden.cli.tables import print_models
 from modelwarden.cli.translating import FormatName, PolicyName, policies_as_told, reading
 from modelwarden.config import load_settings
@@ -121,12 +123,13 @@ def _print_outcome(file: str, outcome: list[Assessment] | RejectSummary, policy:
     """The judgement, or a line on standard error for each thing that is wrong."""
     if isinstance(outcome, RejectSummary):
         for line in str(outcome).splitlines():
-            typer.echo(f"modelwarden: {show_path(file)}: {line}", err=True)
+            complain(f"modelwarden: {show_path(file)}: {line}")
     else:
         _print_file(file, outcome, policy)
 
 
 def _print_file(file: str, models: list[Assessment], policy: Policy) -> None:
     counts = count_by_classification(models)
-    typer.echo(f"{show_path(file)}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
+    said = f"{show_path(file)}: {', '.join(f'{count} {name}' for name, count in counts.items())}"
+    typer.echo("\n".join(hanging(said, width())))
     print_models(((model.symbol, model, policy) for model in models), "symbol")

@@ -17,15 +17,17 @@ import typer
 from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS, Head, Kept, decisions_in
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, RUN_HELP, when
+from modelwarden.cli.lines import wrapped
 from modelwarden.cli.moments import iso, parse_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settings_for_asking
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
-from modelwarden.cli.tables import BAND_STYLES, Cell, print_table, wrapped
+from modelwarden.cli.tables import BAND_STYLES, Cell, print_table
 from modelwarden.config.places import known_state_dir
 from modelwarden.errors import ModelwardenError, StopService, UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.decision import SAID, Decision, Verb, in_force
 from modelwarden.gate.deployment import choose_checkpoint
+from modelwarden.gate.json_object import shorten
 from modelwarden.gate.run import RunRecord
 from modelwarden.questions import JudgedRun, asking
 from modelwarden.state.messages import Route
@@ -198,7 +200,9 @@ def _model(settings: "Settings", named: str, symbol: str) -> tuple[RunRecord, As
     if model is None:
         hint = f"`modelwarden show {found.record.timestamp}` lists its models"
         raise UnknownRun(
-            f"run {found.record.timestamp} has no model called {symbol!r}", where=settings.archive_dir, hint=hint
+            f"run {found.record.timestamp} has no model called {shorten(symbol)!r}",
+            where=settings.archive_dir,
+            hint=hint,
         )
     return found.record, model
 

@@ -4,6 +4,7 @@ The rule: what was kept is kept until it is archived; a try that fails changes n
 """
 
 import os
+import time
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -12,10 +13,12 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
+from modelwarden.cli.lines import clipped, wrapped
+from modelwarden.cli.moments import age
 from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, settings_for_asking
 from modelwarden.cli.progress import shown
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
-from modelwarden.cli.tables import clipped, print_table, wrapped
+from modelwarden.cli.tables import print_facts, print_table
 from modelwarden.errors import ModelwardenError, StopService
 
 if TYPE_CHECKING:
@@ -41,8 +44,6 @@ def rejected(context: typer.Context, config: Config = None, archive: Archive = N
     """
     if context.invoked_subcommand is not None:
         return
-    import time  # noqa: PLC0415 - for ages
-
     now = time.time()
     found = shelved(archive_for_asking(config, archive).archive_dir)
     if as_json:
@@ -55,7 +56,7 @@ def rejected(context: typer.Context, config: Config = None, archive: Archive = N
                     (each.id, when(each.rejected_at, now), os.path.basename(each.path) or "(from Python)", _first(each))
                     for each in found
                 ],
-                right=("id",),
+                short=("file",),
             )
     else:
         typer.echo("nothing was rejected")
@@ -89,13 +90,15 @@ def rejected_show(identity: Id, config: Config = None, archive: Archive = None, 
     with paged():
         typer.echo(styled(each.id, "bold"))
         kept = "" if is_whole(each, data) else f", {len(data)} kept"
-        for name, text in (
-            ("file", each.path or "a call from Python"),
-            ("rejected", each.rejected_at),
-            ("size", f"{each.size} bytes{kept}"),
-            ("sha256", each.sha256),
-        ):
-            typer.echo(f"{name:<10}{visible(text)}")
+        ago = f" ({age(each.rejected_at, time.time())})" if is_terminal() else ""
+        print_facts(
+            (
+                ("file", each.path or "a call from Python"),
+                ("rejected", f"{each.rejected_at}{ago}"),
+                ("size", f"{each.size} bytes{kept}"),
+                ("sha256", each.sha256),
+            )
+        )
         typer.echo(styled("why", "bold"))
         for line in each.reason.splitlines():
             first, *more = wrapped(visible(line), min(width(), _LONGEST) - 4)
@@ -104,7 +107,7 @@ def rejected_show(identity: Id, config: Config = None, archive: Archive = None, 
                 typer.echo(f"    {other}")
         typer.echo(styled("begins with", "bold"))
         for line in data[:_HEAD].decode("utf-8", "backslashreplace").splitlines()[:10]:
-            typer.echo(f"  {visible(line)}")
+            typer.echo(f"  {clipped(visible(line), width() - 2)}")
 
 
 @rejected_commands.command("retry")

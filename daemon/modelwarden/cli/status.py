@@ -15,6 +15,7 @@ import typer
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.moments import duration
 from modelwarden.cli.options import Archive, Config, Json
+from modelwarden.cli.tables import print_facts
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError, StopService
@@ -186,8 +187,7 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
     lines.append(("messages", f"{seen.messages.owed} owed, {seen.messages.dead} dead; {said}"))
     lines += [("free", f"{_size(disk.free)} ({disk.share:.0%}) for the {disk.what}") for disk in seen.disks]
     lines += [("TROUBLE", each) for each in troubles]
-    for name, value in lines:
-        typer.echo(f"{name:<10}{value}")
+    print_facts(lines)
 
 
 def _as_json(seen: _Seen, troubles: Sequence[str]) -> dict[str, Any]:

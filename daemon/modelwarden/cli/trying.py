@@ -5,11 +5,10 @@ The rule: a file is tried with the daemon's own code: what is shown is what woul
 
 import os
 
-import typer
-
 from modelwarden.cli.answers import print_json
 from modelwarden.cli.formats import named_format
 from modelwarden.cli.judging import ALL_APPROVED, BAD_INPUT, print_outcome, read_file
+from modelwarden.cli.lines import complain
 from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import RejectSummary, StopService
@@ -40,13 +39,13 @@ def try_format(name: str, file: str, policy: str | None, config: str | None, *, 
         outcome = None if judging is None else assess_summary(parse_summary(summary, judging), judging)
     except RejectSummary as error:
         for line in str(error).splitlines():
-            typer.echo(f"modelwarden: {show_path(file)}: {line}", err=True)
+            complain(f"modelwarden: {show_path(file)}: {line}")
         return BAD_INPUT
     if not format_.takes(path):
         taken = ", ".join(format_.files)
-        typer.echo(f"modelwarden: {show_path(file)}: {name} takes {taken}: set patterns to take this too", err=True)
+        complain(f"modelwarden: {show_path(file)}: {name} takes {taken}: set patterns to take this too")
     if not is_final:
-        typer.echo(f"modelwarden: {show_path(file)}: the training goes on: it would not be judged yet", err=True)
+        complain(f"modelwarden: {show_path(file)}: the training goes on: it would not be judged yet")
     if judging is None or outcome is None:
         _print_summary(summary, as_json=as_json)
         return ALL_APPROVED
