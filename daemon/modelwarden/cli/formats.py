@@ -29,7 +29,12 @@ def formats(context: typer.Context, config: Config = None, as_json: Json = False
     settings, _ = load_settings(config)
     known = known_formats(settings).formats.values()
     if as_json:
-        print_answer(formats=[{"name": each.name, "title": each.title, "files": [*each.files]} for each in known])
+        print_answer(
+            formats=[
+                {"name": each.name, "title": each.title, "files": [*each.files], "final": [*each.final]}
+                for each in known
+            ]
+        )
         return
     print_table(("format", "files", "final", "whose"), [_row(each) for each in known])
 

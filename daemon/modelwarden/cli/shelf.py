@@ -20,6 +20,7 @@ from modelwarden.cli.progress import shown
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
 from modelwarden.cli.tables import print_facts, print_table
 from modelwarden.errors import ModelwardenError, StopService
+from modelwarden.filesystems import show_path
 
 if TYPE_CHECKING:
     from modelwarden.pipeline.policies import Policies
@@ -72,7 +73,9 @@ def _first(each: Shelved) -> str:
 
 
 def _shelved_json(each: Shelved) -> dict[str, object]:
-    return each._asdict() | {"problems": [problem._asdict() for problem in each.problems]}
+    return (
+        {"file": show_path(each.path)} | each._asdict() | {"problems": [problem._asdict() for problem in each.problems]}
+    )
 
 
 @rejected_commands.command("show")

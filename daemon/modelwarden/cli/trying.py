@@ -4,8 +4,10 @@ The rule: a file is tried with the daemon's own code: what is shown is what woul
 """
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from modelwarden.cli.answers import print_json
+from modelwarden.cli.answers import print_answer
 from modelwarden.cli.formats import named_format
 from modelwarden.cli.judging import ALL_APPROVED, BAD_INPUT, print_outcome, read_file
 from modelwarden.cli.lines import complain
@@ -47,7 +49,11 @@ def try_format(name: str, file: str, policy: str | None, config: str | None, *, 
     if not is_final:
         complain(f"modelwarden: {show_path(file)}: the training goes on: it would not be judged yet")
     if judging is None or outcome is None:
-        _print_summary(summary, as_json=as_json)
+        document = read_object(summary)
+        if as_json:
+            print_answer(file=show_path(file), format=name, is_final=is_final, summary=document)
+        else:
+            _print_summary(document)
         return ALL_APPROVED
     return print_outcome(file, outcome, judging, as_json=as_json)
 
@@ -63,11 +69,7 @@ def _summary(path: str, folder: JudgedFolder, judging: Policy | None, settings: 
     return is_final, translate_whole(path, data, folder, judging, most)
 
 
-def _print_summary(summary: bytes, *, as_json: bool) -> None:
-    document = read_object(summary)
-    if as_json:
-        print_json(document)
-        return
+def _print_summary(document: Mapping[str, Any]) -> None:
     rows = []
     for model in document["models"]:
         for metric, points in model["metrics"].items():
