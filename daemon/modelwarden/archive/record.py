@@ -12,7 +12,6 @@ from typing import Any, Final, get_args, get_type_hints
 
 import jiter
 
-from modelwarden.archive.model_line import model_lines
 from modelwarden.gate.assessment import Assessment, Band, Classification, Flag, PointAssessment
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source
@@ -64,6 +63,8 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         b"  %s: %s" % (_json(name), _policy_json(run.policy) if name == "policy" else _json(value))
         for name, value in head.items()
     )
+    from modelwarden.archive.model_line import model_lines  # noqa: PLC0415 - for who writes; see _json
+
     models = b",\n    ".join(model_lines(assessments, run.policy))
     return b"{\n%s%s    %s\n  ]\n}\n" % (fields, _BEFORE_MODELS, models)
 
