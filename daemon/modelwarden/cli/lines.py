@@ -4,6 +4,7 @@ The rule: lines break at blanks, and only a word that is wider than a line is cu
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -81,9 +82,9 @@ def complain(text: str) -> None:
 
 
 def _columns() -> int:
-    """Columns of standard error."""
-    if (told := os.environ.get("COLUMNS", "")).isdecimal() and int(told):
-        return int(told)
+    """Columns of standard error, which is the terminal of standard output if that is one."""
+    if sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL
     except OSError:
