@@ -4,6 +4,7 @@ import json
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -12,7 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 def validator(command: str) -> Draft202012Validator:
     """What judges the answers of a command."""
     schema = json.loads(files("modelwarden").joinpath("schemas", "answers.schema.json").read_text("utf-8"))
-    schema["$ref"] = f"#/$defs/{command}"
+    schema["$ref"] = f"#/$defs/{quote(command)}"
     return Draft202012Validator(schema, format_checker=FormatChecker())
 
 

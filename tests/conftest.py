@@ -50,7 +50,7 @@ def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("MODELWARDEN_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("modelwarden.config.loading.SYSTEM_CONFIG", str(tmp_path / "etc.toml"))
+    monkeypatch.setattr("modelwarden.config.whereabouts.SYSTEM_CONFIG", str(tmp_path / "etc.toml"))
 
 
 @pytest.fixture

@@ -26,9 +26,12 @@ def test_streams_of_an_ascii_locale_carry_utf_8() -> None:
     assert done.stderr.decode("utf-8") == "é\n"
 
 
-def test_stream_that_is_closed_is_left_alone() -> None:
-    """A service may be started without standard output: that is no error."""
-    program = "from modelwarden.streams import use_utf8\nuse_utf8()\nimport sys\nassert sys.stdout is None"
+def test_stream_that_is_closed_takes_all_and_keeps_nothing() -> None:
+    """Who starts it without standard output asks for the exit code alone; the next file gets another descriptor."""
+    program = (
+        "from modelwarden.streams import use_utf8\nuse_utf8()\nimport sys\n"
+        "print('said to nobody')\nassert sys.stdout.fileno() == 1\nassert open('/dev/null').fileno() > 2"
+    )
 
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-P", "-c", program],

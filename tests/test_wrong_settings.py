@@ -555,10 +555,6 @@ def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_file(monkeypatch:
         ["run"],
         ["run", "--once"],
         ["courier"],
-        ["runs"],
-        ["show"],
-        ["approved"],
-        ["history", "A"],
         ["check", "x.json"],
         ["verify"],
         ["reindex"],
@@ -574,7 +570,7 @@ def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_file(monkeypatch:
     "text", [TOGETHER, "[[notify.destination]]\nname = 'a'\nurl = 'nosuch://x'\n"], ids=["all", "url"]
 )
 def test_every_command_gives_the_same_message(tmp_path: Path, words: list[str], text: str) -> None:
-    """Whoever asks: the same words, an exit code of its own, nothing on standard output and nothing made."""
+    """Whoever works by them: the same words, an exit code of its own, nothing on standard output and nothing made."""
     (tmp_path / "c.toml").write_text(text)
     if words == ["run"] and text is not TOGETHER:  # a courier of its own judges the URL
         result = modelwarden(*words, "--config", "c.toml", cwd=tmp_path)
@@ -588,6 +584,18 @@ def test_every_command_gives_the_same_message(tmp_path: Path, words: list[str], 
         return
     assert err == expected
     assert [entry.name for entry in tmp_path.iterdir()] == ["c.toml"]
+
+
+@pytest.mark.parametrize("words", [["runs"], ["show"], ["approved"], ["history", "A"], ["rejected"]], ids=" ".join)
+def test_question_gives_the_same_message_where_the_archive_is_in_doubt(tmp_path: Path, words: list[str]) -> None:
+    """What can't be read may name the archive. What a question leaves alone: tests/config/test_whereabouts.py."""
+    (tmp_path / "c.toml").write_text(TOGETHER)
+    expected = command("config", "check", "c.toml").err.splitlines()
+    done = command(*words, "--config", "c.toml")
+    assert (done.code, done.out) == (2, "")
+    told = done.err.splitlines()
+    assert told[0] == expected[0]
+    assert set(told) <= set(expected)
 
 
 @pytest.mark.parametrize(

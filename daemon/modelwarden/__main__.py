@@ -112,17 +112,38 @@ def main() -> None:
     """Run the command that the arguments name."""
     insist_on_utf8()
     try:
-        command_line(sys.argv[1:])()
-        sys.stdout.flush()
+        _answer(sys.argv[1:])
     except ModelwardenError as error:
-        typer.echo(f"modelwarden: {error}", err=True)
+        _complain(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # `modelwarden runs | head -1`: who reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
     except OSError as error:
-        typer.echo(f"modelwarden: {error}", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _complain(error)
+        _write_no_more()
         sys.exit(CANT_WRITE)
+
+
+def _answer(words: Sequence[str]) -> None:
+    """Run the command, which ends with SystemExit. Raises OSError if not all that it wrote could be written."""
+    try:
+        command_line(words)(prog_name="modelwarden")
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer makes of it an exit code that means no
+            raise end.__context__ from None
+        sys.stdout.flush()
+        raise
+
+
+def _write_no_more() -> None:
+    """Let what could not be written be forgotten: at the end of the process it would be tried again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(error: Exception) -> None:
+    from modelwarden.cli.lines import complain  # noqa: PLC0415 - for who did not get an answer
+
+    complain(f"modelwarden: {error}")
 
 
 def insist_on_utf8() -> None:

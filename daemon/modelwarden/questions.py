@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from modelwarden.archive.decisions import Kept, read_all, read_decisions, read_kept, reviewed_runs
@@ -30,6 +31,7 @@ from modelwarden.archive.record import REPORT_FILE
 from modelwarden.errors import RejectSummary, RetryLater, UnknownRun
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.decision import Decision, Verb, deployable, in_force
+from modelwarden.gate.json_object import shorten
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import AHEAD, is_run_name
@@ -194,11 +196,11 @@ class Questions:
             return text
         meant = self._meant(text)
         if not meant:
-            raise UnknownRun(f"no run {text!r}", where=self._root, hint="see `modelwarden runs`")
+            raise UnknownRun(f"no run {shorten(text)!r}", where=self._root, hint="see `modelwarden runs`")
         if len(meant) > 1:
             more = f"{len(meant) - MOST_CANDIDATES} more, " if len(meant) > MOST_CANDIDATES else ""
             listed = ", ".join(meant[-MOST_CANDIDATES:])
-            raise UnknownRun(f"{text!r} may mean {len(meant)} runs", where=self._root, hint=f"{more}{listed}")
+            raise UnknownRun(f"{shorten(text)!r} may mean {len(meant)} runs", where=self._root, hint=f"{more}{listed}")
         return meant[0]
 
     def _meant(self, text: str) -> list[str]:
@@ -284,12 +286,23 @@ class Questions:
             if kept.decision is not None:
                 decided.setdefault(kept.decision.sha256, []).append(kept.decision)
         force = {sha256: in_force(each, sha256) for sha256, each in decided.items()}
-        models = self._ask(lambda catalog: catalog.in_review(run), lambda: self._in_review_by_folder(run))
-        superseded = self.superseded(run_names(self._root)) if run is None and models else {}
-        found = [
-            each for each in models if each.run not in superseded and each.symbol not in force.get(each.sha256, {})
-        ]
-        return found[:limit], len(found)
+        superseded = self.superseded() if run is None else {}
+
+        def is_open(each: InReview) -> bool:
+            return each.run not in superseded and each.symbol not in force.get(each.sha256, {})
+
+        def of_catalog(catalog: Catalog) -> tuple[Sequence[InReview], int]:
+            closed = sum(not is_open(each) for each in catalog.in_review(run, force)) if force else 0
+            for name in superseded:
+                closed += sum(each.sha256 not in force for each in catalog.in_review(name))
+            shown = list(islice(filter(is_open, catalog.in_review(run)), limit))
+            return shown, catalog.count_in_review(run) - closed
+
+        def of_folders() -> tuple[Sequence[InReview], int]:
+            found = list(filter(is_open, self._in_review_by_folder(run)))
+            return found[:limit], len(found)
+
+        return self._ask(of_catalog, of_folders)
 
     def _in_review_by_folder(self, run: str | None) -> list[InReview]:
         found = []
@@ -340,10 +353,12 @@ class Questions:
                 code = CLASSIFICATIONS.index(model.classification)
                 yield model.symbol, code, values, run.reward_scale, bool(model.contradictions)
 
-    def names(self) -> Sequence[tuple[str, str]]:
-        """Every run's name, and the trainer's for it or "", the youngest first."""
-        called = read_run_names(self._root)
-        return [(name, called.get(name, "")) for name in sorted(run_names(self._root), key=oldest_first, reverse=True)]
+    def names(self, limit: int) -> Sequence[str]:
+        """The names of the youngest runs, so many at most, the youngest first."""
+        return self._ask(
+            lambda catalog: catalog.youngest(limit),
+            lambda: sorted(run_names(self._root), key=oldest_first, reverse=True)[:limit],
+        )
 
     def symbols(self) -> list[str]:
         """Every symbol that the catalog knows, or those of the run archived last; for who completes what is typed."""
@@ -371,7 +386,7 @@ class Questions:
         if name is None:
             return self._latest_run(now)
         if not is_run_name(name):
-            raise UnknownRun(f"no run {name!r}", where=self._root, hint="see `modelwarden runs`")
+            raise UnknownRun(f"no run {shorten(name)!r}", where=self._root, hint="see `modelwarden runs`")
         return JudgedRun(*read_run(self._root, name))
 
     def _latest_run(self, now: float) -> JudgedRun:
@@ -380,8 +395,15 @@ class Questions:
             raise UnknownRun("the archive has no runs", where=self._root)
         return JudgedRun(*read_run(self._root, name))
 
-    def superseded(self, names: Sequence[str]) -> Mapping[str, str]:
-        """Those of the runs that another of them supersedes, each with that one. Raises RetryLater if refused."""
+    def superseded(self, names: Sequence[str] | None = None) -> Mapping[str, str]:
+        """Those of the runs (of all, if none are named) that another of them supersedes, each with that one.
+
+        Raises RetryLater if the disk refused.
+        """
+        if names is None:  # nobody reads all names where no run supersedes one
+            names = (
+                run_names(self._root) if self._ask(lambda catalog: catalog.superseding() != [], lambda: True) else ()
+            )
         wanted = set(names)
         pairs = self._ask(
             lambda catalog: catalog.superseding(),

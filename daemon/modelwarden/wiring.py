@@ -27,7 +27,6 @@ from modelwarden.errors import StopService
 from modelwarden.filesystems import doubt_of_locks, insist_on_owner, network_file_system, show_path
 from modelwarden.formats.description import Format
 from modelwarden.formats.finality import parse_condition
-from modelwarden.gate.policy import Policy
 from modelwarden.intake.scan import Root
 from modelwarden.intake.settling import Settling
 from modelwarden.intake.watch import Watch
@@ -45,7 +44,7 @@ from modelwarden.service.lifecycle import Service
 from modelwarden.service.metrics import CourierMetrics, DaemonMetrics, NoCourierMetrics, NoMetrics, Room
 from modelwarden.service.problems import Expected, Problems
 from modelwarden.service.processing import Processing
-from modelwarden.service.standing import StandingFile
+from modelwarden.service.standing import COURIER_LOCK, DAEMON_LOCK, StandingFile
 from modelwarden.service.systemd import Notifier
 from modelwarden.service.wake import Wake
 from modelwarden.state.catalog import Catalog
@@ -59,8 +58,6 @@ if TYPE_CHECKING:
     from modelwarden.sinks.chat.destinations import Destination
     from modelwarden.sinks.protocol import Sink
 
-DAEMON_LOCK: Final = "daemon.lock"
-COURIER_LOCK: Final = "courier.lock"
 
 UNENCRYPTED_HINT: Final = "its mail and its password cross the network as plain text: write mailtos:// for mailto://"
 
@@ -74,9 +71,10 @@ def policies_of(settings: Settings) -> Policies:
     """The policies that the settings resolve to, and which of them judges where."""
     has_formats = any(each.format is not None for each in settings.watch)
     formats = known_formats(settings).formats if has_formats else {}
+    default, *others = settings.policies().values()
     return Policies(
-        Policy.from_config(settings.gate.thresholds()),
-        tuple(each.resolved() for each in settings.policy),
+        default,
+        tuple(others),
         tuple(_judged_folder(each, formats, os.path.realpath(settings.archive_dir)) for each in settings.watch),
     )
 
@@ -145,6 +143,7 @@ def open_pipeline(
     announces: bool,
     owner: str | None = None,
     adopts: bool = False,
+    policies: Policies | None = None,
     workers: Workers | None = None,
     judging: Judging = nullcontext,
     progress: Callable[[], object] = lambda: None,
@@ -156,6 +155,7 @@ def open_pipeline(
         announces: whether the caller is the daemon, which alone decides on what is sent.
         owner: what runs record as `daemon_id`, where nobody is to announce them; None: the state's.
         adopts: whether whatever is in archive_dir is to be the archive.
+        policies: what judges, in place of what the settings say.
         workers: see Pipeline.
         judging: see Stager.
         progress: see Pipeline.
@@ -174,7 +174,7 @@ def open_pipeline(
         pipeline = Pipeline(
             archive,
             database,
-            policies_of(settings),
+            policies or policies_of(settings),
             [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
             if announces
             else None,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from commands import command
 from invariants import assert_archive_whole, snapshot
 from processes import Site, destination, drop, index_of, make_site, outbox_of, running_daemon
 from summaries import GOOD, encoded, flat_summary, random_summary
+from trainers import FILES, TRAINERS
 
 TEAM = destination("team", "json://127.0.0.1:9/x", "APPROVED", "REVIEW", "DROP", "REJECTED")
 
@@ -145,3 +147,118 @@ def test_empty_folder_is_no_mistake(site: Site, tmp_path: Path) -> None:
     done = command("archive", tmp_path / "empty", "--config", site.config)
     assert (done.code, done.out) == (0, "no file is there\n")
     shutil.rmtree(tmp_path / "empty")
+
+
+POLICY = """
+[[policy]]
+name = "any"
+history = "{metric}"
+[[policy.gate]]
+metric = "{metric}"
+better = "lower"
+approve = 1e9
+review = 1e9
+"""
+EVALS = TRAINERS / FILES["evals-json"][0]
+
+
+def trainers_site(folder: Path, name: str, metric: str, *more: str) -> Site:
+    """A watched folder with a format, and a policy that approves whatever its one metric is."""
+    watch = "\n".join(["[[watch]]", 'path = "out"', f'format = "{name}"', 'policy = "any"', *more, ""])
+    return make_site(folder, POLICY.format(metric=metric), watch=watch)
+
+
+def record(site: Site, run: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((site.archive / run / "model_assessments.json").read_text(encoding="utf-8"))
+    return document
+
+
+def test_folder_of_a_trainers_files_is_read_by_its_format(tmp_path: Path) -> None:
+    """As the daemon does: the trainer's bytes are kept, other files are left alone, and the daemon finds it done."""
+    site = trainers_site(tmp_path / "site", "evals-json", "eval_logloss")
+    target = site.out / "seed1" / EVALS.name
+    target.parent.mkdir(parents=True)
+    shutil.copy(EVALS, target)
+    drop(encoded(flat_summary({"A": GOOD})), site.out, "config.json")
+    found = brought(site, site.out)
+    assert {name: each["outcome"] for name, each in found.items()} == {EVALS.name: "archived"}
+    run = found[EVALS.name]["run"]
+    kept = record(site, run)
+    assert (kept["format"], kept["policy"]["name"]) == ("evals-json", "any")
+    assert (site.archive / run / kept["original"]).read_bytes() == EVALS.read_bytes()
+    with running_daemon("--config", site.config, log=tmp_path / "log", cwd=site.folder) as daemon:
+        daemon.stop()
+    assert len(index_of(site.archive)) == 1
+
+
+def test_training_that_goes_on_is_left_alone_unless_it_is_named(tmp_path: Path) -> None:
+    """What a folder happens to hold waits for its end; who names a file means it as it is."""
+    site = trainers_site(tmp_path / "site", "evals-json", "eval_logloss", 'final = "quiet:9d"')
+    site.out.mkdir(exist_ok=True)
+    target = site.out / EVALS.name
+    target.write_bytes(EVALS.read_bytes())
+    found = brought(site, site.out, code=1)
+    assert found[EVALS.name]["outcome"] == "not archived"
+    assert found[EVALS.name]["said"] == "not now: its training goes on: name the file itself to archive it as it is"
+    assert brought(site, target)[EVALS.name]["outcome"] == "archived"
+
+
+def test_named_format_reads_files_that_nobody_watches(tmp_path: Path) -> None:
+    """With a policy by its name; of a folder those that the format takes, and a file whatever it is called."""
+    site = trainers_site(tmp_path / "site", "hf-trainer", "eval_logloss")
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    shutil.copy(EVALS, folder)
+    drop(b"{}", folder, "notes.json")
+    told = ("--format", "evals-json", "--policy", "any")
+    found = brought(site, folder, *told)
+    assert {name: each["outcome"] for name, each in found.items()} == {EVALS.name: "archived"}
+    other = folder / "other.txt"
+    other.write_bytes(EVALS.read_bytes().replace(b"0.", b"0.1", 1))
+    assert brought(site, other, *told)["other.txt"]["outcome"] == "archived"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--format", "no-such"), "--format: there is no format 'no-such': `modelwarden formats` lists them"),
+        (("--policy", "no-such"), "--policy: there is no policy 'no-such': the settings have default, any"),
+        (
+            ("--format", "keras", "--policy", "any"),
+            (
+                "--format: the policy 'any' does not go with it: val_accuracy of keras is better higher, and this gate "
+                "says lower: name another policy with --policy"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("command_", ["archive", "check"])
+def test_format_or_policy_that_is_none_is_bad_input(
+    tmp_path: Path, command_: str, words: Sequence[str], said: str
+) -> None:
+    """Before a file is read."""
+    site = make_site(tmp_path / "site", POLICY.format(metric="val_accuracy"))
+    done = command(command_, EVALS, *words, "--config", site.config)
+    assert (done.code, done.out, done.err) == (2, "", f"modelwarden: {said}\n")
+
+
+def test_check_reads_by_a_named_format(tmp_path: Path) -> None:
+    """As `archive` would, and nothing is kept."""
+    site = trainers_site(tmp_path / "site", "hf-trainer", "eval_logloss")
+    done = command("check", EVALS, "--format", "evals-json", "--policy", "any", "--config", site.config)
+    assert (done.code, done.err) == (0, "")
+    assert "1 APPROVED" in done.out
+
+
+def test_retry_reads_a_trainers_file_by_the_format_that_was_set_since(tmp_path: Path) -> None:
+    """The mend is the one that the reason named: a format for the folder."""
+    site = make_site(tmp_path / "site")
+    site.out.mkdir(exist_ok=True)
+    target = site.out / EVALS.name
+    target.write_bytes(EVALS.read_bytes())
+    assert brought(site, target, code=1)[EVALS.name]["outcome"] == "rejected"
+    with_format = trainers_site(tmp_path / "site", "evals-json", "eval_logloss")
+    done = command("rejected", "retry", "--all", "--config", with_format.config)
+    assert (done.code, done.err) == (0, "")
+    assert ": archived as " in done.out
+    assert command("rejected", "--config", with_format.config).out == "nothing was rejected\n"

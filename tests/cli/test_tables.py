@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelwarden.cli.answers import print_answer_as_it_comes
-from modelwarden.cli.tables import Cell, cell_width, figure_text, print_table, wrapped
+from modelwarden.cli.lines import cell_width, clipped, hanging, wrapped
+from modelwarden.cli.tables import Cell, figure_text, print_facts, print_table
 from modelwarden.gate.policy import Policy
 
 GATES = {gate.metric: gate for gate in Policy.from_config().gates}
@@ -98,3 +99,60 @@ def test_figures_of_a_column_stand_under_one_another(capsys: pytest.CaptureFixtu
 
     ends = {cell_width(line) for line in capsys.readouterr().out.splitlines()}
     assert len(ends) == 1
+
+
+@pytest.fixture
+def eighty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 80 columns, as far as tables look at it."""
+    monkeypatch.setattr("modelwarden.cli.tables.width", lambda: 80)
+
+
+@pytest.mark.usefixtures("eighty")
+def test_text_of_a_short_column_loses_its_end_rather_than_a_word_its_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    """Words that fit go on below one another; a word that does not is cut once, and says so."""
+    rows = [("a" * 40, "many words " * 6), ("b" * 40, "w" * 200), ("c" * 40, "日本" * 60)]
+    print_table(("id", "name"), rows, short=("name",))
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert max(map(cell_width, lines)) <= 80
+    assert [line[42:] for line in lines] == [
+        "many words many words many words many",
+        "words many words many words",
+        f"{'w' * 37}…",
+        f"{'日本' * 9}…",
+    ]
+
+
+@pytest.mark.usefixtures("eighty")
+def test_facts_go_on_below_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name and a text a line, aligned; what moves a cursor is written as an escape."""
+    print_facts((("file", "/a b\x1b[31m" + " word" * 20), ("sha256", "0")))
+    assert capsys.readouterr().out.splitlines() == [
+        "file    /a b\\x1b[31m word word word word word word word word word word word word",
+        "        word word word word word word word word",
+        "sha256  0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "wide", "shown"),
+    [
+        ("one two three", 13, "one two three"),
+        ("one two three", 12, "one two…"),
+        ("one two three", 9, "one two…"),
+        ("one two three", 8, "one two…"),
+        ("o threethree", 9, "o threet…"),
+        ("日本語日本語", 6, "日本…"),
+    ],
+)
+def test_text_is_clipped_behind_a_word_if_one_is_near(text: str, wide: int, shown: str) -> None:
+    """A sign says that there is more, and no line is wider than was asked for."""
+    assert clipped(text, wide) == shown
+    assert cell_width(shown) <= wide
+
+
+def test_hanging_text_keeps_its_words_and_its_width() -> None:
+    """The lines after the first stand two columns to the right."""
+    lines = hanging("modelwarden: " + "word " * 30 + "end", 40)
+    assert max(map(cell_width, lines)) <= 40
+    assert all(line.startswith("  word") for line in lines[1:])
+    assert " ".join(map(str.strip, lines)).split() == ["modelwarden:", *["word"] * 30, "end"]

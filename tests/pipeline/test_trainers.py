@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from modelwarden.errors import RejectSummary
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.formats.description import Format
 from modelwarden.formats.normalising import Torn
 from modelwarden.formats.readers import read_document
+from modelwarden.intake.reading import Gone, Moving, Reading, Refused, TooDense
 from modelwarden.pipeline.trainers import checkpoints_there, read_together
 
 PLAIN = Format("plain", "Plain", ("log.csv",), "zip", ".", together=("m/**/*.tsv", "*.yaml"))
@@ -41,7 +43,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret.tsv"
     secret.write_text("s\n1\n")
     (tmp_path / "run" / "m" / "b.tsv").symlink_to(secret)
-    with pytest.raises(Torn, match="notafile"):
+    with pytest.raises(Torn, match=r"^m/b\.tsv: is a symbolic link: what belongs to a run is a regular file$"):
         together(path)
     (tmp_path / "run" / "m" / "b.tsv").unlink()
     (tmp_path / "run" / "m" / "deep").symlink_to(tmp_path)
@@ -54,6 +56,40 @@ def test_files_together_have_the_cap_of_one(tmp_path: Path) -> None:
     (tmp_path / "m" / "b.tsv").write_bytes(b"x" * 40)
     with pytest.raises(RejectSummary, match="max_bytes = 45"):
         together(path, most=45)
+
+
+def test_part_that_is_too_large_alone_says_so_in_words(tmp_path: Path) -> None:
+    """Which file, how large, and what to do."""
+    path = made(tmp_path, "m/a.tsv")
+    (tmp_path / "m" / "b.tsv").write_bytes(b"x" * 60)
+    with pytest.raises(Torn, match=r"^m/b\.tsv: 60 bytes, more than max_bytes = 45: split the run, or raise max_bytes"):
+        together(path, most=45)
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (Gone(), "m/a.tsv: was there a moment ago and is gone"),
+        (Moving(), "m/a.tsv: changed while it was read"),
+        (Refused("Permission denied"), "m/a.tsv: can't be read (Permission denied)"),
+        (
+            TooDense(b"[" * 1000, Fingerprint(0, 0, 0, 0, 0)),
+            (
+                "m/a.tsv: looking into it takes some 0 MiB of memory, more than 320: its values are very many: split "
+                "the run, or raise max_bytes in [intake], of which it may take five times as much"
+            ),
+        ),
+    ],
+    ids=lambda each: type(each).__name__ if not isinstance(each, str) else "",
+)
+def test_part_that_cannot_be_read_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Reading, words: str
+) -> None:
+    """What happens between two calls of the system can't be made to happen: the read's answer is given."""
+    monkeypatch.setattr("modelwarden.pipeline.trainers.read_whole", lambda _path, _most: problem)
+    with pytest.raises(Torn) as told:
+        together(made(tmp_path, "m/a.tsv"))
+    assert str(told.value) == words
 
 
 def test_name_that_is_no_text_is_read(tmp_path: Path) -> None:

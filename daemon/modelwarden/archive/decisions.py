@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import jiter
-from pydantic_core import to_json
 
 from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
@@ -99,7 +98,7 @@ def file_name(number: int) -> str:
 
 def encode_decision(decision: Decision) -> bytes:
     """The file, a line a field."""
-    return to_json({"schema_version": SCHEMA_VERSION, **decision._asdict()}, indent=2) + b"\n"
+    return _json({"schema_version": SCHEMA_VERSION, **decision._asdict()}, indent=2)
 
 
 def decode_decision(data: bytes) -> Decision:
@@ -119,7 +118,13 @@ def decode_decision(data: bytes) -> Decision:
 
 def encode_head(head: Head) -> bytes:
     """The file that says which decision is the last."""
-    return to_json({"schema_version": SCHEMA_VERSION, **head._asdict()}) + b"\n"
+    return _json({"schema_version": SCHEMA_VERSION, **head._asdict()})
+
+
+def _json(value: Mapping[str, object], indent: int | None = None) -> bytes:
+    from pydantic_core import to_json  # noqa: PLC0415 - for who writes; who asks does not wait for it
+
+    return to_json(value, indent=indent) + b"\n"
 
 
 def read_head(root: str) -> Head | None:

@@ -17,6 +17,7 @@ from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.assessment import Assessment
+from modelwarden.gate.json_object import shorten
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import is_run_name
 
@@ -61,7 +62,7 @@ def read_file(root: str, name: str, file: str) -> bytes:
         with open(path, "rb") as stream:
             return stream.read()
     except (FileNotFoundError, NotADirectoryError):
-        raise UnknownRun(f"no run {name!r}", where=root, hint="see `modelwarden runs`") from None
+        raise UnknownRun(f"no run {shorten(name)!r}", where=root, hint="see `modelwarden runs`") from None
     except OSError as error:
         raise refusal("read", path, error) from error
 

@@ -4,15 +4,14 @@ The rule: model_assessments.json holds all that the index and the catalog need, 
 archive alone; what is written is strict JSON (figures that are not finite become null, with the reason in words).
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, get_args, get_type_hints
 
 import jiter
-from pydantic_core import to_json
 
-from modelwarden.archive.model_line import model_lines
 from modelwarden.gate.assessment import Assessment, Band, Classification, Flag, PointAssessment
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source
@@ -64,6 +63,8 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         b"  %s: %s" % (_json(name), _policy_json(run.policy) if name == "policy" else _json(value))
         for name, value in head.items()
     )
+    from modelwarden.archive.model_line import model_lines  # noqa: PLC0415 - for who writes; see _json
+
     models = b",\n    ".join(model_lines(assessments, run.policy))
     return b"{\n%s%s    %s\n  ]\n}\n" % (fields, _BEFORE_MODELS, models)
 
@@ -119,14 +120,14 @@ def _policy_of(document: Mapping[str, Any]) -> Policy:
     if schema == FIRST_SCHEMA:
         return Policy.from_thresholds({name: each for name, each in policy.items() if name != "id"})
     if schema == SCHEMA_VERSION:
-        return _policy_in(_json(policy))
+        return _policy_in(json.dumps(policy))
     raise ValueError(f"not a modelwarden assessment of a known schema: schema_version is {schema!r}")
 
 
 @lru_cache(maxsize=64)
-def _policy_in(written: bytes) -> Policy:
+def _policy_in(written: str) -> Policy:
     """The same object for the same policy: an archive has thousands of runs of one."""
-    return Policy.from_json(jiter.from_json(written))
+    return Policy.from_json(json.loads(written))
 
 
 def _json_types(kind: type[Any]) -> Mapping[str, frozenset[type]]:
@@ -265,4 +266,6 @@ def encode_entry(run: RunRecord) -> bytes:
 
 
 def _json(value: object) -> bytes:
+    from pydantic_core import to_json  # noqa: PLC0415 - for who writes; who asks does not wait for it
+
     return to_json(value, inf_nan_mode="null")

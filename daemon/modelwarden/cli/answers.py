@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import typer
-from pydantic_core import to_json
 
 from modelwarden.archive.record import TIMESTAMP_AHEAD
 from modelwarden.gate.assessment import Assessment, PointAssessment
@@ -28,7 +27,13 @@ def print_answer(**fields: object) -> None:
 
 def print_json(value: object) -> None:
     """Print strict JSON, indented."""
-    typer.echo(to_json(value, indent=2, inf_nan_mode="null").decode())
+    typer.echo(_json(value))
+
+
+def _json(value: object) -> str:
+    from pydantic_core import to_json  # noqa: PLC0415 - a table does not wait for it
+
+    return to_json(value, indent=2, inf_nan_mode="null").decode()
 
 
 def print_answer_as_it_comes(name: str, values: Iterable[object]) -> None:
@@ -36,7 +41,7 @@ def print_answer_as_it_comes(name: str, values: Iterable[object]) -> None:
     typer.echo(f'{{\n  "schema_version": {SCHEMA_VERSION},\n  "{name}": [', nl=False)
     between = "\n    "
     for value in values:
-        text = to_json(value, indent=2, inf_nan_mode="null").decode().replace("\n", "\n    ")
+        text = _json(value).replace("\n", "\n    ")
         typer.echo(f"{between}{text}", nl=False)
         between = ",\n    "
     typer.echo("]\n}" if between[0] == "\n" else "\n  ]\n}")

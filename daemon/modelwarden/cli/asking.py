@@ -13,15 +13,17 @@ from typing import Annotated, Any, Final
 import typer
 
 from modelwarden.cli.answers import bounds_json, course_json, model_json, print_answer, run_json
+from modelwarden.cli.lines import cell_width, clipped, wrapped
 from modelwarden.cli.moments import age, timestamp_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
-from modelwarden.cli.tables import BAND_STYLES, Cell, clipped, heading_of, print_models, print_table, wrapped
+from modelwarden.cli.tables import BAND_STYLES, Cell, heading_of, print_models, print_table
 from modelwarden.errors import StopService, UnknownRun
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.decision import SAID, Decision
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.gates import Better
+from modelwarden.gate.json_object import shorten
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.wording import peak_note
@@ -111,11 +113,12 @@ def _print_runs(found: Runs, now: float, *, is_all: bool) -> None:
                 *(Cell(str(count), BAND_STYLES[each] if count else "dim") for each, count in run.counts.items()),
                 run.policy.id,
                 when(run.archived_at, now),
-                " ".join(filter(None, (_clipped(run.run_name), "(dated ahead)" if run.is_ahead else ""))),
+                " ".join(filter(None, ("(dated ahead)" if run.is_ahead else "", _clipped(run.run_name)))),
             )
             for run in found.shown
         ),
         right=("APPROVED", "REVIEW", "DROP"),
+        short=("run name",),
     )
     if found.hidden:
         typer.echo(f"{found.hidden} older runs: --last {len(found.shown) + found.hidden} shows all")
@@ -234,7 +237,7 @@ def _show_model(
     model = next((each for each in models if each.symbol == symbol), None)
     if model is None:
         raise UnknownRun(
-            f"run {run.timestamp} has no model called {symbol!r}",
+            f"run {run.timestamp} has no model called {shorten(symbol)!r}",
             where=questions.archive_dir,
             hint=f"`modelwarden show {run.timestamp}` lists its models",
         )
@@ -256,7 +259,11 @@ def _show_model(
         return
     with paged():
         said = styled(model.classification.value, BAND_STYLES[model.classification])
-        typer.echo(f"{styled(visible(symbol), 'bold')}: {said} in run {run.timestamp}")
+        *above, last = wrapped(f"{visible(symbol)}:", width())
+        for line in above:
+            typer.echo(styled(line, "bold"))
+        is_short = cell_width(last) + len(f" {model.classification} in run {run.timestamp}") <= width()
+        typer.echo(f"{styled(last, 'bold')}{' ' if is_short else chr(10)}{said} in run {run.timestamp}")
         typer.echo(f"policy {run.policy.id}, archived {when(run.archived_at, now)} by {visible(run.archived_by)}")
         if decision is not None:
             text = f"{SAID[decision.verb]} by {decision.by}, {when(decision.decided_at, now)}: {decision.reason}"

@@ -5,7 +5,8 @@ sources are left alone, and nobody is told unless that is asked for.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Annotated, Final
 
@@ -16,17 +17,23 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.archive.record import ASSESSMENTS_FILE
 from modelwarden.archive.shelf import REASON_FILE
 from modelwarden.cli.answers import print_answer
+from modelwarden.cli.formats import named_format
+from modelwarden.cli.lines import hanging
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.progress import shown
-from modelwarden.cli.screen import visible
+from modelwarden.cli.screen import visible, width
 from modelwarden.cli.shelf import said_of
-from modelwarden.config import Settings, load_settings
+from modelwarden.cli.translating import FormatName, PolicyName, endings_now, is_wanted, policies_as_told, translated
+from modelwarden.config import load_settings
 from modelwarden.config.places import state_dir_of
-from modelwarden.errors import RetryLater, StopService
+from modelwarden.errors import RejectSummary, RetryLater, StopService
 from modelwarden.filesystems import show_path
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_at_rest
 from modelwarden.intake.scan import Root, Scan
+from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
+from modelwarden.service.endings import Endings
 from modelwarden.service.logs import configure_logs
 from modelwarden.wiring import open_pipeline
 
@@ -46,35 +53,44 @@ _OURS: Final = frozenset({ASSESSMENTS_FILE, INDEX_FILE, REASON_FILE})
 def archive_files(
     paths: Annotated[list[str], typer.Argument(metavar="FILE|DIR", help="Summaries, or folders that hold them.")],
     notify: Annotated[bool, typer.Option("--notify", help="Tell the destinations, as of new runs.")] = False,
+    format_name: FormatName = None,
+    policy: PolicyName = None,
     config: Config = None,
     archive: Archive = None,
     as_json: Json = False,
 ) -> None:
     """Archive summaries that are there already.
 
-    As the daemon would, and it may be running. Folders are looked through with all below them, for *.json. Sources are
-    left alone. What is no summary goes to the rejected shelf. Exit code 1 if a file was rejected or could not be
-    archived.
+    As the daemon would, and it may be running. Folders are looked through with all below them, for *.json, or for what
+    a trainer's format takes: that of their [[watch]], or --format. A file whose training goes on is left alone, unless
+    it is named itself. Sources are left alone. What is no summary goes to the rejected shelf. Exit code 1 if a file was
+    rejected or could not be archived.
 
     Example: modelwarden archive /mnt/old/summaries
     """
     settings, _ = load_settings(config, archive=archive)
+    policies = policies_as_told(settings, format_name, policy)
     own = (settings.archive_dir, state_dir_of(settings.archive_dir, settings.state_dir))
     excluded = [os.path.realpath(each) for each in own]
-    files = list(dict.fromkeys(file for path in paths for file in _files(path, excluded)))
+    told_format = None if format_name is None else named_format(settings, format_name)
+    wanted = partial(is_wanted, policies=policies, told=told_format)
+    # By file whether it was named itself.
+    files = {file: not os.path.isdir(path) for path in paths for file in _files(path, excluded, wanted)}
     configure_logs("error", settings.log.format)
     told: list[dict[str, object]] = []
     counts = dict.fromkeys(("archived", "already archived", "rejected", "not archived"), 0)
-    with open_pipeline(settings, announces=notify, owner=None if notify else SILENT_OWNER) as pipeline:
+    owner = None if notify else SILENT_OWNER
+    with open_pipeline(settings, announces=notify, owner=owner, policies=policies) as pipeline:
         pipeline.recover()
-        work = shown(_outcomes(pipeline, settings, files), len(files), "archiving")
+        read = partial(_read, pipeline, policies, settings.intake.max_bytes, endings_now())
+        work = shown(_outcomes(pipeline, read, files), len(files), "archiving")
         for file, outcome in work:
             said = said_of(outcome)
             counts[_kind(outcome)] += 1
             if as_json:
                 told.append({"file": show_path(file), "outcome": _kind(outcome), "run": _run_of(outcome), "said": said})
             else:
-                typer.echo(f"{show_path(file)}: {visible(said)}")
+                typer.echo("\n".join(hanging(f"{show_path(file)}: {visible(said)}", width())))
     if as_json:
         print_answer(files=told)
     else:
@@ -83,8 +99,13 @@ def archive_files(
         raise typer.Exit(NOT_ALL)
 
 
-def _files(path: str, excluded: Sequence[str]) -> Iterator[str]:
+def _files(path: str, excluded: Sequence[str], wanted: Callable[[str], bool | None]) -> Iterator[str]:
     """A file, or those below a folder, in order; of an archive's folders the trainer's files alone.
+
+    Args:
+        path: of the file or the folder.
+        excluded: folders that are not looked into.
+        wanted: whether a format takes a file; None: it is left to the file's name.
 
     Raises:
         StopService: there is neither, or a folder can't be read.
@@ -95,21 +116,26 @@ def _files(path: str, excluded: Sequence[str]) -> Iterator[str]:
             raise StopService("there is no such file or folder", where=show_path(absolute))
         yield absolute
         return
-    root = Root(absolute)
-    scan = Scan(root, excluded)
+    scan = Scan(Root(absolute, ("*",)), excluded)
     found = sorted(file for file, _ in scan)
-    yield from (file for file in found if root.takes(name := os.path.basename(file)) and name not in _OURS)
+    summaries = Root(absolute)
+    for file in found:
+        name, is_wanted_by_format = os.path.basename(file), wanted(file)
+        if (summaries.takes(name) and name not in _OURS) if is_wanted_by_format is None else is_wanted_by_format:
+            yield file
     for place, reason in scan.problems:
         raise StopService(f"can't be read ({reason})", where=show_path(place))
 
 
-def _outcomes(pipeline: Pipeline, settings: Settings, files: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
+def _outcomes(
+    pipeline: Pipeline, look: Callable[[str, bool], Found | Outcome], files: Mapping[str, bool]
+) -> Iterator[tuple[str, Outcome]]:
     """What became of each file, in batches as the daemon makes them."""
-    waiting = iter(files)
+    waiting = iter(files.items())
     while batch := list(islice(waiting, BATCH)):
         read: list[tuple[str, Found]] = []
-        for file in batch:
-            found = _read(pipeline, settings, file)
+        for file, is_named in batch:
+            found = look(file, is_named)
             if isinstance(found, Found):
                 read.append((file, found))
             else:
@@ -121,16 +147,20 @@ def _outcomes(pipeline: Pipeline, settings: Settings, files: Sequence[str]) -> I
         )
 
 
-def _read(pipeline: Pipeline, settings: Settings, file: str) -> Found | Outcome:  # noqa: PLR0911 - one a case
+def _read(  # noqa: PLR0911 - one a case
+    pipeline: Pipeline, policies: Policies, max_bytes: int, endings: Endings, file: str, is_named: bool
+) -> Found | Outcome:
     """The bytes of a file that stands still, or what becomes of one that can't be read."""
-    match read_at_rest(file, settings.intake.max_bytes):
+    match read_at_rest(file, max_bytes):
         case Whole(data, fingerprint):
-            return Found(file, data, fingerprint)
-        case TooLarge(head, fingerprint) | TooDense(head, fingerprint) as large:
             try:
-                return pipeline.reject(file, head, fingerprint, large.error(settings.intake.max_bytes))
-            except RetryLater as error:
-                return Postponed(error)
+                found = translated(Found(file, data, fingerprint), policies, max_bytes, None if is_named else endings)
+            except RejectSummary as error:
+                return _reject(pipeline, file, data, fingerprint, error)
+            hint = "name the file itself to archive it as it is"
+            return found or Postponed(RetryLater("its training goes on", hint=hint))
+        case TooLarge(head, fingerprint) | TooDense(head, fingerprint) as large:
+            return _reject(pipeline, file, head, fingerprint, large.error(max_bytes))
         case Gone():
             return Postponed(RetryLater("it is gone"))
         case NotAFile(kind):
@@ -139,6 +169,13 @@ def _read(pipeline: Pipeline, settings: Settings, file: str) -> Found | Outcome:
             return Postponed(RetryLater(f"can't be read ({reason})"))
         case Moving():
             return Postponed(RetryLater("changes while it is read", hint="try again when it is written"))
+
+
+def _reject(pipeline: Pipeline, file: str, data: bytes, fingerprint: Fingerprint, error: RejectSummary) -> Outcome:
+    try:
+        return pipeline.reject(file, data, fingerprint, error)
+    except RetryLater as trouble:
+        return Postponed(trouble)
 
 
 def _kind(outcome: Outcome) -> str:

@@ -21,6 +21,7 @@ from modelwarden.errors import UnknownRun
 from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gates import Better, Gate
+from modelwarden.gate.json_object import shorten
 from modelwarden.gate.policy import Policy
 from modelwarden.questions import Comparison, Difference, SymbolInRun
 
@@ -48,7 +49,7 @@ def history(
     with asking_as_set(config, archive) as questions:
         rows = questions.history(symbol, limit)
         if not rows:
-            raise UnknownRun(f"no run has a model called {symbol!r}", where=questions.archive_dir)
+            raise UnknownRun(f"no run has a model called {shorten(symbol)!r}", where=questions.archive_dir)
         superseded = questions.superseded([name for name, _, _ in rows])
     if png is not None:
         from modelwarden.cli.picture import draw_history  # noqa: PLC0415 - brings matplotlib along

@@ -12,15 +12,11 @@ from typing import Annotated, Final
 
 import typer
 
-from modelwarden.archive.shelf import shelved
-from modelwarden.cli.meanings import meanings
-from modelwarden.cli.options import settings_for_asking
+from modelwarden.cli.options import archive_for_asking
 from modelwarden.cli.shell_scripts import Shell, script
 from modelwarden.cli.tree import read_tree
-from modelwarden.config import load_settings
 from modelwarden.config.places import known_state_dir
 from modelwarden.questions import Questions, asking
-from modelwarden.wiring import policies_of
 
 MOST_NAMES: Final = 500
 """Nobody reads more. The youngest runs are offered."""
@@ -65,18 +61,25 @@ def _option(line: Sequence[str], *names: str) -> str | None:
 def _names(kind: str, config: str | None, archive: str | None) -> Iterable[str]:
     """All names of a kind, or of several: RUN+SYMBOL."""
     if kind == "DEST":
+        from modelwarden.config import load_settings  # noqa: PLC0415 - the archive's names need none of it
+
         return [each.name for each in load_settings(config, archive=archive)[0].notify.destination]
     if kind == "FLAG-METRIC":
-        policies = policies_of(load_settings(config, archive=archive)[0]).by_name.values()
+        from modelwarden.cli.meanings import meanings  # noqa: PLC0415 - likewise
+        from modelwarden.config import load_settings  # noqa: PLC0415 - likewise
+
+        policies = load_settings(config, archive=archive)[0].policies().values()
         return dict.fromkeys(each.name for policy in policies for each in meanings(policy))
-    settings = settings_for_asking(config, archive)
+    found = archive_for_asking(config, archive)
     if kind == "ID":
-        return [each.id for each in shelved(settings.archive_dir)]
-    with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
+        from modelwarden.archive.shelf import shelved  # noqa: PLC0415 - likewise
+
+        return [each.id for each in shelved(found.archive_dir)]
+    with asking(found.archive_dir, known_state_dir(found)) as questions:
         return [name for each in kind.split("+") for name in _asked(each, questions)]
 
 
 def _asked(kind: str, questions: Questions) -> Iterable[str]:
     if kind == "RUN":
-        return [name for name, _ in questions.names()][:MOST_NAMES]
+        return questions.names(MOST_NAMES)
     return questions.symbols() if kind == "SYMBOL" else []

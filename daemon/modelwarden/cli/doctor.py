@@ -14,7 +14,9 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
+from modelwarden.cli.lines import wrapped
 from modelwarden.cli.options import Archive, Config
+from modelwarden.cli.screen import width
 from modelwarden.cli.status import LEAST_FREE, counted
 from modelwarden.config import Settings, WatchTable, load_settings
 from modelwarden.config.places import state_dir_of
@@ -68,10 +70,10 @@ def doctor(config: Config = None, archive: Archive = None, send: Send = False) -
         insist_on_right_user(settings)  # the file may be made
     wrong = False
     for found in _look(settings, send=send):
-        typer.echo(f"{'WRONG' if found.hint else 'good '} {found.what}: {found.said}")
-        if found.hint:
-            typer.echo(f"      {found.hint}")
-            wrong = True
+        texts = filter(None, (f"{found.what}: {found.said}", found.hint))
+        for at, line in enumerate(line for text in texts for line in wrapped(text, width() - 6)):
+            typer.echo(f"{'' if at else 'WRONG' if found.hint else 'good':<6}{line}")
+        wrong = wrong or bool(found.hint)
     if wrong:
         raise typer.Exit(SOMETHING_WRONG)
 

@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from modelwarden.cli.answers import print_answer
+from modelwarden.cli.lines import wrapped
 from modelwarden.cli.meanings import Meaning, meanings
 from modelwarden.cli.options import Config, Json
 from modelwarden.cli.screen import paged, styled, visible, width
-from modelwarden.cli.tables import print_table, wrapped
+from modelwarden.cli.tables import print_table
 from modelwarden.config import load_settings
 from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
-from modelwarden.wiring import policies_of
 
 
 def explain(
@@ -37,8 +37,8 @@ def explain(
 
     Example: modelwarden explain FITNESS_DECLINE
     """
-    settings, path = load_settings(config, asks_apprise=False)
-    known = policies_of(settings).by_name
+    settings, path = load_settings(config)
+    known = settings.policies()
     if policy is not None and policy not in known:
         raise StopService(
             f"there is no policy {policy!r}", where="--policy", hint=f"the settings have {', '.join(known)}"

@@ -3,30 +3,18 @@
 The rule: a file is tried with the daemon's own code: what is shown is what would be judged.
 """
 
-import os
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from modelwarden.cli.answers import print_answer, print_json
-from modelwarden.cli.judging import BAD_INPUT, print_outcome, read_file
+from modelwarden.cli.answers import print_answer
 from modelwarden.cli.options import Config, Json
 from modelwarden.cli.tables import print_table
-from modelwarden.cli.upkeep import as_toml
 from modelwarden.config import Settings, known_formats, load_settings
-from modelwarden.errors import RejectSummary, StopService
-from modelwarden.filesystems import show_path
+from modelwarden.errors import StopService
 from modelwarden.formats.description import Format
-from modelwarden.formats.normalising import NotFinal
-from modelwarden.formats.sandbox import missing_extra
 from modelwarden.gate.gates import LARGEST_FIGURE
-from modelwarden.gate.gating import assess_summary
-from modelwarden.gate.json_object import read_object
-from modelwarden.gate.policy import DEFAULT_NAME, Policy
-from modelwarden.gate.summary import parse_summary
-from modelwarden.pipeline.policies import JudgedFolder, Policies
-from modelwarden.pipeline.trainers import translate_file, translate_whole
-from modelwarden.wiring import policies_of
 
 formats_commands = typer.Typer(help="List whose own files can be read; show or try a format.")
 
@@ -41,7 +29,12 @@ def formats(context: typer.Context, config: Config = None, as_json: Json = False
     settings, _ = load_settings(config)
     known = known_formats(settings).formats.values()
     if as_json:
-        print_answer(formats=[{"name": each.name, "title": each.title, "files": [*each.files]} for each in known])
+        print_answer(
+            formats=[
+                {"name": each.name, "title": each.title, "files": [*each.files], "final": [*each.final]}
+                for each in known
+            ]
+        )
         return
     print_table(("format", "files", "final", "whose"), [_row(each) for each in known])
 
@@ -55,7 +48,7 @@ def _row(format_: Format) -> tuple[str, str, str, str]:
 def show(name: Name, config: Config = None) -> None:
     """Print a format, as a file of your own could hold it."""
     settings, _ = load_settings(config)
-    typer.echo(format_as_toml(_format(settings, name)), nl=False)
+    typer.echo(format_as_toml(named_format(settings, name)), nl=False)
 
 
 @formats_commands.command("try")
@@ -72,93 +65,45 @@ def try_file(
 
     Exit codes as of `check`; without a policy 0 if the file can be read.
     """
-    settings, _ = load_settings(config)
-    format_ = _format(settings, name)
-    if missing := missing_extra():
-        hint = 'pip install "modelwarden[formats]"'
-        raise StopService(f"{', '.join(missing)} is not installed", where="formats", hint=hint)
-    path = os.path.abspath(file)
-    folder = JudgedFolder(os.path.dirname(os.path.dirname(path)), format_.names, policy or DEFAULT_NAME, format_)
-    judging = None if policy is None else _policy(policies_of(settings), policy, folder)
-    try:
-        is_final, summary = _summary(path, folder, judging, settings)
-        outcome = None if judging is None else assess_summary(parse_summary(summary, judging), judging)
-    except RejectSummary as error:
-        for line in str(error).splitlines():
-            typer.echo(f"modelwarden: {show_path(file)}: {line}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    if not format_.takes(path):
-        taken = ", ".join(format_.files)
-        typer.echo(f"modelwarden: {show_path(file)}: {name} takes {taken}: set patterns to take this too", err=True)
-    if not is_final:
-        typer.echo(f"modelwarden: {show_path(file)}: the training goes on: it would not be judged yet", err=True)
-    if judging is None or outcome is None:
-        _print_summary(summary, as_json=as_json)
-    else:
-        raise typer.Exit(print_outcome(file, outcome, judging, as_json=as_json))
+    from modelwarden.cli.trying import try_format  # noqa: PLC0415 - the list needs none of it
+
+    raise typer.Exit(try_format(name, file, policy, config, as_json=as_json))
 
 
-def _summary(path: str, folder: JudgedFolder, judging: Policy | None, settings: Settings) -> tuple[bool, bytes]:
-    """Whether the file says that its training ended, as far as its format asks, and the summary that it comes to."""
-    most = settings.intake.max_bytes
-    data = read_file(path, most)
-    asks = folder.format is not None and any(each.complete for each in folder.format.conditions)
-    is_final = True
-    if asks:
-        is_final = not isinstance(translate_file(path, data, folder, judging, most, if_complete=True), NotFinal)
-    return is_final, translate_whole(path, data, folder, judging, most)
-
-
-def _print_summary(summary: bytes, *, as_json: bool) -> None:
-    document = read_object(summary)
-    if as_json:
-        print_json(document)
-        return
-    rows = []
-    for model in document["models"]:
-        for metric, points in model["metrics"].items():
-            course = points if isinstance(points, list) else [points]
-            count = "1 point" if len(course) == 1 else f"{len(course)} points"
-            rows.append((model["symbol"], metric, _shown(course[-1]), count))
-    print_table(("symbol", "metric", "last", "course"), rows)
-
-
-def _shown(figure: float | None) -> str:
-    return "missing" if figure is None else f"{figure:.6g}"
-
-
-def _format(settings: Settings, name: str) -> Format:
+def named_format(settings: Settings, name: str, where: str = "formats") -> Format:
+    """The format of that name. Raises StopService if there is none."""
     known = known_formats(settings).formats
     if name not in known:
-        raise StopService(f"there is no format {name!r}", where="formats", hint="`modelwarden formats` lists them")
+        raise StopService(f"there is no format {name!r}", where=where, hint="`modelwarden formats` lists them")
     return known[name]
-
-
-def _policy(policies: Policies, name: str, folder: JudgedFolder) -> Policy:
-    if name not in policies.by_name:
-        known = ", ".join(policies.by_name)
-        raise StopService(f"there is no policy {name!r}", where="--policy", hint=f"the settings have {known}")
-    return Policies(policies.default, policies.others, (folder,)).by_key[folder.key]
 
 
 def format_as_toml(format_: Format) -> str:
     """The format as a file can hold it; read again it is the same."""
+    from modelwarden.cli.upkeep import as_toml  # noqa: PLC0415 - the list needs none of it
+
     plain = Format(format_.name, "", (), "", "")
     written = {
         name: [*value] if isinstance(value, tuple) else value
         for name, value in vars(format_).items()
-        if name not in {"metrics", "program"} and (value != getattr(plain, name) or name in {"name", "title"})
+        if name not in {"metrics", "program", "notes"} and (value != getattr(plain, name) or name in {"name", "title"})
     }
     lines = [*as_toml(written)]
-    quotes = "'''"
-    if quotes in format_.program or "\r" in format_.program:
-        lines += [*as_toml({"program": format_.program})]
-    else:
-        lines.append(f"program = {quotes}\n{format_.program}{quotes}")
+    lines += [*(_text_lines("notes", format_.notes) if format_.notes else ()), *_text_lines("program", format_.program)]
     for rule in format_.metrics:
         said = {name: each for name, each in rule._asdict().items() if each is not False and not _is_open(each)}
         lines += ["", "[[metric]]", *as_toml(said)]
     return "\n".join(lines) + "\n"
+
+
+def _text_lines(name: str, text: str) -> Sequence[str]:
+    """A text of lines as TOML: as it is between quotes, or escaped where that can't hold it."""
+    from modelwarden.cli.upkeep import as_toml  # noqa: PLC0415 - as above
+
+    quotes = "'''"
+    if quotes in text or text.endswith("'") or not all(each.isprintable() or each in "\n\t" for each in text):
+        return [*as_toml({name: text})]
+    return [f"{name} = {quotes}\n{text}{quotes}"]
 
 
 def _is_open(value: object) -> bool:

@@ -10,18 +10,20 @@ from typing import Annotated
 import typer
 
 from modelwarden.cli.answers import model_json, print_answer
+from modelwarden.cli.lines import complain, hanging
 from modelwarden.cli.options import Config, Json
+from modelwarden.cli.screen import width
 from modelwarden.cli.tables import print_models
+from modelwarden.cli.translating import FormatName, PolicyName, policies_as_told, reading
 from modelwarden.config import load_settings
-from modelwarden.errors import RejectSummary, StopService
+from modelwarden.errors import RejectSummary
 from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment, Classification, count_by_classification
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_at_rest
-from modelwarden.pipeline.policies import JudgedFolder, Policies
-from modelwarden.wiring import policies_of
+from modelwarden.pipeline.policies import JudgedFolder
 
 ALL_APPROVED = 0
 NOT_ALL_APPROVED = 1
@@ -30,9 +32,8 @@ BAD_INPUT = 2
 
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Summaries to judge.")],
-    policy: Annotated[
-        str | None, typer.Option("--policy", metavar="NAME", help="By this policy, not by that of the file's folder.")
-    ] = None,
+    format_name: FormatName = None,
+    policy: PolicyName = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -41,8 +42,11 @@ def check(
     Exit code 0 when every model is APPROVED, 1 when not, 2 when a file is no summary. Links are not followed.
     """
     settings, _ = load_settings(config, asks_apprise=True)
-    policies = policies_of(settings)
-    by = [(file, _policy(policies, file, policy), policies.folder_of(os.path.abspath(file))) for file in files]
+    policies = policies_as_told(settings, format_name, policy)
+    by = [
+        (file, policies.of_path(path := os.path.abspath(file)), reading(path, policies.folder_of(path)))
+        for file in files
+    ]
     judged = [(file, _judge(file, each, folder, settings.intake.max_bytes), each) for file, each, folder in by]
     if as_json:
         print_answer(files=[_as_json(*each) for each in judged])
@@ -59,16 +63,6 @@ def print_outcome(file: str, outcome: list[Assessment], policy: Policy, *, as_js
     else:
         _print_outcome(file, outcome, policy)
     return _code(outcome)
-
-
-def _policy(policies: Policies, file: str, name: str | None) -> Policy:
-    """What judges a file. Raises StopService if there is no policy of that name."""
-    if name is None:
-        return policies.of_path(os.path.abspath(file))
-    if name not in policies.by_name:
-        known = ", ".join(policies.by_name)
-        raise StopService(f"there is no policy {name!r}", where="--policy", hint=f"the settings have {known}")
-    return policies.by_name[name]
 
 
 def _judge(file: str, policy: Policy, folder: JudgedFolder | None, max_bytes: int) -> list[Assessment] | RejectSummary:
@@ -129,12 +123,13 @@ def _print_outcome(file: str, outcome: list[Assessment] | RejectSummary, policy:
     """The judgement, or a line on standard error for each thing that is wrong."""
     if isinstance(outcome, RejectSummary):
         for line in str(outcome).splitlines():
-            typer.echo(f"modelwarden: {show_path(file)}: {line}", err=True)
+            complain(f"modelwarden: {show_path(file)}: {line}")
     else:
         _print_file(file, outcome, policy)
 
 
 def _print_file(file: str, models: list[Assessment], policy: Policy) -> None:
     counts = count_by_classification(models)
-    typer.echo(f"{show_path(file)}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
+    said = f"{show_path(file)}: {', '.join(f'{count} {name}' for name, count in counts.items())}"
+    typer.echo("\n".join(hanging(said, width())))
     print_models(((model.symbol, model, policy) for model in models), "symbol")

@@ -209,7 +209,9 @@ def export(
     file: Annotated[
         str | None, typer.Argument(metavar="FILE", help="Where to.", show_default="standard output, for csv")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="csv, or parquet (extra `parquet`).")] = Format.CSV,
+    form: Annotated[
+        Format, typer.Option("--format", metavar="NAME", help="csv, or parquet (extra `parquet`).")
+    ] = Format.CSV,
     config: Config = None,
     archive: Archive = None,
 ) -> None:

@@ -9,9 +9,10 @@ from itertools import pairwise
 from typing import Final
 
 from modelwarden.archive.report import spark_line
+from modelwarden.cli.lines import cell_width, wrapped
 from modelwarden.cli.meanings import meaning_of_flag
 from modelwarden.cli.screen import styled, visible, width
-from modelwarden.cli.tables import BAND_STYLES, cell_width, figure_text, wrapped
+from modelwarden.cli.tables import BAND_STYLES, figure_text
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment
 from modelwarden.gate.deployment import advises_checkpoint
 from modelwarden.gate.gates import Better, Gate

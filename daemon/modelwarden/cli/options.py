@@ -6,14 +6,18 @@ The rule: every command finds its settings the same way: --config, else $MODELWA
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import known_state_dir
+from modelwarden.config.whereabouts import Whereabouts, find_archive
+from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
 from modelwarden.questions import Questions, asking
+
+if TYPE_CHECKING:
+    from modelwarden.config import Settings
 
 Config = Annotated[
     str | None,
@@ -28,25 +32,45 @@ Archive = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def settings_for_asking(config: str | None, archive: str | None) -> Settings:
-    """The settings of a command about an archive that is there.
+def settings_for_asking(config: str | None, archive: str | None) -> "Settings":
+    """The settings of a command that changes an archive that is there.
 
     Raises:
         StopService: the settings are wrong.
         UnknownRun: there is no archive: a misspelt name, or a disk that is away, must not make one.
+        RetryLater: the disk refused.
     """
+    from modelwarden.config import load_settings  # noqa: PLC0415 - it takes longer than a question
+
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
-    if not os.path.isdir(settings.archive_dir):
-        raise UnknownRun("no archive there", where=settings.archive_dir, hint="name one with --archive or --config")
-    if set(os.listdir(settings.archive_dir)) <= {"lost+found"}:
-        hint = "if its disk is not mounted, mount it; if it is to be a new archive, start `modelwarden run`"
-        raise UnknownRun("the archive has no runs: the folder is empty", where=settings.archive_dir, hint=hint)
+    _insist_on_archive(settings.archive_dir)
     return settings
+
+
+def archive_for_asking(config: str | None, archive: str | None) -> Whereabouts:
+    """Where the archive lies that is asked, and its state. Raises as `settings_for_asking`."""
+    found = find_archive(config, archive)
+    _insist_on_archive(found.archive_dir)
+    return found
+
+
+def _insist_on_archive(folder: str) -> None:
+    """Raise UnknownRun if there is none, RetryLater if the disk refuses."""
+    if not os.path.isdir(folder):
+        raise UnknownRun("no archive there", where=folder, hint="name one with --archive or --config")
+    try:
+        with os.scandir(folder) as entries:
+            is_empty = all(entry.name == "lost+found" for entry in entries)
+    except OSError as error:
+        raise refusal("list", folder, error) from error
+    if is_empty:
+        hint = "if its disk is not mounted, mount it; if it is to be a new archive, start `modelwarden run`"
+        raise UnknownRun("the archive has no runs: the folder is empty", where=folder, hint=hint)
 
 
 @contextmanager
 def asking_as_set(config: str | None, archive: str | None) -> Iterator[Questions]:
-    """The questions of the archive that the settings lead to. Raises as `settings_for_asking` and `asking`."""
-    settings = settings_for_asking(config, archive)
-    with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
+    """The questions of the archive that the settings lead to. Raises as `archive_for_asking` and `asking`."""
+    found = archive_for_asking(config, archive)
+    with asking(found.archive_dir, known_state_dir(found)) as questions:
         yield questions

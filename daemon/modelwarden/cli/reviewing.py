@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import dropwhile
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,20 +19,24 @@ from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS,
 from modelwarden.archive.folders import read_record
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, RUN_HELP, when
+from modelwarden.cli.lines import wrapped
 from modelwarden.cli.moments import iso, parse_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settings_for_asking
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
-from modelwarden.cli.tables import BAND_STYLES, Cell, print_table, wrapped
-from modelwarden.config import Settings
+from modelwarden.cli.tables import BAND_STYLES, Cell, print_table
 from modelwarden.config.places import known_state_dir
 from modelwarden.errors import ModelwardenError, RetryLater, StopService, UnknownRun
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.decision import SAID, Decision, Verb, in_force
 from modelwarden.gate.deployment import choose_checkpoint
+from modelwarden.gate.json_object import shorten
 from modelwarden.gate.run import RunRecord
 from modelwarden.log import log
 from modelwarden.questions import JudgedRun, asking
 from modelwarden.state.messages import Route
+
+if TYPE_CHECKING:
+    from modelwarden.config import Settings
 
 NOT_DECIDED: Final = 1
 """Exit code if a decision would change nothing."""
@@ -199,7 +203,7 @@ def _decide(
     return before[0], False
 
 
-def _model(settings: Settings, named: str, symbol: str) -> tuple[RunRecord, Assessment]:
+def _model(settings: "Settings", named: str, symbol: str) -> tuple[RunRecord, Assessment]:
     now = time.time()
     with asking(os.path.abspath(settings.archive_dir), known_state_dir(settings)) as questions:
         found: JudgedRun = questions.run(questions.find(named, now), now)
@@ -207,7 +211,9 @@ def _model(settings: Settings, named: str, symbol: str) -> tuple[RunRecord, Asse
     if model is None:
         hint = f"`modelwarden show {found.record.timestamp}` lists its models"
         raise UnknownRun(
-            f"run {found.record.timestamp} has no model called {symbol!r}", where=settings.archive_dir, hint=hint
+            f"run {found.record.timestamp} has no model called {shorten(symbol)!r}",
+            where=settings.archive_dir,
+            hint=hint,
         )
     return found.record, model
 
@@ -215,7 +221,7 @@ def _model(settings: Settings, named: str, symbol: str) -> tuple[RunRecord, Asse
 def _warn_if_superseded(config: str | None, archive: str | None, run: str) -> None:
     """Say which run took the place of one that was decided about."""
     with asking_as_set(config, archive) as questions:
-        later = questions.superseded([run, *(name for name, _ in questions.names())]).get(run)
+        later = questions.superseded().get(run)
     if later is not None:
         said = f"run {run} was superseded by {later}, of which this decides nothing"
         typer.echo(f"modelwarden: {said}", err=True)

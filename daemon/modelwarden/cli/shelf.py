@@ -4,7 +4,8 @@ The rule: what was kept is kept until it is archived; a try that fails changes n
 """
 
 import os
-from typing import Annotated, Final
+import time
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,14 +13,18 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
-from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
+from modelwarden.cli.lines import clipped, wrapped
+from modelwarden.cli.moments import age
+from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, settings_for_asking
 from modelwarden.cli.progress import shown
-from modelwarden.cli.screen import paged, styled, visible, width
-from modelwarden.cli.tables import clipped, print_table, wrapped
+from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
+from modelwarden.cli.tables import print_facts, print_table
 from modelwarden.errors import ModelwardenError, StopService
-from modelwarden.pipeline.walk import Found, Pipeline
-from modelwarden.service.logs import configure_logs
-from modelwarden.wiring import open_pipeline
+from modelwarden.filesystems import show_path
+
+if TYPE_CHECKING:
+    from modelwarden.pipeline.policies import Policies
+    from modelwarden.pipeline.walk import Pipeline
 
 STILL_REJECTED: Final = 1
 """Exit code of `retry` if a file is no summary still."""
@@ -40,10 +45,8 @@ def rejected(context: typer.Context, config: Config = None, archive: Archive = N
     """
     if context.invoked_subcommand is not None:
         return
-    import time  # noqa: PLC0415 - for ages
-
     now = time.time()
-    found = shelved(settings_for_asking(config, archive).archive_dir)
+    found = shelved(archive_for_asking(config, archive).archive_dir)
     if as_json:
         print_answer(rejected=[_shelved_json(each) for each in found])
     elif found:
@@ -54,7 +57,7 @@ def rejected(context: typer.Context, config: Config = None, archive: Archive = N
                     (each.id, when(each.rejected_at, now), os.path.basename(each.path) or "(from Python)", _first(each))
                     for each in found
                 ],
-                right=("id",),
+                short=("file",),
             )
     else:
         typer.echo("nothing was rejected")
@@ -65,11 +68,14 @@ def rejected(context: typer.Context, config: Config = None, archive: Archive = N
 def _first(each: Shelved) -> str:
     """The first reason, and how many there are."""
     first, *others = each.reason.splitlines() or [""]
-    return f"{clipped(first, _LONGEST)}{f' (and {len(others)} more lines)' if others else ''}"
+    shown = clipped(first, _LONGEST) if is_terminal() else first
+    return f"{shown}{f' (and {len(others)} more lines)' if others else ''}"
 
 
 def _shelved_json(each: Shelved) -> dict[str, object]:
-    return each._asdict() | {"problems": [problem._asdict() for problem in each.problems]}
+    return (
+        {"file": show_path(each.path)} | each._asdict() | {"problems": [problem._asdict() for problem in each.problems]}
+    )
 
 
 @rejected_commands.command("show")
@@ -78,7 +84,7 @@ def rejected_show(identity: Id, config: Config = None, archive: Archive = None, 
 
     Example: modelwarden rejected show 3f2a
     """
-    root = settings_for_asking(config, archive).archive_dir
+    root = archive_for_asking(config, archive).archive_dir
     each = find_shelved(root, identity)
     data = read_as_found(root, each.id)
     if as_json:
@@ -87,13 +93,15 @@ def rejected_show(identity: Id, config: Config = None, archive: Archive = None, 
     with paged():
         typer.echo(styled(each.id, "bold"))
         kept = "" if is_whole(each, data) else f", {len(data)} kept"
-        for name, text in (
-            ("file", each.path or "a call from Python"),
-            ("rejected", each.rejected_at),
-            ("size", f"{each.size} bytes{kept}"),
-            ("sha256", each.sha256),
-        ):
-            typer.echo(f"{name:<10}{visible(text)}")
+        ago = f" ({age(each.rejected_at, time.time())})" if is_terminal() else ""
+        print_facts(
+            (
+                ("file", each.path or "a call from Python"),
+                ("rejected", f"{each.rejected_at}{ago}"),
+                ("size", f"{each.size} bytes{kept}"),
+                ("sha256", each.sha256),
+            )
+        )
         typer.echo(styled("why", "bold"))
         for line in each.reason.splitlines():
             first, *more = wrapped(visible(line), min(width(), _LONGEST) - 4)
@@ -102,7 +110,7 @@ def rejected_show(identity: Id, config: Config = None, archive: Archive = None, 
                 typer.echo(f"    {other}")
         typer.echo(styled("begins with", "bold"))
         for line in data[:_HEAD].decode("utf-8", "backslashreplace").splitlines()[:10]:
-            typer.echo(f"  {visible(line)}")
+            typer.echo(f"  {clipped(visible(line), width() - 2)}")
 
 
 @rejected_commands.command("retry")
@@ -129,25 +137,35 @@ def rejected_retry(
     if not wanted:
         typer.echo("nothing was rejected")
         return
+    from modelwarden.service.logs import configure_logs  # noqa: PLC0415 - listing needs none of it
+    from modelwarden.wiring import open_pipeline, policies_of  # noqa: PLC0415 - likewise
+
     configure_logs("error", settings.log.format)
     failed = False
-    with open_pipeline(settings, announces=False) as pipeline:
+    policies = policies_of(settings)
+    with open_pipeline(settings, announces=False, policies=policies) as pipeline:
         pipeline.recover()
         for each in shown(wanted, len(wanted), "trying again"):
-            said, is_done = _retry(pipeline, each)
+            said, is_done = _retry(pipeline, policies, settings.intake.max_bytes, each)
             failed = failed or not is_done
             typer.echo(f"{each.id} {visible(os.path.basename(each.path))}: {visible(said)}")
     if failed:
         raise typer.Exit(STILL_REJECTED)
 
 
-def _retry(pipeline: Pipeline, each: Shelved) -> tuple[str, bool]:
+def _retry(pipeline: "Pipeline", policies: "Policies", max_bytes: int, each: Shelved) -> tuple[str, bool]:
     """What became of it, and whether it has left the shelf."""
+    from modelwarden.cli.translating import translated  # noqa: PLC0415 - likewise
+    from modelwarden.pipeline.walk import Found  # noqa: PLC0415 - likewise
+
     try:
         data = read_as_found(pipeline.archive.root, each.id)
         if not is_whole(each, data):
             return "only its beginning was kept: leave the whole file in a watched folder again", False
-        (outcome,) = pipeline.process([Found(each.path, data, None)], final=True, on_purpose=True)
+        found = translated(Found(each.path, data, None), policies, max_bytes)
+        if found is None:
+            raise AssertionError("nobody asked whether the training ended")
+        (outcome,) = pipeline.process([found], final=True, on_purpose=True)
         if isinstance(outcome, Archived | AlreadyArchived):
             pipeline.archive.tree.take_off_shelf(each.id)
     except ModelwardenError as error:

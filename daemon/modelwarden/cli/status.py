@@ -15,15 +15,15 @@ import typer
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.moments import duration
 from modelwarden.cli.options import Archive, Config, Json
+from modelwarden.cli.tables import print_facts
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError, StopService
 from modelwarden.filesystems import is_held, show_path
 from modelwarden.gate.run import RunRecord
 from modelwarden.questions import asking
-from modelwarden.service.standing import Standing, read_standing
+from modelwarden.service.standing import COURIER_LOCK, DAEMON_LOCK, Standing, read_standing
 from modelwarden.state.reading import Messages, reading
-from modelwarden.wiring import COURIER_LOCK, DAEMON_LOCK
 
 TROUBLE: Final = 1
 NOT_RUNNING: Final = 3
@@ -65,7 +65,7 @@ def status(config: Config = None, archive: Archive = None, as_json: Json = False
     Exit code 0: all is well; 1: something needs a person; 3: the daemon is not running.
     """
     now = time.time()
-    seen = _look(load_settings(config, archive=archive, asks_apprise=True)[0], now)
+    seen = _look(load_settings(config, archive=archive)[0], now)
     troubles = list(_troubles(seen, now))
     if as_json:
         print_answer(**_as_json(seen, troubles))
@@ -187,8 +187,7 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
     lines.append(("messages", f"{seen.messages.owed} owed, {seen.messages.dead} dead; {said}"))
     lines += [("free", f"{_size(disk.free)} ({disk.share:.0%}) for the {disk.what}") for disk in seen.disks]
     lines += [("TROUBLE", each) for each in troubles]
-    for name, value in lines:
-        typer.echo(f"{name:<10}{value}")
+    print_facts(lines)
 
 
 def _as_json(seen: _Seen, troubles: Sequence[str]) -> dict[str, Any]:

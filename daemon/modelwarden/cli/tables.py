@@ -5,12 +5,11 @@ word that is wider than its column is cut up.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from rich.cells import cell_len
-
-from modelwarden.cli.screen import styled, visible, width
+from modelwarden.cli.lines import cell_width, clipped, wrapped
+from modelwarden.cli.screen import has_colour, styled, visible, width
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gates import Gate
 from modelwarden.gate.policy import Policy
@@ -29,7 +28,10 @@ SHORT: Final = {"profit_factor": "PF", "consistency": "cons.", "max_drawdown": "
 """What a heading calls a metric that has a long name."""
 
 WHOLE: Final = frozenset(
-    {"class", "run", "policy", "archived", "about", "status", "since (UTC)", "next try", "flag", "metric", "setting"}
+    (
+        *("class", "id", "run", "policy", "archived", "about", "status", "since (UTC)", "next try", "flag", "metric"),
+        "setting",
+    )
 )
 """Columns that are never narrower than what stands in them."""
 
@@ -46,37 +48,58 @@ class Cell(NamedTuple):
     style: str = ""
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str | Cell]], *, right: Sequence[str] = ()) -> None:
-    """Print rows under headings; those named in `right` are aligned there."""
+def print_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str | Cell]],
+    *,
+    right: Sequence[str] = (),
+    short: Sequence[str] = (),
+) -> None:
+    """Print rows under headings.
+
+    Args:
+        headings: of the columns.
+        rows: what stands under them.
+        right: the columns that are aligned there; they are never broken.
+        short: those of which a text loses its end where a word of it is too wide: another command has it whole.
+    """
     cells = [[visible_cell(cell) for cell in row] for row in rows]
     columns = range(len(headings))
     natural = [max(map(cell_width, (headings[at], *(row[at].text for row in cells)))) for at in columns]
     whole = [heading in right or heading in WHOLE for heading in headings]
     widths = _fitted(natural, whole, cells, width() - len(_BETWEEN) * (len(headings) - 1))
     is_right = [heading in right for heading in headings]
-    out = sys.stdout
-    out.write(_line([Cell(each, "bold") for each in headings], widths, is_right))
+    for at in (at for at, heading in enumerate(headings) if heading in short):
+        for row in cells:
+            if any(cell_width(word) > widths[at] for word in row[at].text.split(" ")):
+                row[at] = row[at]._replace(text=clipped(row[at].text, widths[at]))
+    out, coloured = sys.stdout, has_colour()
+    out.write(_line([Cell(each, "bold") for each in headings], widths, is_right, coloured=coloured))
     # What stands in the last column of a pipe may be long; the line under the headings need not be.
     rule = sum(widths) + len(_BETWEEN) * (len(headings) - 1)
     out.write(f"{styled('─' * min(rule, max(width(), 1), 200), 'dim')}\n")
     for row in cells:
         if all(cell_width(cell.text) <= width for cell, width in zip(row, widths, strict=True)):
-            out.write(_line(row, widths, is_right))
+            out.write(_line(row, widths, is_right, coloured=coloured))
             continue
         parts = [wrapped(cell.text, width) for cell, width in zip(row, widths, strict=True)]
         for at in range(max(map(len, parts))):
             line = [Cell(part[at] if at < len(part) else "", cell.style) for part, cell in zip(parts, row, strict=True)]
-            out.write(_line(line, widths, is_right))
+            out.write(_line(line, widths, is_right, coloured=coloured))
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print what is known of one thing, a name and a text a line; a text that is too wide goes on below itself."""
+    listed = [(name, visible(text)) for name, text in facts]
+    column = max((cell_width(name) for name, _ in listed), default=0) + len(_BETWEEN)
+    for name, text in listed:
+        for at, line in enumerate(wrapped(text, max(_NARROWEST, width() - column))):
+            sys.stdout.write(f"{'' if at else name:<{column}}{line}".rstrip() + "\n")
 
 
 def visible_cell(cell: str | Cell) -> Cell:
     """The cell with nothing in it that moves a cursor."""
     return Cell(visible(cell)) if isinstance(cell, str) else Cell(visible(cell.text), cell.style)
-
-
-def cell_width(text: str) -> int:
-    """Columns that a text takes at a terminal."""
-    return len(text) if text.isascii() else cell_len(text)
 
 
 def _fitted(natural: Sequence[int], whole: Sequence[bool], cells: Sequence[Sequence[Cell]], room: int) -> Sequence[int]:
@@ -99,53 +122,15 @@ def _fitted(natural: Sequence[int], whole: Sequence[bool], cells: Sequence[Seque
     return widths
 
 
-def clipped(text: str, wide: int) -> str:
-    """The beginning of a text of more columns than that, with a sign that there is more."""
-    return text if cell_width(text) <= wide else f"{next(_cut(text, wide - 1))}…"
-
-
 def _longest_word(texts: Iterable[str]) -> int:
     return min(_WORD, max((cell_width(word) for text in texts for word in text.split(" ")), default=0))
 
 
-def wrapped(text: str, wide: int) -> list[str]:
-    """The text in lines of that many columns, broken at blanks; a word that is wider is cut up."""
-    if cell_width(text) <= wide:
-        return [text]
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and cell_width(lines[-1]) + 1 + cell_width(word) <= wide:
-            lines[-1] += f" {word}"
-            continue
-        pieces = [*_cut(word, wide)]
-        if lines[-1]:
-            lines += pieces
-        else:
-            lines[-1:] = pieces
-    return lines
-
-
-def _cut(word: str, wide: int) -> Iterator[str]:
-    """A word in pieces of that many columns."""
-    if cell_width(word) <= wide:
-        yield word
-        return
-    piece, taken = "", 0
-    for each in word:
-        columns = cell_width(each)
-        if piece and taken + columns > wide:
-            yield piece
-            piece, taken = "", 0
-        piece += each
-        taken += columns
-    yield piece
-
-
-def _line(row: Sequence[Cell], widths: Sequence[int], is_right: Sequence[bool]) -> str:
+def _line(row: Sequence[Cell], widths: Sequence[int], is_right: Sequence[bool], *, coloured: bool) -> str:
     parts = []
     for (text, style), wide, right in zip(row, widths, is_right, strict=True):
         blanks = " " * (wide - cell_width(text))
-        shown = styled(text, style) if style and text else text
+        shown = styled(text, style) if coloured and style and text else text
         parts.append(blanks + shown if right else shown + blanks)
     return f"{_BETWEEN.join(parts).rstrip()}\n"
 

@@ -10,10 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from modelwarden.config.model import Settings
 from modelwarden.config.toml_file import Place
+from modelwarden.config.whereabouts import CONFIG_VARIABLE, PREFIX
 from modelwarden.config.wrong_settings import closest, fields_of, is_list, kind_at
-
-PREFIX: Final = "MODELWARDEN_"
-CONFIG_VARIABLE: Final = "MODELWARDEN_CONFIG"
 
 _EXAMPLES: Final = {"watch": '[{"path": "/srv/incoming"}]'}
 _PLAIN_NAME: Final = re.compile(r"[A-Z]{1,15}(?:_{1,2}(?:[A-Z]{1,15}|[0-9]{1,2})){0,6}")

@@ -18,16 +18,15 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from modelwarden.config.agreement import contradictions_of
-from modelwarden.config.environment import CONFIG_VARIABLE, read_environment
+from modelwarden.config.environment import read_environment
 from modelwarden.config.formats import absolute_files, with_patterns
 from modelwarden.config.model import Settings
 from modelwarden.config.toml_file import Place, TomlFile, read_toml
 from modelwarden.config.urls import destination_of
+from modelwarden.config.whereabouts import CONFIG_VARIABLE, find_config
 from modelwarden.config.wrong_settings import Problem, complaints_of, fields_of, is_set, kind_at, path_of
 from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path
-
-SYSTEM_CONFIG: Final = "/etc/modelwarden/config.toml"
 
 HINT: Final = "`modelwarden config example` prints every setting"
 
@@ -38,15 +37,6 @@ _SUBSTITUTES: Final = {"path": "/unknown", "name": "unknown"}
 """What stands for a required setting that is wrong, so that the others can be looked at."""
 
 _ATTEMPTS: Final = 3
-
-
-def find_config(given: str | None) -> str | None:
-    """The config file that counts: the one given, else `$MODELWARDEN_CONFIG`, else /etc's if it exists."""
-    if given is not None:
-        return given
-    if variable := os.environ.get(CONFIG_VARIABLE):
-        return variable
-    return SYSTEM_CONFIG if os.path.exists(SYSTEM_CONFIG) else None
 
 
 def load_settings(

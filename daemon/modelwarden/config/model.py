@@ -6,19 +6,17 @@ may be together in `agreement`; where they come from and how it is told that the
 
 import math
 import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from modelwarden.config.addresses import address_of
-from modelwarden.config.telling import is_issued_token, looks_secret
+from modelwarden.config.paths import checked_path
+from modelwarden.config.telling import looks_secret
 from modelwarden.gate.gates import Better, Gate, JudgeAt, Missing, Override
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
-
-_VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
-_HOME: Final = re.compile(r"~[\w.-]{0,32}")
 
 
 def _no_secret(value: str) -> str:
@@ -28,28 +26,8 @@ def _no_secret(value: str) -> str:
     return value
 
 
-def _path(value: str) -> str:
-    if "://" in value:
-        raise ValueError("this is a URL, not a path: a destination's URL is written as url")
-    if is_issued_token(value):
-        raise ValueError("this is a token, not a path: only url may hold a secret")
-    if looks_secret(value) and not value.startswith(("/", "./", "../", "~")):
-        raise ValueError("this looks like a token, not a path: if it is a folder's name, write ./ in front")
-    if "\0" in value:
-        raise ValueError("a path can't hold a zero byte")
-    if _VARIABLE.search(value):
-        raise ValueError("variables such as $HOME are not replaced: write the path itself; ~ is the home folder")
-    if value.startswith("~"):
-        try:
-            return str(Path(value).expanduser())
-        except RuntimeError:
-            user = found[0] if (found := _HOME.match(value)) and not looks_secret(found[0]) else "the user after ~"
-            raise ValueError(f"the home folder of {user} is not known") from None
-    return value
-
-
 Text = Annotated[str, Field(min_length=1), AfterValidator(_no_secret)]
-PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(checked_path)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True)]
@@ -302,6 +280,11 @@ class Settings(_Table):
     notify: NotifyTable = NotifyTable()
     metrics: MetricsTable = MetricsTable()
     log: LogTable = LogTable()
+
+    def policies(self) -> Mapping[str, Policy]:
+        """Every policy under its name, that of `[gate]` first."""
+        resolved = (Policy.from_config(self.gate.thresholds()), *(each.resolved() for each in self.policy))
+        return {each.name: each for each in resolved}
 
     @field_validator("watch")
     @classmethod

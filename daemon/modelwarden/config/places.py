@@ -4,11 +4,14 @@ The rule: SQLite's log needs a local disk; an archive on a network holds no stat
 """
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from modelwarden.config.model import Settings
 from modelwarden.errors import StopService
 from modelwarden.filesystems import network_file_system
+
+if TYPE_CHECKING:
+    from modelwarden.config.model import Settings
+    from modelwarden.config.whereabouts import Whereabouts
 
 DEFAULT_STATE: Final = ".state"
 """In the archive, if the settings name no other place."""
@@ -32,7 +35,7 @@ def state_dir_of(archive_dir: str, state_dir: str | None) -> str:
     return os.path.join(archive_dir, DEFAULT_STATE)
 
 
-def known_state_dir(settings: Settings) -> str | None:
+def known_state_dir(settings: "Settings | Whereabouts") -> str | None:
     """The state directory if it can be told; None for an archive on a network whose settings name none."""
     try:
         return state_dir_of(settings.archive_dir, settings.state_dir)

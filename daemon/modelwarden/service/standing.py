@@ -11,6 +11,10 @@ from typing import Final, NamedTuple
 
 FILE: Final = "standing.json"
 
+DAEMON_LOCK: Final = "daemon.lock"
+COURIER_LOCK: Final = "courier.lock"
+"""Who holds these, beside it, is running."""
+
 
 class Standing(NamedTuple):
     """How the daemon stands.

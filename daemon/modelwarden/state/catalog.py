@@ -6,7 +6,7 @@ The rule: it holds only what model_assessments.json holds, so it can be made aga
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cache
@@ -368,14 +368,40 @@ class Catalog:
             conditions.append(f"{_COUNT_OF[asked.classification]} > 0")
         return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
 
-    def in_review(self, run: str | None = None) -> list[InReview]:
-        """The models in REVIEW, oldest run first, whatever was decided about them; of one run if it is named."""
-        rows = self._connection.execute(
-            "SELECT timestamp, symbol, archived_at, sha256 FROM runs JOIN assessments USING (run) "
-            f"WHERE review_count AND classification = ?{'' if run is None else ' AND run = ?'} ORDER BY run, position",
-            (CODE_OF[Classification.REVIEW], *([] if run is None else [run_key(run)])),
+    def in_review(self, run: str | None = None, of: Collection[str] | None = None) -> Iterator[InReview]:
+        """The models in REVIEW as they are read, oldest run first, whatever was decided about them.
+
+        Args:
+            run: of this run alone.
+            of: of runs with these summaries alone, by sha256.
+        """
+        conditions = [
+            *([] if run is None else ["run = ?"]),
+            *([] if of is None else ["sha256 IN (SELECT value FROM json_each(?))"]),
+        ]
+        rows = self._connection.execute(  # CROSS: run by run, so that the first is there at once
+            "SELECT timestamp, symbol, archived_at, sha256 FROM runs CROSS JOIN assessments USING (run) "
+            f"WHERE {' AND '.join(['review_count', *conditions, 'classification = ?'])} ORDER BY run, position",
+            (
+                *([] if run is None else [run_key(run)]),
+                *([] if of is None else [json.dumps([*of])]),
+                CODE_OF[Classification.REVIEW],
+            ),
         )
-        return [InReview(*row) for row in rows]
+        return (InReview(*row) for row in rows)
+
+    def count_in_review(self, run: str | None = None) -> int:
+        """How many models are in REVIEW, of one run if it is named, whatever was decided about them."""
+        (count,) = self._connection.execute(
+            f"SELECT ifnull(sum(review_count), 0) FROM runs{'' if run is None else ' WHERE run = ?'}",
+            [] if run is None else [run_key(run)],
+        ).fetchone()
+        return int(count)
+
+    def youngest(self, limit: int) -> list[str]:
+        """The names of the youngest runs by name, so many at most, the youngest first."""
+        rows = self._connection.execute("SELECT timestamp FROM runs ORDER BY run DESC LIMIT ?", (limit,))
+        return [name for (name,) in rows]
 
     def all_symbols(self) -> list[str]:
         """Every symbol that a run has, in order: each is looked up after the one before, however many runs have it."""

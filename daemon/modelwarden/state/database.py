@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from filelock import FileLock
-
 from modelwarden import durable
 from modelwarden.errors import RetryLater, StopService, StorageSuspect
 from modelwarden.state.packing import packed_columns
@@ -287,6 +285,8 @@ class Database:
         connection = self.connection
         if self._schema() == 0:
             # Who changes the journal's mode gets "database is locked" at once where another does the same.
+            from filelock import FileLock  # noqa: PLC0415 - for who writes; who asks does not wait for it
+
             with FileLock(f"{self.path}.lock", timeout=BUSY_SECONDS, fallback_to_soft=False):
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
