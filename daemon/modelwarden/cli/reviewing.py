@@ -31,7 +31,6 @@ from modelwarden.gate.decision import SAID, Decision, Verb, in_force
 from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.json_object import shorten
 from modelwarden.gate.run import RunRecord
-from modelwarden.log import log
 from modelwarden.questions import JudgedRun, asking
 from modelwarden.state.messages import Route
 
@@ -195,6 +194,8 @@ def _decide(
         except RetryLater as error:
             if decision is None:
                 raise
+            from modelwarden.log import log  # noqa: PLC0415 - slow to import, and nearly never needed
+
             log.warning("decided_unrecorded", reason=str(error), hint="the next start of the daemon records it")
     if decision is not None:
         return decision, True
