@@ -13,7 +13,7 @@ from modelwarden.filesystems import path_text, show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.formats.bundle import bundle
 from modelwarden.formats.normalising import Torn
-from modelwarden.intake.reading import Refused, TooDense, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
 from modelwarden.intake.scan import Root, Scan
 from modelwarden.pipeline.policies import JudgedFolder
 
@@ -98,8 +98,22 @@ def read_group(group: Group, max_bytes: int) -> tuple[bytes, Group]:
             case TooLarge() | TooDense() as large:
                 error = large.error(max_bytes)
                 raise RejectSummary(error.what, where=name, hint=error.hint)
-            case Refused(reason):
-                raise Torn(f"can't be read ({reason})", where=name)
             case problem:
-                raise Torn(f"is {type(problem).__name__.lower()}", where=name)
+                raise unread(problem, name, max_bytes)
     return bundle(found), Group(group.folder, tuple(read))
+
+
+def unread(problem: Gone | NotAFile | Moving | TooLarge | TooDense | Refused, where: str, max_bytes: int) -> Torn:
+    """What is said of a file that belongs to a run and could not be read."""
+    match problem:
+        case Gone():
+            return Torn("was there a moment ago and is gone", where=where)
+        case NotAFile(kind):
+            return Torn(f"is {kind}", where=where, hint="what belongs to a run is a regular file")
+        case Moving():
+            return Torn("changed while it was read", where=where)
+        case TooLarge() | TooDense():
+            error = problem.error(max_bytes)
+            return Torn(error.what, where=where, hint=error.hint)
+        case Refused(reason):
+            return Torn(f"can't be read ({reason})", where=where)

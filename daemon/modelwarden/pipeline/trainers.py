@@ -14,15 +14,15 @@ from modelwarden.errors import RejectSummary
 from modelwarden.filesystems import path_text, show_path
 from modelwarden.formats.bundle import bundle
 from modelwarden.formats.description import Format
-from modelwarden.formats.normalising import DIVERGED, NotFinal, Torn, Wish
+from modelwarden.formats.normalising import DIVERGED, NotFinal, Wish
 from modelwarden.formats.sandbox import translate
 from modelwarden.formats.worker import Order
 from modelwarden.gate.gates import JudgeAt
 from modelwarden.gate.json_object import quote, read_object
 from modelwarden.gate.policy import Policy
-from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_whole
+from modelwarden.intake.reading import Whole, read_whole
 from modelwarden.intake.scan import is_inside
-from modelwarden.pipeline.groups import MOST_FILES, Group, group_at, group_of, read_group
+from modelwarden.pipeline.groups import MOST_FILES, Group, group_at, group_of, read_group, unread
 from modelwarden.pipeline.policies import JudgedFolder
 
 
@@ -190,29 +190,13 @@ def read_together(path: str, data: bytes, format_: Format, max_bytes: int) -> by
                 files[path_text(below)] = other
                 size += len(other)
             case problem:
-                raise _unread(problem, show_path(below), max_bytes)
+                raise unread(problem, show_path(below), max_bytes)
         if size > max_bytes or len(files) > MOST_FILES:
             raise RejectSummary(
                 f"the files of the run are {len(files)} and {size} bytes or more",
                 hint=f"max_bytes = {max_bytes} is the most in bytes, {MOST_FILES} in files",
             )
     return bundle(files)
-
-
-def _unread(problem: Gone | NotAFile | Moving | TooLarge | TooDense | Refused, where: str, max_bytes: int) -> Torn:
-    """What is said of a file that belongs to a run and could not be read."""
-    match problem:
-        case Gone():
-            return Torn("was there a moment ago and is gone", where=where)
-        case NotAFile(kind):
-            return Torn(f"is {kind}", where=where, hint="what belongs to a run is a regular file")
-        case Moving():
-            return Torn("changed while it was read", where=where)
-        case TooLarge() | TooDense():
-            error = problem.error(max_bytes)
-            return Torn(error.what, where=where, hint=error.hint)
-        case Refused(reason):
-            return Torn(f"can't be read ({reason})", where=where)
 
 
 def _below(top: str, patterns: Sequence[str]) -> Iterator[str]:
