@@ -134,7 +134,7 @@ CASES: Final = (
         Mutant(
             "forgets_which_run_is_superseded",
             "pipeline/walk.py",
-            "max(before, default=None))",
+            "max(before, key=oldest_first, default=None))",
             "None)",
         ),
         "scenarios/test_formats.py",

@@ -25,9 +25,10 @@ from modelwarden.archive.publishing import Archive, Changes, Line, Staged
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.policy import Policy
-from modelwarden.pipeline import walk
+from modelwarden.pipeline import crew, walk
+from modelwarden.pipeline.crew import GROUP
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.walk import GROUP, Found, Pipeline
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Route
 from processes import index_of, outbox_of
@@ -1021,7 +1022,7 @@ def test_long_work_is_seen_to_go_on(ground: Ground) -> None:
 
 def test_old_summaries_are_committed_in_larger_groups(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a commit writes much of index.json anew, more runs share it; else the groups are small."""
-    monkeypatch.setattr(walk, "MUCH", 40_000)
+    monkeypatch.setattr(crew, "MUCH", 40_000)
     batches: list[int] = []
     pipeline = ground.pipeline()
     commit = pipeline.archive.commit

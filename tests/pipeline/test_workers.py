@@ -21,11 +21,12 @@ from modelwarden.gate.json_object import KeyTwice, NotJson
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.gate.run import Source
 from modelwarden.gate.thresholds import ModelGatingConfig
-from modelwarden.pipeline import walk as pipeline_module
+from modelwarden.pipeline import crew as crew_module
 from modelwarden.pipeline import workers as workers_module
+from modelwarden.pipeline.crew import GROUP
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.staging import DRAFTS, Candidate, StagedRun, Stager
-from modelwarden.pipeline.walk import GROUP, Found, Pipeline
+from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.pipeline.workers import Orders, WorkerLost, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Route
@@ -309,15 +310,13 @@ def test_backlog_staged_by_workers_is_archived_whole_in_order(place: Place) -> N
     assert_nothing_half_made(place.root)
 
 
-@pytest.mark.parametrize(
-    ("much", "groups"), [(pipeline_module.MUCH, [DRAFTS, GROUP, GROUP]), (1, [DRAFTS + 2 * GROUP])]
-)
+@pytest.mark.parametrize(("much", "groups"), [(crew_module.MUCH, [DRAFTS, GROUP, GROUP]), (1, [DRAFTS + 2 * GROUP])])
 def test_first_of_a_backlog_is_committed_early_unless_that_writes_much_of_the_index(
     place: Place, monkeypatch: pytest.MonkeyPatch, much: int, groups: Sequence[int]
 ) -> None:
     """Old summaries in a large archive: a small first group would cost as much as all others together."""
     place.pipeline.process(batch_of(1))
-    monkeypatch.setattr(pipeline_module, "MUCH", much)
+    monkeypatch.setattr(crew_module, "MUCH", much)
     committed: list[int] = []
     commit = place.pipeline.archive.commit
 
@@ -377,7 +376,7 @@ def test_worker_killed_in_a_backlog_costs_no_run(place: Place) -> None:
 
 def test_worker_that_stands_still_holds_up_no_stop(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that was told to stop ends its batch without the worker that somebody paused."""
-    monkeypatch.setattr(pipeline_module, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(crew_module, "STOP_SECONDS", 0.1)
     batch = batch_of(4 * GROUP)
     os.kill(pids(place.workers)[0], signal.SIGSTOP)
 
@@ -390,8 +389,8 @@ def test_worker_that_stands_still_holds_up_no_stop(place: Place, monkeypatch: py
 
 def test_worker_that_stands_still_is_killed_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody stopped it: the daemon does not wait for whoever did to let it go on."""
-    monkeypatch.setattr(pipeline_module, "STOP_SECONDS", 0.1)
-    monkeypatch.setattr(pipeline_module, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(crew_module, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(crew_module, "SILENCE_SECONDS", 0.3)
     batch = batch_of(2 * GROUP)
     os.kill(pids(place.workers)[0], signal.SIGSTOP)
 

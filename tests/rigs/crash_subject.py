@@ -158,7 +158,7 @@ class Life:
         with open_service(settings, (), courier=False) as service:
             service._wake = _Pauses(self._stop)  # type: ignore[assignment]
             if not self._orders.threads:
-                service._pipeline._stager._pool = _OneThread()  # type: ignore[assignment]
+                service._pipeline._crew._stager._pool = _OneThread()  # type: ignore[assignment]
             service._recover()
             for number, paths in enumerate(self._orders.batches):
                 self._stop(str(number))

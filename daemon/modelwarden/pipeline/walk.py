@@ -6,10 +6,8 @@ has committed; a crash anywhere before leads, started again, to the same archive
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from itertools import islice
 from types import MappingProxyType
@@ -19,6 +17,7 @@ import jiter
 from pydantic_core import to_json
 
 from modelwarden.archive.decisions import Head, Known, read_news
+from modelwarden.archive.folders import oldest_first
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Pruned, Rejected, Unfinished
 from modelwarden.archive.pruned import PrunedRun
 from modelwarden.archive.publishing import Archive, Changes, Line, NameTaken, Staged
@@ -33,28 +32,17 @@ from modelwarden.gate.run import Source
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.log import log
 from modelwarden.memory import give_back
+from modelwarden.pipeline.crew import Crew
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder, RunWithRows
 from modelwarden.pipeline.rereading import read_again
-from modelwarden.pipeline.staging import DRAFTS, Candidate, Judging, StagedRun, Stager, Staging, Translation
+from modelwarden.pipeline.staging import Candidate, Judging, StagedRun, Stager, Staging, Translation
 from modelwarden.pipeline.suggestion import suggest_format
-from modelwarden.pipeline.workers import SILENCE_SECONDS, STOP_SECONDS, Orders, WorkerLost, Workers
+from modelwarden.pipeline.workers import Orders, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
 from modelwarden.state.messages import Route
-
-GROUP: Final = 64
-"""Most runs that are published, indexed and recorded together: what that costs is paid once a group."""
-
-LARGE_GROUP: Final = 512
-"""The same while a commit writes much of index.json anew: old summaries go far from its end."""
-
-MUCH: Final = 1 << 20
-"""Bytes of index.json: to write and sync so many takes as long as to publish some ten runs."""
-
-BACKLOG: Final = 2 * DRAFTS
-"""From so many new summaries in a batch on, more than one worker process has something to do."""
 
 REREAD_TOGETHER: Final = 1024
 """Runs whose rows are made again in one transaction: the daemon waits for no more than that."""
@@ -157,10 +145,10 @@ class Pipeline:
         self._clock = clock
         self._owner = owner
         self._host = host
-        self._stager = Stager(archive.tree, policies.by_key, owner, host, judging)
-        self._workers = workers or Workers(0)
-        self._workers.begin(Orders(archive.root, archive.tree.staging, owner, host, policies.by_key))
-        self._in_haste = False
+        workers = workers or Workers(0)
+        workers.begin(Orders(archive.root, archive.tree.staging, owner, host, policies.by_key))
+        stager = Stager(archive.tree, policies.by_key, owner, host, judging)
+        self._crew = Crew(stager, workers, self._candidate, lambda: archive.index_bytes_written)
         self._is_quiet = True
         self._worked_on = 0  # bytes, since memory was given back
 
@@ -171,19 +159,19 @@ class Pipeline:
 
     def close(self) -> None:
         """End the threads."""
-        self._stager.close()
+        self._crew.rest()
 
     def rest(self) -> None:
         """Give back what much work needed, if there was none since this was called last: its threads and its memory."""
         was_quiet, self._is_quiet = self._is_quiet, True
         if was_quiet and self._worked_on > MUCH_WORK:
             self._worked_on = 0
-            self._stager.close()
+            self._crew.rest()
             give_back()
 
     def hurry(self) -> None:
         """The batch under way is the last, and somebody waits for its end; safe in a signal handler."""
-        self._in_haste = True
+        self._crew.hurry()
 
     def policy_of(self, path: str) -> Policy:
         """What judges a file of this path."""
@@ -396,7 +384,7 @@ class Pipeline:
                 known.append((each, Pruned(name)))
             else:
                 fresh.append(each)
-        with closing(self._stage(fresh)) as groups:
+        with closing(self._crew.stage(fresh)) as groups:
             for group in groups:
                 yield from self._conclude(group, final=final)
                 self._progress()
@@ -428,7 +416,7 @@ class Pipeline:
                 if isinstance(outcome, Archived):
                     published.append((outcome.run, run.models))
             self.recorder.note(changes, published)
-            group = self._stage_here(taken)
+            group = self._crew.stage_here(taken)
         self._record(done)
         yield from done
 
@@ -444,64 +432,6 @@ class Pipeline:
                     suggest_format(summary.found.path, error)
                 return self._reject(summary, error)
 
-    def _stage(self, summaries: Sequence[_Summary]) -> Generator[Sequence[tuple[_Summary, Staging]]]:
-        """Stage all; hand them on in groups as they are ready, in order."""
-        if len(summaries) >= BACKLOG and self._workers.are_whole():
-            yield from self._stage_by_workers(summaries)
-        else:
-            done = 0
-            while done < len(summaries):
-                size = self._group_size()
-                yield self._stage_here(summaries[done : done + size])
-                done += size
-
-    def _group_size(self) -> int:
-        return GROUP if self.archive.index_bytes_written < MUCH else LARGE_GROUP
-
-    def _stage_here(self, summaries: Sequence[_Summary]) -> Sequence[tuple[_Summary, Staging]]:
-        staged = self._stager.stage([self._candidate(each) for each in summaries])
-        return list(zip(summaries, staged, strict=True))
-
-    def _stage_by_workers(self, summaries: Sequence[_Summary]) -> Generator[Sequence[tuple[_Summary, Staging]]]:
-        """The same by the workers, who go on while a group is published and recorded."""
-        chunks = [summaries[start : start + DRAFTS] for start in range(0, len(summaries), DRAFTS)]
-        answers = [self._workers.stage([self._candidate(each, reserve=True) for each in chunk]) for chunk in chunks]
-        group: list[tuple[_Summary, Staging]] = []
-        size = self._group_size()
-        if size == GROUP:
-            size = DRAFTS  # somebody may wait for the first of a burst; not where that writes much of the index twice
-        asked = list(zip(chunks, answers, strict=True))
-        try:
-            while asked:
-                chunk, answer = asked.pop(0)
-                try:
-                    group += zip(chunk, self._answer(answer), strict=True)
-                except WorkerLost:
-                    log.warning("worker_lost", files=[show_path(each.found.path) for each in chunk])
-                    group += self._stage_here(chunk)
-                if len(group) >= size or not asked:
-                    yield group
-                    group, size = [], self._group_size()
-        finally:  # the batch ended early: nobody may still be staging when its staging folder is cleared
-            for _, answer in asked:
-                if not answer.cancel():
-                    with suppress(WorkerLost):
-                        self._answer(answer)
-
-    def _answer(self, answer: Future[list[Staging]]) -> list[Staging]:
-        """Wait for a worker's answer; not for ever for one that stands still, and not long if in haste.
-
-        Raises:
-            WorkerLost: it died, or was killed for its silence.
-        """
-        silent_at = time.monotonic() + SILENCE_SECONDS
-        while True:
-            try:
-                return answer.result(STOP_SECONDS)
-            except TimeoutError:
-                if self._in_haste or time.monotonic() > silent_at:
-                    self._workers.kill()
-
     def _is_ours(self, identity: str) -> bool:
         """Whether this state's owner was the first to keep the rejected file, and so announces it."""
         try:
@@ -510,8 +440,8 @@ class Pipeline:
             return True
         return not isinstance(kept, dict) or kept.get("daemon_id", self._owner) == self._owner
 
-    def _candidate(self, summary: _Summary, *, reserve: bool = False) -> Candidate:
-        """What staging must know. A worker can't see what others reserve: its name is reserved here."""
+    def _candidate(self, summary: _Summary, reserve: bool) -> Candidate:
+        """What staging must know."""
         found = summary.found
         timestamp = self._timestamp(found)
         return Candidate(
@@ -532,7 +462,7 @@ class Pipeline:
         folder = self._policies.folder_of(found.path)
         name = "" if folder is None or folder.format is None else folder.format.name
         before = [run for path, _ in found.files if (run := self.recorder.ledger.run(path)) is not None]
-        return Translation(found.summary, name, original_name(found.name), max(before, default=None))
+        return Translation(found.summary, name, original_name(found.name), max(before, key=oldest_first, default=None))
 
     def _timestamp(self, found: Found) -> str:
         """The run's timestamp where the summary has none: the file name's, else the file's time, else now."""
