@@ -17,7 +17,7 @@ from modelwarden import TrainingArchiveManager
 from modelwarden.archive.publishing import Archive
 from modelwarden.archive.record import encode_assessments
 from modelwarden.gate.timestamp import run_key
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
 from modelwarden.state.packing import packed_figures
 from modelwarden.verification import Finding, Report, verify
@@ -44,7 +44,7 @@ def verified(root: Path) -> Report:
         closing(Database(str(root / ".state"), "")) as database,
         closing(Archive(str(root), database.daemon_id)) as opened,
     ):
-        return verify(opened, Catalog(database), patience=0)
+        return verify(opened, WritableCatalog(database), patience=0)
 
 
 def assert_found(root: Path, where: str, what: str) -> Finding:
@@ -257,7 +257,7 @@ def test_catalog_with_another_figure_is_found(archive: Path) -> None:
 def test_catalog_that_lacks_a_run_is_found_and_reindex_mends_it(archive: Path) -> None:
     """What a finding says mends it does."""
     with closing(Database(str(archive / ".state"), "")) as database, database.transaction():
-        Catalog(database).remove(THIRD)
+        WritableCatalog(database).remove(THIRD)
 
     finding = assert_found(archive, THIRD, "is not in the catalog")
 

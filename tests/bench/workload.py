@@ -15,7 +15,7 @@ from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import RunRecord, Source, class_counts
 from modelwarden.gate.summary import parse_summary
 from modelwarden.pipeline.staging import run_files
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
 from modelwarden.state.rows import model_rows
 from summaries import encoded, random_summary
@@ -80,19 +80,19 @@ def grow_archive(archive: Path, runs: int) -> None:
 
 
 @contextmanager
-def _tables(archive: Path) -> Iterator[tuple[Catalog, Index]]:
+def _tables(archive: Path) -> Iterator[tuple[WritableCatalog, Index]]:
     """The archive's catalog and index, written at the end."""
     database = Database(str(archive / ".state"), "2000-01-01T00:00:00Z")
     database.connection.execute("PRAGMA synchronous = OFF")
     index = Index(str(archive), str(archive / ".spare"))
     with database.transaction():
-        yield Catalog(database), index
+        yield WritableCatalog(database), index
     index.write()
     index.close()
     database.close()
 
 
-def _enter(catalog: Catalog, index: Index, record: RunRecord, assessments: list[Assessment]) -> None:
+def _enter(catalog: WritableCatalog, index: Index, record: RunRecord, assessments: list[Assessment]) -> None:
     catalog.add(record, model_rows(assessments), announced=True)
     index.add(record.timestamp, record.sha256, encode_entry(record))
 

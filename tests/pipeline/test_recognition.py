@@ -10,7 +10,7 @@ from modelwarden.archive.identity import IDENTITY_FILE
 from modelwarden.archive.publishing import Archive
 from modelwarden.errors import NotTheArchive
 from modelwarden.pipeline.recognition import adopt, recognise
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
 from modelwarden.state.rows import model_rows
 from summaries import flat_summary, judged_run, run_folder
@@ -25,7 +25,7 @@ class State:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.root = folder / "archive"
         self.database = stack.enter_context(closing(Database(str(folder / "state"), "2024-12-24T15:30:00Z")))
-        self.catalog = Catalog(self.database)
+        self.catalog = WritableCatalog(self.database)
         self._stack = stack
 
     def knows_the_run(self) -> None:

@@ -19,7 +19,7 @@ from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
 from modelwarden.gate.timestamp import run_key
 from modelwarden.gate.what_if import try_policy
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
 from modelwarden.state.rows import model_rows
 from summaries import BAD, GOOD, MIDDLING, flat_summary, judged_run, random_summary, series_summary
@@ -37,9 +37,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def catalog(database: Database) -> Catalog:
+def catalog(database: Database) -> WritableCatalog:
     """A new catalog."""
-    return Catalog(database)
+    return WritableCatalog(database)
 
 
 def add(
@@ -53,7 +53,7 @@ def add(
     """Add a run to the catalog, in a transaction; return its assessments."""
     run, assessments = judged_run(summary, timestamp=name, config=config)
     with database.transaction():
-        Catalog(database).add(run, model_rows(assessments), announced=announced)
+        WritableCatalog(database).add(run, model_rows(assessments), announced=announced)
     return assessments
 
 
@@ -75,7 +75,7 @@ def live_and_rebuilt(
     made = []
     for record, models in ((run, assessments), (again, decoded)):
         database.connection.execute("BEGIN")
-        Catalog(database).add(record, model_rows(models), announced=True)
+        WritableCatalog(database).add(record, model_rows(models), announced=True)
         made.append(rows(database.connection))
         database.connection.execute("ROLLBACK")
     return made[0], made[1]
@@ -157,7 +157,7 @@ def test_any_run_rebuilt_from_its_document_is_the_same_row_for_row(database: Dat
     check()
 
 
-def test_run_with_the_longest_training_is_cataloged(database: Database, catalog: Catalog) -> None:
+def test_run_with_the_longest_training_is_cataloged(database: Database, catalog: WritableCatalog) -> None:
     """The largest checkpoint that a summary can lead to fits the table."""
     history = [number / 2000 for number in range(1100)]
 
@@ -192,7 +192,7 @@ def told(assessments: Sequence[Assessment], *fields: str) -> list[list[object]]:
 
 @pytest.mark.parametrize("summary", CASES.values(), ids=CASES)
 def test_assessments_come_back_as_they_were_judged(
-    database: Database, catalog: Catalog, summary: dict[str, Any]
+    database: Database, catalog: WritableCatalog, summary: dict[str, Any]
 ) -> None:
     """Class, flags, bands and checkpoint of every model, in the summary's order."""
     judged = add(database, summary)
@@ -204,7 +204,7 @@ def test_assessments_come_back_as_they_were_judged(
 
 @pytest.mark.parametrize("summary", CASES.values(), ids=CASES)
 def test_reasons_come_back_as_they_are_in_the_archive(
-    database: Database, catalog: Catalog, summary: dict[str, Any]
+    database: Database, catalog: WritableCatalog, summary: dict[str, Any]
 ) -> None:
     """The report, the message in chat and the command line never tell different reasons for one judgement."""
     judged = add(database, summary)
@@ -212,7 +212,7 @@ def test_reasons_come_back_as_they_are_in_the_archive(
     assert told(catalog.assessments(NAME), "reasons") == told(judged, "reasons")
 
 
-def test_checkpoint_that_is_text_comes_back_as_text(database: Database, catalog: Catalog) -> None:
+def test_checkpoint_that_is_text_comes_back_as_text(database: Database, catalog: WritableCatalog) -> None:
     """`007` is a name and not the number 7."""
     add(database, one(fitness_history=[0.5, 0.9], checkpoints=["6", "007"]))
 
@@ -220,7 +220,7 @@ def test_checkpoint_that_is_text_comes_back_as_text(database: Database, catalog:
     assert assessment.checkpoint_update == "007"
 
 
-def test_figures_that_are_not_finite_come_back_as_they_were(database: Database, catalog: Catalog) -> None:
+def test_figures_that_are_not_finite_come_back_as_they_were(database: Database, catalog: WritableCatalog) -> None:
     """Not a number, infinite and missing are three things, although a table makes null of two of them."""
     add(database, one(final_pf=math.inf, final_fitness=math.nan, final_consistency=-math.inf, final_max_dd=None))
 
@@ -228,7 +228,7 @@ def test_figures_that_are_not_finite_come_back_as_they_were(database: Database, 
     assert repr(assessment.values) == "(nan, inf, -inf, None)"
 
 
-def test_runs_are_listed_oldest_first_with_suffixes_by_number(database: Database, catalog: Catalog) -> None:
+def test_runs_are_listed_oldest_first_with_suffixes_by_number(database: Database, catalog: WritableCatalog) -> None:
     """Whatever the order in which they came."""
     ordered = ["20231231_235959", NAME, *(f"{NAME}_{suffix}" for suffix in range(2, 12)), "20250101_000000"]
     for name in reversed(ordered):
@@ -254,7 +254,7 @@ def test_runs_are_listed_oldest_first_with_suffixes_by_number(database: Database
     ids=["dated ahead", "archived last", "same moment", "clock was ahead", "clock of another host", "clock is behind"],
 )
 def test_latest_run_is_the_one_archived_last(
-    database: Database, catalog: Catalog, archived: Mapping[str, float], latest: str
+    database: Database, catalog: WritableCatalog, archived: Mapping[str, float], latest: str
 ) -> None:
     """Neither a run that is dated ahead nor one that was archived under a wrong clock stays the latest for ever."""
     for name, seconds in archived.items():
@@ -265,7 +265,7 @@ def test_latest_run_is_the_one_archived_last(
     assert catalog.latest(NOW) == latest
 
 
-def test_latest_run_is_found_by_an_index(database: Database, catalog: Catalog) -> None:
+def test_latest_run_is_found_by_an_index(database: Database, catalog: WritableCatalog) -> None:
     """The question costs the same whatever the number of runs: nothing is sorted, no table is read through."""
     asked: list[str] = []
     database.connection.set_trace_callback(asked.append)
@@ -277,7 +277,7 @@ def test_latest_run_is_found_by_an_index(database: Database, catalog: Catalog) -
         assert "TEMP B-TREE" not in plan
 
 
-def test_empty_catalog_answers_with_nothing(catalog: Catalog) -> None:
+def test_empty_catalog_answers_with_nothing(catalog: WritableCatalog) -> None:
     """No runs, no error."""
     assert (catalog.runs(), catalog.latest(NOW), catalog.names(), len(catalog)) == ([], None, set(), 0)
     assert catalog.run(NAME) is None
@@ -285,7 +285,7 @@ def test_empty_catalog_answers_with_nothing(catalog: Catalog) -> None:
     assert catalog.symbols(NAME, Classification.APPROVED) == []
 
 
-def test_row_of_a_run_says_what_the_run_says(database: Database, catalog: Catalog) -> None:
+def test_row_of_a_run_says_what_the_run_says(database: Database, catalog: WritableCatalog) -> None:
     """Every field, and the counts by class."""
     run, _ = judged_run(flat_summary(run_name="night", reward_scale=0.01))
     add(database, flat_summary(run_name="night", reward_scale=0.01))
@@ -297,14 +297,16 @@ def test_row_of_a_run_says_what_the_run_says(database: Database, catalog: Catalo
     assert row.counts == run.counts == {"APPROVED": 0, "REVIEW": 2, "DROP": 1}
 
 
-def test_symbols_of_a_class_are_in_the_summary_s_order(database: Database, catalog: Catalog) -> None:
+def test_symbols_of_a_class_are_in_the_summary_s_order(database: Database, catalog: WritableCatalog) -> None:
     """Not in the alphabet's."""
     add(database, flat_summary({"Z": GOOD, "M": BAD, "A": GOOD, "K": MIDDLING, "B": GOOD}))
 
     assert [catalog.symbols(NAME, each) for each in Classification] == [["Z", "A", "B"], ["K"], ["M"]]
 
 
-def test_history_of_a_symbol_is_oldest_first_and_cut_to_the_youngest(database: Database, catalog: Catalog) -> None:
+def test_history_of_a_symbol_is_oldest_first_and_cut_to_the_youngest(
+    database: Database, catalog: WritableCatalog
+) -> None:
     """Across suffixes, and only that symbol, to the letter."""
     ordered = [NAME, f"{NAME}_2", f"{NAME}_10", "20250101_000000"]
     for number, name in reversed(list(enumerate(ordered))):
@@ -318,7 +320,7 @@ def test_history_of_a_symbol_is_oldest_first_and_cut_to_the_youngest(database: D
     assert catalog.history("A' OR '1'='1") == []
 
 
-def test_each_run_keeps_the_policy_that_judged_it(database: Database, catalog: Catalog) -> None:
+def test_each_run_keeps_the_policy_that_judged_it(database: Database, catalog: WritableCatalog) -> None:
     """Thresholds that changed since do not judge the past: bands and reasons are by the run's own."""
     add(database, flat_summary({"A": GOOD}), NAME)
     add(database, flat_summary({"A": GOOD}), f"{NAME}_2", STRICT)
@@ -331,7 +333,7 @@ def test_each_run_keeps_the_policy_that_judged_it(database: Database, catalog: C
     assert catalog.policy(strict.id) == strict
 
 
-def test_run_added_again_replaces_what_was_there(database: Database, catalog: Catalog) -> None:
+def test_run_added_again_replaces_what_was_there(database: Database, catalog: WritableCatalog) -> None:
     """Made anew from the archive, a run leaves no row of its former self."""
     add(database, flat_summary({"A": GOOD, "B": GOOD, "C": BAD}))
 
@@ -342,7 +344,7 @@ def test_run_added_again_replaces_what_was_there(database: Database, catalog: Ca
     assert len(catalog) == 1
 
 
-def test_run_removed_leaves_no_trace_in_any_answer(database: Database, catalog: Catalog) -> None:
+def test_run_removed_leaves_no_trace_in_any_answer(database: Database, catalog: WritableCatalog) -> None:
     """What the archive no longer has the catalog does not have either; removing what is not there is nothing."""
     add(database, flat_summary({"A": GOOD}), NAME)
     add(database, flat_summary({"A": GOOD}), f"{NAME}_2")
@@ -356,7 +358,7 @@ def test_run_removed_leaves_no_trace_in_any_answer(database: Database, catalog: 
     assert catalog.assessments(NAME) == []
 
 
-def test_run_removed_stays_for_its_messages_and_is_in_no_answer(database: Database, catalog: Catalog) -> None:
+def test_run_removed_stays_for_its_messages_and_is_in_no_answer(database: Database, catalog: WritableCatalog) -> None:
     """Its figures and its changes can still be told, also if another run has its name; nothing else sees it."""
     first, second = days(database, {"A": BAD, "B": GOOD}, {"A": GOOD, "B": GOOD})
     name, changed = "20241202_000000", catalog.changes([second])
@@ -385,7 +387,7 @@ def test_run_removed_stays_for_its_messages_and_is_in_no_answer(database: Databa
     assert catalog.tallies([kept], None) == []
 
 
-def test_runs_removed_under_one_name_are_kept_apart(database: Database, catalog: Catalog) -> None:
+def test_runs_removed_under_one_name_are_kept_apart(database: Database, catalog: WritableCatalog) -> None:
     """Each with its own figures, in the order in which they went."""
     keys = []
     for symbol in ("A", "B"):
@@ -396,7 +398,7 @@ def test_runs_removed_under_one_name_are_kept_apart(database: Database, catalog:
     assert [catalog.first(each, Classification.APPROVED, None, 1)[0].symbol for each in told] == ["A", "B"]
 
 
-def test_unannounced_runs_are_listed_until_they_are_decided_on(database: Database, catalog: Catalog) -> None:
+def test_unannounced_runs_are_listed_until_they_are_decided_on(database: Database, catalog: WritableCatalog) -> None:
     """Oldest first, once."""
     for name, announced in ((f"{NAME}_10", False), (f"{NAME}_2", False), (NAME, True)):
         add(database, flat_summary(), name, announced=announced)
@@ -409,7 +411,7 @@ def test_unannounced_runs_are_listed_until_they_are_decided_on(database: Databas
 
 @pytest.mark.parametrize("summary", CASES.values(), ids=CASES)
 def test_figures_under_the_same_policy_are_judged_as_the_run_was(
-    database: Database, catalog: Catalog, summary: dict[str, Any]
+    database: Database, catalog: WritableCatalog, summary: dict[str, Any]
 ) -> None:
     """The figures in the catalog are enough to judge again: the same class, and nobody changes."""
     judged = add(database, summary)
@@ -430,7 +432,7 @@ def days(database: Database, *runs: Mapping[str, Any]) -> list[int]:
     return [run_key(name) for name in names]
 
 
-def test_change_is_beside_the_last_run_before_that_has_the_symbol(database: Database, catalog: Catalog) -> None:
+def test_change_is_beside_the_last_run_before_that_has_the_symbol(database: Database, catalog: WritableCatalog) -> None:
     """Runs without it are passed over; who is new, and who is as before, did not change."""
     keys = days(database, {"A": GOOD, "B": GOOD}, {"C": BAD}, {"A": BAD, "B": GOOD, "C": GOOD, "D": BAD})
     assert catalog.changes(keys[:2]) == []
@@ -444,13 +446,15 @@ def test_change_is_beside_the_last_run_before_that_has_the_symbol(database: Data
     assert catalog.at(tally._replace(key=1), [0]) == []
 
 
-def test_change_over_many_runs_is_from_before_the_first_to_the_last(database: Database, catalog: Catalog) -> None:
+def test_change_over_many_runs_is_from_before_the_first_to_the_last(
+    database: Database, catalog: WritableCatalog
+) -> None:
     """What changed back did not change, in whatever order the runs are named."""
     keys = days(database, {"A": GOOD, "B": GOOD}, {"A": BAD}, {"A": MIDDLING, "B": BAD}, {"B": GOOD})
     assert [(change.symbol, change.now) for change in catalog.changes(keys[:0:-1])] == [("A", Classification.REVIEW)]
 
 
-def test_change_under_another_policy_is_known(database: Database, catalog: Catalog) -> None:
+def test_change_under_another_policy_is_known(database: Database, catalog: WritableCatalog) -> None:
     """The same figures, and other bounds."""
     add(database, flat_summary({"A": GOOD}), "20241201_000000")
     add(database, flat_summary({"A": GOOD}), "20241202_000000", STRICT)
@@ -462,7 +466,7 @@ SHORT = {"SCAN spans", "SCAN json_each VIRTUAL TABLE INDEX 1:", "SCAN all_runs U
 """What is asked for, and the runs that stay for their messages alone."""
 
 
-def test_changes_are_found_by_index_alone(database: Database, catalog: Catalog) -> None:
+def test_changes_are_found_by_index_alone(database: Database, catalog: WritableCatalog) -> None:
     """A look for a symbol's last run must cost the same at 100,000 runs as at two."""
     statements: list[str] = []
     database.connection.set_trace_callback(statements.append)

@@ -15,7 +15,7 @@ from modelwarden.gate.timestamp import run_key
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state import outbox as outbox_module
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
 from modelwarden.state.messages import (
     BEGIN,
@@ -72,7 +72,7 @@ def catalogue(database: Database, *names: str) -> None:
     for name in names:
         run, assessments = judged_run(flat_summary(), timestamp=name)
         with database.transaction():
-            Catalog(database).add(run, model_rows(assessments), announced=True)
+            WritableCatalog(database).add(run, model_rows(assessments), announced=True)
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_message_whose_run_nobody_knows_is_dead_until_the_run_is_there_again(
 ) -> None:
     """There is nothing left to say; with the run it can be said, for as long as at first."""
     with database.transaction():
-        Catalog(database).remove(RUN_NAME)
+        WritableCatalog(database).remove(RUN_NAME)
     owe(database, RUN, REJECTED)
     assert outbox.lose(ids(due(outbox))) == 1
     assert standing(outbox) == {"dead": 1, "pending": 1}

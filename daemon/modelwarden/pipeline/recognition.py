@@ -11,6 +11,7 @@ from modelwarden.errors import UnknownRun
 from modelwarden.filesystems import show_path
 from modelwarden.log import log
 from modelwarden.state.catalog import Catalog
+from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
 from modelwarden.state.decided import Decided
 
@@ -53,7 +54,7 @@ def recognise(
         archive.trust(known)
 
 
-def adopt(archive: Archive, catalog: Catalog, database: Database) -> str:
+def adopt(archive: Archive, catalog: WritableCatalog, database: Database) -> str:
     """Make what is in the folder the archive that the state knows, whatever that is; return its id.
 
     The folder and an identity are made where they are missing.

@@ -15,7 +15,7 @@ from modelwarden.gate.decision import REVIEWED, SAID, Decision
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import run_key
 from modelwarden.log import log
-from modelwarden.state.catalog import Catalog
+from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
 from modelwarden.state.decided import Decided
 from modelwarden.state.expectations import Expectations
@@ -63,7 +63,7 @@ class Recorder:
         pruned: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.ledger = Ledger(database)
-        self.catalog = Catalog(database)
+        self.catalog = WritableCatalog(database)
         self.outbox = Outbox(database)
         self.expectations = Expectations(database)
         self.decided = Decided(database)

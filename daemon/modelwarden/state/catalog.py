@@ -1,6 +1,6 @@
 """The catalog: the archive's runs and assessments in tables, to answer questions without reading folders.
 
-The rule: it holds only what model_assessments.json holds, so it can be made again from the archive, row for row.
+The rule: nothing here changes it (state.cataloguing does), so that who only asks needs no right to write.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.run import Counts, RunRecord, Source
-from modelwarden.gate.timestamp import AHEAD, keys_of_removed, run_key
+from modelwarden.gate.timestamp import AHEAD, run_key
 from modelwarden.gate.what_if import Judged
 from modelwarden.state.packing import unpacked_figures
 from modelwarden.state.rows import CODE_OF, CONTRADICTED, MODEL_COLUMNS, ModelRow, assessment_of
@@ -23,16 +23,14 @@ from modelwarden.state.rows import CODE_OF, CONTRADICTED, MODEL_COLUMNS, ModelRo
 _AT_SOURCE: Final = RunRecord._fields.index("source")
 _AT_POLICY: Final = RunRecord._fields.index("policy")
 _BEFORE, _BEHIND = RunRecord._fields[:_AT_SOURCE], RunRecord._fields[_AT_SOURCE + 1 :]
-_RUN_FIELDS: Final = (*_BEFORE, "source", *(f"source_{each}" for each in Source._fields[1:]), *_BEHIND)
-_RUN_COLUMNS: Final = ", ".join(_RUN_FIELDS)
+RUN_FIELDS: Final = (*_BEFORE, "source", *(f"source_{each}" for each in Source._fields[1:]), *_BEHIND)
+RUN_COLUMNS: Final = ", ".join(RUN_FIELDS)
 """A run's fields as columns; `source` is the source's path, and `policy` the policy's id."""
 
-_RUN_MARKS: Final = ", ".join("?" * len(_RUN_FIELDS))
 _REMOVED: Final = "(SELECT run FROM all_runs WHERE removed)"
 """The keys of the runs that the archive no longer has and of which somebody is still to be told: mostly none."""
 
 _COUNT_OF: Final = dict(zip(CLASSIFICATIONS, Counts.__annotations__, strict=True))
-_MODEL_MARKS: Final = ", ".join("?" * (MODEL_COLUMNS.count(",") + 1))
 
 
 class RunTally(NamedTuple):
@@ -179,93 +177,13 @@ class Catalog:
         """Whether exactly this is here: to look costs a third of writing it once more."""
         return self.run(run.timestamp) == run and self.rows(run.timestamp) == models
 
-    def add(self, run: RunRecord, models: Sequence[ModelRow], *, announced: bool) -> None:
-        """Add a run, inside the caller's transaction. A run that is there already is replaced.
-
-        Args:
-            run: its record.
-            models: a row a model, as `state.rows.model_rows` makes them.
-            announced: whether its outbox rows are decided on in the same transaction.
-        """
-        key = run_key(run.timestamp)
-        policy = run.policy
-        if self._connection.execute("SELECT 1 FROM policies WHERE id = ?", (policy.id,)).fetchone() is None:
-            written = json.dumps(policy.as_json())
-            self._connection.execute("INSERT INTO policies VALUES (?, ?)", (policy.id, written))
-        self._connection.execute("DELETE FROM missing WHERE sha256 = ?", (run.sha256,))
-        self._connection.execute("DELETE FROM pruned WHERE sha256 = ?", (run.sha256,))
-        self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
-        self._connection.execute(
-            f"INSERT OR REPLACE INTO all_runs (run, {_RUN_COLUMNS}, announced) VALUES (?, {_RUN_MARKS}, ?)",
-            (
-                key,
-                *run[:_AT_SOURCE],
-                *run.source,
-                *run[_AT_SOURCE + 1 : _AT_POLICY],
-                policy.id,
-                *run[_AT_POLICY + 1 :],
-                announced,
-            ),
-        )
-        self._connection.executemany(
-            f"INSERT INTO assessments (run, position, {MODEL_COLUMNS}) VALUES (?, ?, {_MODEL_MARKS})",
-            [(key, *model) for model in models],
-        )
-
-    def remove(self, name: str, *, keeps: bool = False) -> int | None:
-        """Take a run out that the archive no longer has, inside the caller's transaction: it is missing.
-
-        Args:
-            name: the run's.
-            keeps: whether its rows are to stay, for a message about it is owed; until `let_go`.
-
-        Returns:
-            The key that the rows have now if they stay, else None. The run's name, and the key of it, may be another
-            run's by and by.
-        """
-        key = run_key(name)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO missing SELECT run, timestamp, sha256, source, announced FROM runs WHERE run = ?",
-            (key,),
-        )
-        if not keeps:
-            self.let_go(key)
-            return None
-        first, last = keys_of_removed(key)
-        (before,) = self._connection.execute(
-            "SELECT max(run) FROM all_runs WHERE run BETWEEN ? AND ?", (first, last)
-        ).fetchone()
-        kept = first if before is None else before + 1
-        self._connection.execute("UPDATE all_runs SET run = ?, removed = 1 WHERE run = ?", (kept, key))
-        self._connection.execute("UPDATE assessments SET run = ? WHERE run = ?", (kept, key))
-        return int(kept)
-
-    def mark_pruned(self, runs: Iterable[tuple[str, str]]) -> None:
-        """Note that runs were removed on purpose, inside the caller's transaction: nobody is to miss them.
-
-        Args:
-            runs: the sha256 and the name of each.
-        """
-        runs = list(runs)
-        self._connection.executemany("DELETE FROM missing WHERE sha256 = ?", [(sha256,) for sha256, _ in runs])
-        self._connection.executemany("INSERT OR REPLACE INTO pruned VALUES (?, ?)", runs)
-
     def pruned(self) -> dict[str, str]:
         """The names of the runs that were removed on purpose and are not there again, by the sha256 of their bytes."""
         return dict(self._connection.execute("SELECT sha256, run FROM pruned"))
 
-    def forget_pruned(self, sha256s: Iterable[str]) -> None:
-        """Let go of these, inside the caller's transaction."""
-        self._connection.executemany("DELETE FROM pruned WHERE sha256 = ?", [(each,) for each in sha256s])
-
     def removed(self) -> list[tuple[int, str]]:
         """Key and sha256 of the runs that the archive no longer has and whose rows stayed."""
         return self._connection.execute("SELECT run, sha256 FROM all_runs WHERE removed").fetchall()
-
-    def let_go(self, key: int) -> None:
-        """Drop the rows of a run, inside the caller's transaction."""
-        self._connection.execute("DELETE FROM assessments WHERE run = ?", (key,))
-        self._connection.execute("DELETE FROM all_runs WHERE run = ?", (key,))
 
     def look(self) -> str | None:
         """How the archive looked when all of it was here; None if some of it may not be. See Database.note_look."""
@@ -284,10 +202,6 @@ class Catalog:
         rows = self._connection.execute("SELECT timestamp, sha256, source FROM missing ORDER BY run")
         return [MissingRun(*row) for row in rows]
 
-    def forget_missing(self) -> int:
-        """Let go of all runs that are missing, inside the caller's transaction; return how many."""
-        return self._connection.execute("DELETE FROM missing").rowcount
-
     def is_announced(self, name: str, sha256: str) -> bool:
         """Whether the run is here, or its bytes were, and its outbox rows were decided on."""
         rows = self._connection.execute(
@@ -299,16 +213,12 @@ class Catalog:
 
     def unannounced(self) -> list[RunRecord]:
         """The runs whose outbox rows nobody decided on yet, oldest first."""
-        rows = self._connection.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE NOT announced ORDER BY run")
+        rows = self._connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE NOT announced ORDER BY run")
         return [self._run(row) for row in rows]
-
-    def mark_announced(self) -> None:
-        """Note that all of them were decided on, inside the caller's transaction."""
-        self._connection.execute("UPDATE all_runs SET announced = 1 WHERE NOT announced")
 
     def run(self, name: str) -> RunRecord | None:
         """The run of that name, or None."""
-        row = self._connection.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run = ?", (run_key(name),)).fetchone()
+        row = self._connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE run = ?", (run_key(name),)).fetchone()
         return None if row is None else self._run(row)
 
     def latest(self, now: float) -> str | None:
@@ -339,7 +249,7 @@ class Catalog:
         """The runs that meet what is asked, oldest first; with a limit the youngest so many."""
         where, values = self._where(asked)
         rows = self._connection.execute(
-            f"SELECT {_RUN_COLUMNS} FROM runs{where} ORDER BY run DESC LIMIT ?",
+            f"SELECT {RUN_COLUMNS} FROM runs{where} ORDER BY run DESC LIMIT ?",
             (*values, -1 if limit is None else limit),
         ).fetchall()
         return [self._run(row) for row in reversed(rows)]
@@ -466,11 +376,11 @@ class Catalog:
             counts = ", ".join(f"ifnull(sum(classification = {code}), 0)" for code in CODE_OF.values())
             models = "LEFT JOIN assessments ON assessments.run = runs.run AND is_chosen(symbol) GROUP BY wanted.key"
         rows = self._connection.execute(
-            f"SELECT runs.run, removed, {_RUN_COLUMNS}, {counts} FROM json_each(?) AS wanted "
+            f"SELECT runs.run, removed, {RUN_COLUMNS}, {counts} FROM json_each(?) AS wanted "
             f"JOIN all_runs AS runs ON runs.run = wanted.value {models} ORDER BY wanted.key",
             (json.dumps(list(keys)),),
         )
-        width = len(_RUN_FIELDS)
+        width = len(RUN_FIELDS)
         tallies = []
         for key, removed, *row in rows:
             counted = dict(zip(CLASSIFICATIONS, row[width:], strict=True))
@@ -572,7 +482,7 @@ class Catalog:
             yield symbol, code, values, scale, bits & CONTRADICTED != 0
 
     def _run(self, row: Sequence[Any]) -> RunRecord:
-        """The record in a row of _RUN_COLUMNS."""
+        """The record in a row of RUN_COLUMNS."""
         behind = _AT_SOURCE + len(Source._fields)
         at_policy = behind + _AT_POLICY - _AT_SOURCE - 1
         source, policy = Source(*row[_AT_SOURCE:behind]), self.policy(row[at_policy])
