@@ -8,9 +8,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
@@ -62,14 +63,21 @@ def soaked(
     )
 
 
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder outside the shared memory: the soak has one of its own in that one's place."""
+    with TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.crash
-def test_short_soak_finds_nothing_wrong(tmp_path: Path) -> None:
+def test_short_soak_finds_nothing_wrong(on_disk: Path) -> None:
     """Some seconds of load, a kill, a stepped clock and a deleted index lose nothing and leave nothing behind."""
-    result = soaked(tmp_path / "soak", "daemon killed", "clock stepped", "index.json deleted", seconds=3)
+    result = soaked(on_disk / "soak", "daemon killed", "clock stepped", "index.json deleted", seconds=3)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "every promise held" in result.stdout
     assert "daemon killed" in result.stdout
-    assert not (tmp_path / "soak").exists()
+    assert not (on_disk / "soak").exists()
 
 
 class Broken(NamedTuple):
@@ -161,11 +169,11 @@ BROKEN = (
 
 @pytest.mark.crash
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.mutant.name)
-def test_broken_product_is_found_out(tmp_path: Path, broken: Broken) -> None:
+def test_broken_product_is_found_out(on_disk: Path, broken: Broken) -> None:
     """The soak says what is wrong with each of these, and that it is."""
     needs(root=True, commands=("unshare", "mount", "mkfs.ext4"), devices=("/dev/loop-control",))
-    product = broken.mutant.make(tmp_path / "product")
-    result = soaked(tmp_path / "soak", *broken.only, seconds=8, burst=broken.burst, product=product)
+    product = broken.mutant.make(on_disk / "product")
+    result = soaked(on_disk / "soak", *broken.only, seconds=8, burst=broken.burst, product=product)
     assert result.returncode == 1, result.stdout + result.stderr
     assert broken.says in result.stdout
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ on = ["APPROVED", "REVIEW", "DROP", "REJECTED"]
 """
 RAY = FILES["ray"][0]
 EVALS = FILES["evals-json"][0]
+QUIET = 3  # seconds
 
 
 def site_of(
@@ -127,17 +129,18 @@ def test_file_written_again_supersedes_its_run(tmp_path: Path) -> None:
 
 def test_file_rewritten_at_each_step_is_judged_when_it_is_quiet(tmp_path: Path) -> None:
     """It is whole after each; the last one counts."""
-    site = site_of(tmp_path, "keras-history", "val_loss", 'final = "quiet:3s"')
+    site = site_of(tmp_path, "keras-history", "val_loss", f'final = "quiet:{QUIET}s"')
     target = site.out / "history.json"
     document = json.loads((TRAINERS / FILES["keras-history"][0]).read_text(encoding="utf-8"))
     with daemon(site) as running:
         for points in range(1, len(document["val_loss"]) + 1):
             target.write_text(json.dumps({name: each[:points] for name, each in document.items()}), encoding="utf-8")
             next_tick(site.out)
-        running.wait_for("run_archived")
+        [archived] = running.wait_for("run_archived")
         running.stop()
     [run] = runs(site)
     assert record(site, run["timestamp"])["models"][0]["points"] == len(document["val_loss"])
+    assert datetime.fromisoformat(archived["timestamp"]).timestamp() - target.stat().st_mtime >= QUIET
 
 
 def test_file_with_a_marker_is_judged_when_the_marker_is_there(tmp_path: Path) -> None:
