@@ -30,6 +30,7 @@ from modelwarden.pipeline.crew import GROUP
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.state.database import Database
+from modelwarden.state.ledger import Dealt
 from modelwarden.state.messages import Route
 from processes import index_of, outbox_of
 from summaries import GOOD, encoded, flat_summary, random_summary
@@ -1091,3 +1092,19 @@ def test_rest_between_two_batches_gives_nothing_back(ground: Ground, monkeypatch
         assert sync_threads()
     pipeline.rest()
     assert sync_threads() == []
+
+
+def test_group_of_files_supersedes_the_last_of_their_runs_by_number(ground: Ground) -> None:
+    """Ten runs may have one timestamp: `_10` comes after `_9`, whatever the letters say."""
+    pipeline = ground.pipeline()
+    files = [ground.found(b"{}", f"trial-{number}.json") for number in range(2)]
+    members = tuple((each.path, each.fingerprint) for each in files if each.fingerprint is not None)
+    earlier = [f"20241224_153000_{suffix}" for suffix in (9, 10)]
+    rows = [Dealt(*member, "0" * 64, run, None) for member, run in zip(members, earlier, strict=True)]
+    pipeline.recorder.record(rows)
+    summary = encoded(flat_summary({"A": GOOD}))
+
+    [outcome] = pipeline.process([files[0]._replace(data=b"all", summary=summary, name="all.zip", members=members)])
+
+    assert isinstance(outcome, Archived)
+    assert outcome.run.supersedes == "20241224_153000_10"
