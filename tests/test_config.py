@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given as for_any
 from hypothesis import strategies as st
 
-from modelwarden.cli.upkeep import as_toml
+from modelwarden.cli.settings import as_toml
 from modelwarden.config import GateTable, Settings, load_settings
 from modelwarden.config.model import PolicyGateTable, PolicyOverrideTable, PolicyTable
 from modelwarden.errors import StopService

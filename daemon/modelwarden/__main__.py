@@ -51,7 +51,7 @@ COMMANDS: Final = {
     "rejected": "shelf.rejected_commands",
     "formats": "formats.formats_commands",
     "outbox": "delivering.outbox_commands",
-    "config": "upkeep.config_commands",
+    "config": "settings.config_commands",
     "service": "installing.service_commands",
     "complete": "completing.complete",
 }

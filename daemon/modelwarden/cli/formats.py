@@ -80,7 +80,7 @@ def named_format(settings: Settings, name: str, where: str = "formats") -> Forma
 
 def format_as_toml(format_: Format) -> str:
     """The format as a file can hold it; read again it is the same."""
-    from modelwarden.cli.upkeep import as_toml  # noqa: PLC0415 - the list needs none of it
+    from modelwarden.cli.settings import as_toml  # noqa: PLC0415 - the list needs none of it
 
     plain = Format(format_.name, "", (), "", "")
     written = {
@@ -98,7 +98,7 @@ def format_as_toml(format_: Format) -> str:
 
 def _text_lines(name: str, text: str) -> Sequence[str]:
     """A text of lines as TOML: as it is between quotes, or escaped where that can't hold it."""
-    from modelwarden.cli.upkeep import as_toml  # noqa: PLC0415 - as above
+    from modelwarden.cli.settings import as_toml  # noqa: PLC0415 - as above
 
     quotes = "'''"
     if quotes in text or text.endswith("'") or not all(each.isprintable() or each in "\n\t" for each in text):
