@@ -378,12 +378,14 @@ class Pipeline:
         known: list[tuple[_Summary, Outcome]] = []
         fresh: list[_Summary] = []
         for each in summaries:
-            if (name := self.archive.find(each.sha256)) is not None:
-                known.append((each, AlreadyArchived(name)))
-            elif not on_purpose and (name := self.archive.pruned.find(each.sha256)) is not None:
-                known.append((each, Pruned(name)))
-            else:
+            if (name := self.archive.find(each.sha256)) is None:
                 fresh.append(each)
+            else:
+                known.append((each, AlreadyArchived(name)))
+        if fresh and not on_purpose:
+            pruned = self.archive.pruned.all()  # one look at the disk a batch
+            known += [(each, Pruned(pruned[each.sha256])) for each in fresh if each.sha256 in pruned]
+            fresh = [each for each in fresh if each.sha256 not in pruned]
         with closing(self._crew.stage(fresh)) as groups:
             for group in groups:
                 yield from self._conclude(group, final=final)
