@@ -52,6 +52,8 @@ def original_name(name: str) -> str:
 
 def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> bytes:
     """model_assessments.json: the run's fields, then one line a model, so that grep and diff are of use."""
+    from modelwarden.archive.model_line import model_lines  # noqa: PLC0415 - for who writes; see _json
+
     head: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         **{name: value for name, value in run._asdict().items() if value is not None or name not in _OF_FORMATS},
@@ -63,8 +65,6 @@ def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> byt
         b"  %s: %s" % (_json(name), _policy_json(run.policy) if name == "policy" else _json(value))
         for name, value in head.items()
     )
-    from modelwarden.archive.model_line import model_lines  # noqa: PLC0415 - for who writes; see _json
-
     models = b",\n    ".join(model_lines(assessments, run.policy))
     return b"{\n%s%s    %s\n  ]\n}\n" % (fields, _BEFORE_MODELS, models)
 
