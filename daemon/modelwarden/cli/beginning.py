@@ -14,6 +14,7 @@ import typer
 from modelwarden.archive.identity import has_identity
 from modelwarden.config import load_settings
 from modelwarden.config.schema import example_text
+from modelwarden.config.whereabouts import DEFAULT_ARCHIVE
 from modelwarden.durable import refusal
 from modelwarden.errors import RejectSummary, StopService
 from modelwarden.filesystems import network_file_system, show_path
@@ -29,7 +30,6 @@ MOST_FILES: Final = 20
 """Files of each that are tried."""
 
 _MOST_BYTES: Final = 1 << 24
-_ARCHIVE: Final = "training_archives"
 _WATCHED: Final = "training_output"
 _LOCAL_STATE: Final = "/var/lib/modelwarden"
 
@@ -50,7 +50,7 @@ def config_init(
     """
     path = os.path.abspath(file)
     here = os.path.dirname(path)
-    archive_dir = archive or _found_archive(here) or _ARCHIVE
+    archive_dir = archive or _found_archive(here) or DEFAULT_ARCHIVE
     watched = [watch] if watch is not None else _found_summaries(here, archive_dir) or [_WATCHED]
     text = _text(here, watched, archive_dir)
     try:

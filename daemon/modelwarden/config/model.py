@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from modelwarden.config.addresses import address_of
 from modelwarden.config.paths import checked_path
 from modelwarden.config.telling import looks_secret
+from modelwarden.config.whereabouts import DEFAULT_ARCHIVE
 from modelwarden.gate.gates import Better, Gate, JudgeAt, Missing, Override
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
@@ -269,7 +270,7 @@ class LogTable(_Table):
 class Settings(_Table):
     """Everything that can be set."""
 
-    archive_dir: PathText = "training_archives"
+    archive_dir: PathText = DEFAULT_ARCHIVE
     create_archive: bool = True
     state_dir: PathText | None = None
     watch: tuple[WatchTable, ...] = (WatchTable(path="training_output"),)
