@@ -69,6 +69,7 @@ VIOLATIONS = {
         ("archive/decisions.py", "from modelwarden.archive.publishing import Archive"),
         ("archive/shelf.py", "import shutil"),
         ("state/reading.py", "from modelwarden.state.outbox import Outbox"),
+        ("state/outbox_view.py", "import shutil"),
         ("questions.py", "import shutil"),
     ],
     "Only the doors know a terminal": [("service/new.py", "import rich"), ("manager.py", "import typer")],

@@ -29,7 +29,7 @@ from modelwarden.intake.reading import Whole, read_whole
 from modelwarden.pipeline.staging import run_files
 from modelwarden.pipeline.walk import Found
 from modelwarden.service.lifecycle import Service
-from modelwarden.wiring import open_service
+from modelwarden.wiring.service import open_service
 from processes import Site, drop, make_site, until
 from rigs.mutants import Mutant
 from rigs.needs import needs

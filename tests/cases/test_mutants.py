@@ -135,7 +135,7 @@ CASES: Final = (
     Caught(
         Mutant(
             "runs_twice_on_one_state",
-            "wiring.py",
+            "wiring/lock.py",
             "        lock.acquire(blocking=False)\n    except Timeout:",
             "        pass\n    except Timeout:",
         ),

@@ -94,6 +94,21 @@ def test_metrics_that_cannot_be_written_are_wrong(tmp_path: Path) -> None:
     assert sum(line.startswith("good  metrics") for line in said) == 2
 
 
+def test_url_that_nobody_understands_is_wrong_and_the_others_are_tried(tmp_path: Path, server: HttpServer) -> None:
+    """Each destination has a line of its own, without its URL, and the machine was looked at before."""
+    site = make_site(
+        tmp_path,
+        destination("pager", f"nosuch://{CANARY}", "APPROVED") + destination("team", server.url("x"), "APPROVED"),
+    )
+    code, said = doctor(site)
+    assert code == 1
+    (at,) = (at for at, line in enumerate(said) if line.startswith("WRONG"))
+    assert said[at].startswith('WRONG destination "pager": ')
+    assert any(line.startswith('good  destination "team"') for line in said)
+    assert any(line.startswith("good  clock") for line in said)
+    assert CANARY not in "\n".join(said)
+
+
 def test_wrong_settings_are_said_before_all_else(tmp_path: Path) -> None:
     """As `config check` does: all of them, and exit code 2."""
     site = make_site(tmp_path, "[gate]\nnonsense = 1\n")

@@ -18,6 +18,9 @@ SLOW = {
 }
 """What takes a tenth of the time in which a person expects the first line, and more."""
 
+DAEMON = {"apprise", "structlog", "watchdog", "filelock", "modelwarden.pipeline", "modelwarden.wiring.pipeline"}
+"""What a daemon is made of, and a question about the settings is not."""
+
 SETTINGS = "archive_dir = 'archive'\n[[notify.destination]]\nname = 'team'\nurl = 'json://127.0.0.1:1'\n"
 
 
@@ -77,8 +80,27 @@ def test_completion_of_the_archives_names_imports_as_little(site: Path, kind: st
     assert imported(site, "complete", kind, "", "--", "show", "--config", "c.toml") & SLOW == set()
 
 
-@pytest.mark.parametrize("words", [["status"], ["explain", "fitness"], ["formats"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["status"], ["outbox"], ["explain", "fitness"], ["formats"]], ids=" ".join)
 def test_question_about_the_settings_imports_no_daemon(site: Path, words: list[str]) -> None:
     """What needs the settings reads them, and neither opens the pipeline nor judges a URL."""
     found = imported(site, *words, "--config", "c.toml")
-    assert found & {"apprise", "structlog", "watchdog", "filelock", "modelwarden.wiring"} == set()
+    assert found & DAEMON == set()
+
+
+def test_doctor_says_all_else_before_it_waits_for_apprise(site: Path, tmp_path: Path) -> None:
+    """What it finds without asking a destination comes at once, and nothing of the daemon is imported for it."""
+    (tmp_path / "apprise.py").write_text("import sys\nprint('LOADED', *sys.modules, flush=True)\nraise ImportError\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "modelwarden", "doctor", "--config", "c.toml"],
+        cwd=site,
+        env=clean_environment() | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said, found = done.stdout.split("LOADED", 1)
+    said_of = [line.split()[1].rstrip(":") for line in said.splitlines() if line.startswith(("good", "WRONG"))]
+    assert said_of[:3] == ["settings", "watched", "inotify"]
+    assert said_of[-1] == "clock"
+    assert set(found.split()) & DAEMON == {"apprise"}

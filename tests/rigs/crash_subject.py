@@ -22,14 +22,14 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
-from modelwarden import wiring
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.log import LOGGER_NAME
 from modelwarden.service.lifecycle import Service
 from modelwarden.state import database
-from modelwarden.wiring import open_service
+from modelwarden.wiring import service as wired_service
+from modelwarden.wiring.service import open_service
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -154,7 +154,7 @@ class Life:
     def _serve(self, settings: Settings) -> None:
         """Do what was ordered."""
         if not self._orders.threads:
-            setattr(wiring, "WORKERS", 0)  # noqa: B010 - it is a constant to everybody else
+            setattr(wired_service, "WORKERS", 0)  # noqa: B010 - it is a constant to everybody else
         with open_service(settings, (), courier=False) as service:
             service._wake = _Pauses(self._stop)  # type: ignore[assignment]
             if not self._orders.threads:

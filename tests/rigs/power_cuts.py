@@ -30,7 +30,7 @@ from modelwarden.archive.pruned import read_pruned
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import ModelwardenError
 from modelwarden.gate.timestamp import is_run_name
-from modelwarden.wiring import open_pipeline
+from modelwarden.wiring.pipeline import open_pipeline
 from processes import Site, destination, index_of, make_site, outbox_of
 from rigs.block_log import Epoch, Write, epochs_of, recorded_disk
 from rigs.disk_images import FILE_SYSTEMS, FileSystem, make_image, memory_folder, mounted

@@ -27,7 +27,7 @@ from modelwarden.fingerprint import Fingerprint
 from modelwarden.pipeline import walk
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.pipeline.workers import Workers
-from modelwarden.wiring import open_pipeline
+from modelwarden.wiring.pipeline import open_pipeline
 from processes import index_of
 from summaries import encoded, random_summary
 

@@ -18,7 +18,7 @@ from modelwarden.config import Settings
 from modelwarden.courier import delivery
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.digest import Message
-from modelwarden.wiring import only_courier, open_courier
+from modelwarden.wiring.courier import only_courier, open_courier
 from rigs.crash_subject import Life, serve
 
 

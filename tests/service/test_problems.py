@@ -21,7 +21,7 @@ from modelwarden.service import discovery, lifecycle, processing
 from modelwarden.service.problems import KEPT_SECONDS, Expected, Problems, _duration
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Route
-from modelwarden.wiring import open_service
+from modelwarden.wiring.service import open_service
 from processes import Site, destination, drop, make_site, outbox_of, until
 from summaries import GOOD, encoded, flat_summary
 

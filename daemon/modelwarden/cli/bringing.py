@@ -35,7 +35,7 @@ from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.endings import Endings
 from modelwarden.service.logs import configure_logs
-from modelwarden.wiring import open_pipeline
+from modelwarden.wiring.pipeline import open_pipeline
 
 NOT_ALL: Final = 1
 """Exit code if a file was rejected, or could not be archived now."""

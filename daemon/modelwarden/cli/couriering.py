@@ -25,14 +25,9 @@ from modelwarden.service.courier_process import START_AGAIN
 from modelwarden.service.logs import configure_logs
 from modelwarden.service.metrics import CourierMetrics, NoCourierMetrics
 from modelwarden.service.systemd import Notifier
-from modelwarden.wiring import (
-    UNENCRYPTED_HINT,
-    courier_metrics,
-    destinations_of,
-    has_state,
-    only_courier,
-    open_courier,
-)
+from modelwarden.wiring.courier import courier_metrics, only_courier, open_courier
+from modelwarden.wiring.destinations import UNENCRYPTED_HINT, destinations_of
+from modelwarden.wiring.state import has_state
 
 if TYPE_CHECKING:
     from modelwarden.courier.delivery import Courier  # brings Apprise along

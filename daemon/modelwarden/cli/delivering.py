@@ -19,12 +19,15 @@ from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.config.places import state_dir_of
-from modelwarden.errors import StopService
+from modelwarden.errors import RetryLater, StopService
 from modelwarden.service.bell import ring_bell
 from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, Refused, TryLater
 from modelwarden.state.messages import OPEN, Row, Status
 from modelwarden.state.outbox import Outbox
-from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, insist_on_right_user, open_old_database
+from modelwarden.state.outbox_view import OutboxView
+from modelwarden.state.reading import Unreadable, reading
+from modelwarden.wiring.destinations import UNENCRYPTED_HINT, destinations_of
+from modelwarden.wiring.state import insist_on_right_user, insist_on_state_file, open_old_database
 
 NOT_TAKEN: Final = 1
 """Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met less."""
@@ -56,8 +59,8 @@ def outbox(
     """List the messages that are owed or given up, given up first. Exit code 1 if any is given up."""
     if context.invoked_subcommand is not None:
         return
-    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
-    with _outbox(settings) as owed:
+    settings, _ = load_settings(config, archive=archive)
+    with _outbox_view(settings) as owed:
         if as_json:
             print_answer_as_it_comes(
                 "messages", (_row_json(row) for row in _listed(owed, -1 if limit is None else limit))
@@ -75,13 +78,13 @@ def _row_json(row: Row) -> dict[str, object]:
     return row._asdict() | moments
 
 
-def _listed(owed: Outbox, limit: int) -> Iterator[Row]:
+def _listed(owed: OutboxView, limit: int) -> Iterator[Row]:
     """What stands open, read as it goes: the dead first, for each destination oldest first."""
     rows = chain.from_iterable(owed.rows(status) for status in OPEN)
     return islice(rows, None if limit < 0 else limit)
 
 
-def _print_outbox(owed: Outbox, settings: Settings, limit: int) -> bool:
+def _print_outbox(owed: OutboxView, settings: Settings, limit: int) -> bool:
     """Print a table for a person; return whether anything is dead."""
     names = [each.name for each in settings.notify.destination]
     muted = {name: until for name in names if (until := owed.muted_until(name)) > time.time()}
@@ -227,13 +230,28 @@ def notify_test(
 
 
 @contextmanager
+def _outbox_view(settings: Settings) -> Iterator[OutboxView]:
+    """The same for who only looks: the right to read is enough, if the file is of this version."""
+    insist_on_state_file(settings)
+    with reading(state_dir_of(settings.archive_dir, settings.state_dir)) as snapshot:
+        if snapshot is None:  # of another version, say: opening it as the daemon does says what is wrong, or mends it
+            with _outbox(settings) as owed:
+                yield owed
+            return
+        try:
+            yield OutboxView(snapshot.connection)
+        except Unreadable as error:
+            raise RetryLater(f"the state file can't be read ({error})", hint="try again") from error
+
+
+@contextmanager
 def _outbox(settings: Settings) -> Iterator[Outbox]:
     """The outbox of a daemon that was started before. Raises StopService where there is none."""
     with closing(open_old_database(settings)) as database:
         yield Outbox(database)
 
 
-def _unfit(owed: Outbox, ids: Sequence[int]) -> list[str]:
+def _unfit(owed: OutboxView, ids: Sequence[int]) -> list[str]:
     """Why some of these can't be tried again or dropped, a line each."""
     standing = owed.statuses(ids)
     lines = []

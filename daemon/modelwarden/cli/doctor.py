@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
@@ -18,13 +18,18 @@ from modelwarden.cli.lines import wrapped
 from modelwarden.cli.options import Archive, Config
 from modelwarden.cli.screen import width
 from modelwarden.cli.status import LEAST_FREE, counted
-from modelwarden.config import Settings, WatchTable, load_settings
+from modelwarden.config import Settings, WatchTable, destination_of, load_settings
 from modelwarden.config.places import state_dir_of
-from modelwarden.errors import ModelwardenError
+from modelwarden.errors import ModelwardenError, StopService
 from modelwarden.filesystems import doubt_of_locks, network_file_system, show_path
 from modelwarden.intake.scan import Root, Scan
 from modelwarden.questions import asking
-from modelwarden.wiring import destinations_of, insist_on_right_user
+from modelwarden.sinks.redactor import Redactor
+from modelwarden.wiring.state import insist_on_right_user
+
+if TYPE_CHECKING:
+    from modelwarden.sinks.announcing import Target
+    from modelwarden.sinks.chat.destinations import Destination
 
 SOMETHING_WRONG: Final = 1
 
@@ -64,7 +69,7 @@ def doctor(config: Config = None, archive: Archive = None, send: Send = False) -
 
     Run it as the service's user: rights are looked at as they are for who asks. Exit code 1 if something is wrong.
     """
-    settings, path = load_settings(config, archive=archive, urls="all", asks_apprise=True)
+    settings, path = load_settings(config, archive=archive, urls="all")
     typer.echo(f"good  settings: {show_path(path) if path else 'defaults and the environment'}")
     if send and any(each.kind == "file" for each in settings.notify.destination):
         insist_on_right_user(settings)  # the file may be made
@@ -206,25 +211,32 @@ def _destinations(settings: Settings, *, send: bool) -> Iterator[Found]:
     if not settings.notify.destination:
         yield Found("destinations", "none: nobody is told")
         return
-    for each in destinations_of(settings):
-        what = f'destination "{each.name}"'
-        if send:
-            outcome = each.test(settings.notify.send_timeout_seconds)
-            error = getattr(outcome, "error", "")
-            yield Found(what, error or "a test message was taken", "see its URL and its service" if error else "")
-            continue
-        address = each.address()
-        if address is None:
-            yield Found(what, "its settings are understood; --send tries it")
-            continue
-        host, port = address
+    redactor = Redactor()
+    for table in settings.notify.destination:
+        what = f'destination "{table.name}"'
         try:
-            socket.create_connection(address, REACH_SECONDS).close()
-        except OSError as error:
-            hint = "is its name right, and does a firewall let this host out?"
-            yield Found(what, f"{host}:{port} can't be reached ({error.strerror or error})", hint)
+            destination = destination_of(table, redactor)  # Apprise is loaded here, after all else was said
+        except StopService as error:
+            yield Found(what, error.what, error.hint or "`modelwarden config check` says where it is set")
         else:
-            yield Found(what, f"{host}:{port} answers; --send tries it")
+            yield _reached(what, destination, settings.notify.send_timeout_seconds if send else None)
+
+
+def _reached(what: str, destination: "Destination | Target", send_timeout: float | None) -> Found:
+    """Whether a test message is taken, or, with None for the seconds that it may take, whether the host answers."""
+    if send_timeout is not None:
+        error = getattr(destination.test(send_timeout), "error", "")
+        return Found(what, error or "a test message was taken", "see its URL and its service" if error else "")
+    address = destination.address()
+    if address is None:
+        return Found(what, "its settings are understood; --send tries it")
+    host, port = address
+    try:
+        socket.create_connection(address, REACH_SECONDS).close()
+    except OSError as error:
+        hint = "is its name right, and does a firewall let this host out?"
+        return Found(what, f"{host}:{port} can't be reached ({error.strerror or error})", hint)
+    return Found(what, f"{host}:{port} answers; --send tries it")
 
 
 def _may(path: str, right: int) -> bool:

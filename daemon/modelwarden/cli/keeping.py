@@ -36,7 +36,7 @@ from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import format_timestamp
 from modelwarden.questions import Questions
 from modelwarden.service.logs import configure_logs
-from modelwarden.wiring import open_pipeline
+from modelwarden.wiring.pipeline import open_pipeline
 
 AT_ONCE: Final = 256
 """Runs that are removed under one lock."""

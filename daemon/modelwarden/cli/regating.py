@@ -26,7 +26,7 @@ from modelwarden.gate.gates import SEED_FLAGS
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.gate.thresholds import BOUND_NAMES, FRACTIONS
 from modelwarden.gate.what_if import Step, WhatIf, sweep, try_policy, with_bound
-from modelwarden.wiring import policies_of
+from modelwarden.wiring.policies import policies_of
 
 NOTHING_CHANGES: Final = 1
 """Exit code if no model would change its class."""

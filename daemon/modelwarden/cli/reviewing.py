@@ -142,7 +142,7 @@ def _decide(
     """Add the decision, and owe its messages; False if the one in force says the same."""
     from modelwarden.archive.reviewing import add_decision  # noqa: PLC0415 - who only asks needs none of the three
     from modelwarden.service.logs import configure_logs  # noqa: PLC0415
-    from modelwarden.wiring import open_pipeline  # noqa: PLC0415
+    from modelwarden.wiring.pipeline import open_pipeline  # noqa: PLC0415
 
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)

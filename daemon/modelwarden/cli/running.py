@@ -19,7 +19,7 @@ from modelwarden.filesystems import show_path
 from modelwarden.log import log
 from modelwarden.service.courier_process import check_destinations, drain_outbox
 from modelwarden.service.logs import configure_logs, speaks_to_a_person
-from modelwarden.wiring import open_service
+from modelwarden.wiring.service import open_service
 
 DRAIN_SECONDS: Final = 120.0
 """How long `run --once` lets the courier deliver before it leaves the rest owed."""

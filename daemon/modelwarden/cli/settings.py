@@ -34,7 +34,8 @@ def config_check(
 
     Exit code 2 if they are wrong.
     """
-    from modelwarden.wiring import UNENCRYPTED_HINT, destinations_of, policies_of  # noqa: PLC0415 - this one alone
+    from modelwarden.wiring.destinations import UNENCRYPTED_HINT, destinations_of  # noqa: PLC0415 - this one alone
+    from modelwarden.wiring.policies import policies_of  # noqa: PLC0415 - likewise
 
     settings, path = load_settings(file or config, urls="all", asks_apprise=True)
     destinations = destinations_of(settings)

@@ -138,7 +138,8 @@ def rejected_retry(
         typer.echo("nothing was rejected")
         return
     from modelwarden.service.logs import configure_logs  # noqa: PLC0415 - listing needs none of it
-    from modelwarden.wiring import open_pipeline, policies_of  # noqa: PLC0415 - likewise
+    from modelwarden.wiring.pipeline import open_pipeline  # noqa: PLC0415 - likewise
+    from modelwarden.wiring.policies import policies_of  # noqa: PLC0415 - likewise
 
     configure_logs("error", settings.log.format)
     failed = False

@@ -25,7 +25,7 @@ from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.trainers import translate_file
 from modelwarden.pipeline.walk import Found
 from modelwarden.service.endings import Endings
-from modelwarden.wiring import policies_of
+from modelwarden.wiring.policies import policies_of
 
 FormatName = Annotated[
     str | None,

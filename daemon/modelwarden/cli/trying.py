@@ -23,7 +23,7 @@ from modelwarden.gate.policy import DEFAULT_NAME, Policy
 from modelwarden.gate.summary import parse_summary
 from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.trainers import translate_file, translate_whole
-from modelwarden.wiring import policies_of
+from modelwarden.wiring.policies import policies_of
 
 
 def try_format(name: str, file: str, policy: str | None, config: str | None, *, as_json: bool) -> int:

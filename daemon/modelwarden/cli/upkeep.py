@@ -11,7 +11,7 @@ from modelwarden.config import load_settings
 from modelwarden.filesystems import show_path
 from modelwarden.service.logs import configure_logs
 from modelwarden.verification import verify as verify_archive
-from modelwarden.wiring import open_pipeline
+from modelwarden.wiring.pipeline import open_pipeline
 
 NOT_RIGHT = 1
 """Exit code of `verify` where something is wrong."""

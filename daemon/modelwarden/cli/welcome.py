@@ -13,7 +13,7 @@ from typing import Final
 from modelwarden.config import Settings, WatchTable
 from modelwarden.filesystems import show_path
 from modelwarden.gate.policy import DEFAULT_NAME
-from modelwarden.wiring import policies_of
+from modelwarden.wiring.policies import policies_of
 
 WIDTH: Final = 80
 _UNDER: Final = " " * 12

@@ -7,7 +7,7 @@ from one state to another, and `_move` is the one place that goes any. What is f
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from modelwarden.state.database import Database
@@ -31,10 +31,9 @@ from modelwarden.state.messages import (
     Owed,
     Payload,
     Route,
-    Row,
     Status,
 )
-from modelwarden.state.reading import Messages, Unreadable, open_messages
+from modelwarden.state.outbox_view import THESE, OutboxView, these
 
 NO_RUN: Final = "its run is not in the archive"
 """Why a message is dead whose run nobody knows any more; the run's return revives it."""
@@ -50,18 +49,17 @@ _OWED_COLUMNS: Final = (
 _DUE: Final = "status = 'pending' AND destination = ? AND (next_at <= ? OR next_at > ?)"
 _ALL_DUE: Final = f"FROM outbox WHERE {_DUE}"
 _HURRIED_DUE: Final = f"FROM outbox INDEXED BY outbox_hurried WHERE hurried AND {_DUE}"
-_THESE: Final = "id IN (SELECT value FROM json_each(:ids))"
 
 
-class Outbox:
+class Outbox(OutboxView):
     """The tables `outbox`, `forgotten` and `mutes`.
 
     The daemon adds rows, the courier changes them, and a person does by a command.
     """
 
     def __init__(self, database: Database) -> None:
+        super().__init__(database.connection)
         self._database = database
-        self._connection = database.connection
 
     def owe(self, events: Iterable[Event], routes: Sequence[Route], now: float, deadline: float) -> int:
         """Add a row per event and route that asked for it, inside the caller's transaction; return how many.
@@ -147,19 +145,19 @@ class Outbox:
 
     def owed(self, ids: Sequence[int]) -> list[Owed]:
         """These, oldest first."""
-        rows = self._connection.execute(f"SELECT {_OWED_COLUMNS} FROM outbox WHERE {_THESE} ORDER BY id", _these(ids))
+        rows = self._connection.execute(f"SELECT {_OWED_COLUMNS} FROM outbox WHERE {THESE} ORDER BY id", these(ids))
         return list(map(_owed, rows))
 
     def sending(self, ids: Sequence[int]) -> int:
         """Commit that the send of these begins; return how many still wait for it (a person may have dropped some)."""
         with self._database.transaction():
-            return self._move(BEGIN, _THESE, _these(ids), set_also="attempts = attempts + 1, hurried = 0")
+            return self._move(BEGIN, THESE, these(ids), set_also="attempts = attempts + 1, hurried = 0")
 
     def delivered(self, ids: Sequence[int], now: float, also: Callable[[], object] = lambda: None) -> None:
         """Commit that the service took these, and what `also` records."""
         with self._database.transaction():
-            values = _these(ids) | {"now": now}
-            self._move(DELIVER, _THESE, values, set_also="last_error = NULL, ended_at = :now")
+            values = these(ids) | {"now": now}
+            self._move(DELIVER, THESE, values, set_also="last_error = NULL, ended_at = :now")
             also()
 
     def failed(
@@ -186,7 +184,7 @@ class Outbox:
             deadline_seconds: from there on it is tried for so long at least.
             also: recorded with it, told how many are dead.
         """
-        values = _these(ids) | {
+        values = these(ids) | {
             "error": error,
             "next_at": next_at,
             "perhaps_sent": perhaps_sent,
@@ -197,8 +195,8 @@ class Outbox:
         until = "iif(:muted_until > created_at, max(deadline, :at_least_until), deadline)"
         said = f"last_error = :error, next_at = :next_at, repeated = max(repeated, :perhaps_sent), deadline = {until}"
         with self._database.transaction():
-            dead = self._move(GIVE_UP, f"{_THESE} AND ({until} < :next_at OR :is_final)", values, set_also=said)
-            self._move(PUT_OFF, _THESE, values, set_also=said)
+            dead = self._move(GIVE_UP, f"{THESE} AND ({until} < :next_at OR :is_final)", values, set_also=said)
+            self._move(PUT_OFF, THESE, values, set_also=said)
             also(dead)
             return dead
 
@@ -206,8 +204,8 @@ class Outbox:
         """Commit that those of these whose run nobody knows any more are dead; return how many are."""
         with self._database.transaction():
             unknown = "run IS NOT NULL AND NOT EXISTS (SELECT 1 FROM all_runs WHERE all_runs.run = outbox.run)"
-            values = _these(ids) | {"error": NO_RUN}
-            return self._move(LOSE, f"{_THESE} AND {unknown}", values, set_also="last_error = :error")
+            values = these(ids) | {"error": NO_RUN}
+            return self._move(LOSE, f"{THESE} AND {unknown}", values, set_also="last_error = :error")
 
     def is_owed(self, event: str, run: int | None = None) -> bool:
         """Whether a message about the event is not over: it waits, is on its way, or is dead and may be revived.
@@ -277,7 +275,7 @@ class Outbox:
                     "destination": destination,
                     "owed_before": owed_before,
                     "deadline": deadline,
-                    "ids": _json(ids),
+                    "ids": json.dumps(list(ids)),
                     "about": except_about,
                 },
             ).rowcount
@@ -316,33 +314,13 @@ class Outbox:
                 # A problem's identity has its moment in it: it is noticed once.
                 [(event,) for _, event, kind in rows if kind != Kind.PROBLEM],
             )
-            connection.execute(f"DELETE FROM outbox WHERE {_THESE}", _these([row[0] for row in rows]))
+            connection.execute(f"DELETE FROM outbox WHERE {THESE}", these([row[0] for row in rows]))
         return len(rows)
 
     def mute(self, destination: str, until: float) -> None:
         """Leave a destination in peace until then (seconds since the epoch); a moment that is past ends it."""
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO mutes VALUES (?, ?)", (destination, until))
-
-    def muted_until(self, destination: str) -> float:
-        """When the last mute of a destination ends or ended, seconds since the epoch; 0 without one."""
-        row = self._connection.execute("SELECT until FROM mutes WHERE destination = ?", (destination,)).fetchone()
-        return 0.0 if row is None else float(row[0])
-
-    def rows(self, status: Status, limit: int = -1) -> Iterator[Row]:
-        """The messages that stand there, by destination and oldest first, for a person to look at; read as they go."""
-        rows = self._connection.execute(
-            "SELECT id, event, destination, kind, timestamp, status, attempts, created_at, next_at, deadline, "
-            "last_error, stands_for FROM outbox LEFT JOIN all_runs USING (run) WHERE status = ? "
-            "ORDER BY destination, id LIMIT ?",
-            (status, limit),
-        )
-        return map(Row._make, rows)
-
-    def statuses(self, ids: Sequence[int]) -> dict[int, Status]:
-        """Where these stand, of those that there are."""
-        rows = self._connection.execute(f"SELECT id, status FROM outbox WHERE {_THESE}", _these(ids))
-        return {row: Status(status) for row, status in rows}
 
     def retry(self, ids: Sequence[int] | None, now: float, deadline_seconds: float) -> int:
         """Try these again at once, with a new deadline: dead ones live again. Return how many that were.
@@ -354,7 +332,7 @@ class Outbox:
             now: seconds since the epoch.
             deadline_seconds: how long they are tried.
         """
-        which, values = ("status = 'dead'", {}) if ids is None else (_THESE, _these(ids))
+        which, values = ("status = 'dead'", {}) if ids is None else (THESE, these(ids))
         with self._database.transaction():
             return self._move(
                 RETRY,
@@ -366,37 +344,8 @@ class Outbox:
     def drop(self, ids: Sequence[int], now: float) -> int:
         """Give these up, unless they were delivered; return how many that were."""
         with self._database.transaction():
-            values = _these(ids) | {"reason": "dropped by hand", "now": now}
-            return self._move(DROP, _THESE, values, set_also="last_error = :reason, ended_at = :now")
-
-    def is_waiting(self, destinations: Collection[str]) -> bool:
-        """Whether a message to one of these waits, due or not."""
-        return any(
-            self._connection.execute(
-                "SELECT 1 FROM outbox WHERE status = 'pending' AND destination = ? LIMIT 1", (each,)
-            ).fetchone()
-            for each in destinations
-        )
-
-    def counts(self, destinations: Collection[str] | None = None) -> dict[Status, int]:
-        """How many rows stand where, of these destinations or of all; every status is present."""
-        counts = dict.fromkeys(Status, 0)
-        for destination, status, count in self.tallies():
-            if destinations is None or destination in destinations:
-                counts[status] += count
-        return counts
-
-    def tallies(self) -> list[tuple[str, Status, int]]:
-        """How many rows of each destination stand where, by destination."""
-        rows = self._connection.execute("SELECT destination, status, count(*) FROM outbox GROUP BY status, destination")
-        return sorted((destination, Status(status), count) for destination, status, count in rows)
-
-    def open_messages(self) -> Messages | None:
-        """How many messages stand open; None if the file can't be asked just now."""
-        try:
-            return open_messages(self._connection)
-        except Unreadable:
-            return None
+            values = these(ids) | {"reason": "dropped by hand", "now": now}
+            return self._move(DROP, THESE, values, set_also="last_error = :reason, ended_at = :now")
 
     def _move(
         self, move: Move, which: str = "TRUE", values: Mapping[str, object] | None = None, *, set_also: str
@@ -433,12 +382,3 @@ def _columns(payload: Payload) -> tuple[int | None, str | None]:
             return run, None
         case Noticed(text):
             return None, text
-
-
-def _these(ids: Sequence[int]) -> dict[str, object]:
-    """What _THESE names."""
-    return {"ids": _json(ids)}
-
-
-def _json(ids: Sequence[int]) -> str:
-    return json.dumps(list(ids))

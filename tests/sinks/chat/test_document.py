@@ -105,7 +105,8 @@ def test_jinja_is_imported_when_a_page_is_written_and_not_before() -> None:
     """The watcher never is to have it, nor who asks whether a mail's URL is one."""
     code = """
 import sys
-import modelwarden.wiring
+import modelwarden.wiring.courier
+import modelwarden.wiring.service
 from modelwarden.sinks.chat.destinations import Destination
 from modelwarden.sinks.chat.digest import problem_message
 from modelwarden.sinks.chat.document import render_html
