@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -23,15 +23,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
     parser.add_argument("figure", nargs="*", choices=[*FIGURES, []], help="which ones; all where none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run, not how fast is it")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"how often; {FULL.rounds} without it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--dir", default=".bench", help="where to measure: a local disk, not a RAM disk")
     arguments = parser.parse_args()
     folder = Path(arguments.dir).resolve() / f"{os.getpid()}"
+    sizes = QUICK if arguments.quick else FULL
+    if arguments.rounds is not None:
+        sizes = replace(sizes, rounds=arguments.rounds)
     rows: list[Row] = []
     for name in arguments.figure or FIGURES:
-        for row in FIGURES[name](folder, QUICK if arguments.quick else FULL):
+        for row in FIGURES[name](folder, sizes):
             rows.append(row)
-            print(f"{row.figure}: {row.case}: {row.ours}", file=sys.stderr, flush=True)
+            against = "" if row.ratio is None else f", {row.ratio:.2f} of {row.yardstick}"
+            print(f"{row.figure}: {row.case}: {row.ours}{against}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)  # and not between two figures: the next would find a slow disk
     machine = f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores"
     if arguments.json:
