@@ -61,6 +61,14 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         f"[[watch]]\npath = 'x'\nformat = 'hf-trainr'\npolicy = 'p'\n{POLICY}",
         ['line 3: watch[0].format: there is no format "hf-trainr"; did you mean "hf-trainer"?'],
     ),
+    "format by the name of a library": (
+        '[[watch]]\npath = "out"\nformat = "XGBoost"\n',
+        ['line 3: watch[0].format: there is no format "XGBoost"; did you mean "evals-json" or "xgb-cv"?'],
+    ),
+    "list whose one entry is wrong": (
+        '[[watch]]\npath = "out"\n[[notify.destination]]\nname = "a"\nurl = "json://x"\non = ["APROVED"]\n',
+        ["line 6: notify.destination[0].on[0]: give one of APPROVED, REVIEW, DROP, CHANGED"],
+    ),
     "format with the default policy": (
         "[[watch]]\npath = 'x'\nformat = 'hf-trainer'",
         ["line 3: watch[0].format: needs a policy of its own: default gates fitness, and hf-trainer has none"],
@@ -547,27 +555,30 @@ def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_file(monkeypatch:
     assert "T0KEN" not in "".join(told)
 
 
+NOT_UNDERSTOOD = "[[notify.destination]]\nname = 'a'\nurl = 'nosuch://x'\n"
+BY_SETTINGS = [
+    ["config", "check"],
+    ["config", "show"],
+    ["run"],
+    ["run", "--once"],
+    ["courier"],
+    ["check", "x.json"],
+    ["verify"],
+    ["reindex"],
+    ["outbox", "retry"],
+    ["outbox", "drop", "1"],
+    ["mute", "team", "--for", "1h"],
+    ["notify-test"],
+]
+"""The commands that settings must be wholly right for. `outbox` and `status`, which only look, ask about no URL."""
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "text"),
     [
-        ["config", "check"],
-        ["config", "show"],
-        ["run"],
-        ["run", "--once"],
-        ["courier"],
-        ["check", "x.json"],
-        ["verify"],
-        ["reindex"],
-        ["outbox"],
-        ["outbox", "retry"],
-        ["outbox", "drop", "1"],
-        ["mute", "team", "--for", "1h"],
-        ["notify-test"],
+        *(pytest.param(each, TOGETHER, id=f"all-{' '.join(each)}") for each in [*BY_SETTINGS, ["outbox"], ["status"]]),
+        *(pytest.param(each, NOT_UNDERSTOOD, id=f"url-{' '.join(each)}") for each in BY_SETTINGS),
     ],
-    ids=" ".join,
-)
-@pytest.mark.parametrize(
-    "text", [TOGETHER, "[[notify.destination]]\nname = 'a'\nurl = 'nosuch://x'\n"], ids=["all", "url"]
 )
 def test_every_command_gives_the_same_message(tmp_path: Path, words: list[str], text: str) -> None:
     """Whoever works by them: the same words, an exit code of its own, nothing on standard output and nothing made."""

@@ -11,7 +11,7 @@ import typer
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.options import Config, Json
 from modelwarden.cli.tables import print_table
-from modelwarden.config import Settings, known_formats, load_settings
+from modelwarden.config import Settings, known_formats, load_settings, meant_formats
 from modelwarden.errors import StopService
 from modelwarden.formats.description import Format
 from modelwarden.gate.gates import LARGEST_FIGURE
@@ -74,7 +74,9 @@ def named_format(settings: Settings, name: str, where: str = "formats") -> Forma
     """The format of that name. Raises StopService if there is none."""
     known = known_formats(settings).formats
     if name not in known:
-        raise StopService(f"there is no format {name!r}", where=where, hint="`modelwarden formats` lists them")
+        meant = " or ".join(meant_formats(name, known))
+        hint = f"did you mean {meant}?" if meant else "`modelwarden formats` lists them"
+        raise StopService(f"there is no format {name!r}", where=where, hint=hint)
     return known[name]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from modelwarden.config.agreement import watched_twice
-    from modelwarden.config.formats import known_formats
+    from modelwarden.config.formats import known_formats, meant_formats
     from modelwarden.config.loading import exposed, load_settings, sources
     from modelwarden.config.model import DestinationTable, GateTable, Settings, WatchTable, parse_duration
     from modelwarden.config.urls import destination_of, url_of
@@ -26,6 +26,7 @@ _HOME: Final = {
     "find_archive": "whereabouts",
     "find_config": "whereabouts",
     "known_formats": "formats",
+    "meant_formats": "formats",
     "load_settings": "loading",
     "parse_duration": "model",
     "sources": "loading",
@@ -55,6 +56,7 @@ __all__ = [
     "find_config",
     "known_formats",
     "load_settings",
+    "meant_formats",
     "parse_duration",
     "sources",
     "url_of",

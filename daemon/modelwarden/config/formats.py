@@ -4,7 +4,7 @@ The rule: a format of one's own is held to what a preset is held to, wherever it
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
@@ -212,10 +212,29 @@ def _of_policy(watch: WatchTable, format_: Format, place: Place, settings: Setti
 
 
 def _no_such(name: str, known: Mapping[str, Format]) -> str:
-    near = closest(name, known)
+    meant = " or ".join(f'"{each}"' for each in meant_formats(name, known))
     return f'there is no format "{name}"' + (
-        f'; did you mean "{near}"?' if near else "; `modelwarden formats` lists them"
+        f"; did you mean {meant}?" if meant else "; `modelwarden formats` lists them"
     )
+
+
+_SHORTEST: Final = 3
+"""Letters from which on a part of a name says what is meant."""
+
+
+def meant_formats(name: str, known: Mapping[str, Format]) -> Sequence[str]:
+    """The formats that a person may have meant who wrote a library's name, or misspelt one; none if none is close."""
+    part = _letters(name)
+    if len(part) >= _SHORTEST:
+        named = [each for each, format_ in known.items() if part in _letters(f"{each} {format_.title}")]
+        if named:
+            return named[:_SHORTEST]
+    near = closest(name, known)
+    return () if near is None else (near,)
+
+
+def _letters(text: str) -> str:
+    return "".join(each for each in text.lower() if each.isalnum())
 
 
 def with_patterns(settings: Settings) -> Settings:

@@ -76,6 +76,8 @@ def complaints_of(error: ValidationError, values: object) -> Complaints:
         place = each["loc"]
         if each["type"] == "extra_forbidden" or (each["type"] == "missing" and place in bad):
             continue
+        if each["type"] == "too_short" and any(place == other["loc"][:-1] for other in details):
+            continue  # what is in the list is told to be wrong
         bad.add(_setting_of(place))
         # Whether something is missing rests on what it would be: it may stand in a line that can't be read.
         problems.append(Problem((place,), _words(each), (place,) if each["type"] == "missing" else ()))
