@@ -3,11 +3,13 @@
 The rule: nothing here opens index.json while something is measured; a reader makes the daemon write it whole.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +29,7 @@ class Burst(NamedTuple):
 
     Attributes:
         seconds: until the last run was archived.
-        first: until the first one was.
+        first: from the first rename until the first run was, by the log.
         cpu: seconds that daemon and workers computed.
     """
 
@@ -70,7 +72,7 @@ class Subject:
         """Rename all in at once, to those names, and wait until the last is durable, indexed and recorded."""
         cpu = self.cpu_seconds()
         position = self.daemon.log.stat().st_size
-        began = time.perf_counter()
+        began, began_at = time.perf_counter(), time.time()
         for path in paths:
             os.rename(path, self.watched / name(path))
         left, first, looked = len(paths), 0.0, began
@@ -82,10 +84,11 @@ class Subject:
                     raise RuntimeError(f"{left} runs missing; see {self.daemon.log}")
                 time.sleep(0.005)
                 *lines, rest = (rest + log.read()).split(b"\n")  # the last line may be half of one
-                left -= sum(b'"run_archived"' in line for line in lines)
+                archived = [line for line in lines if b'"run_archived"' in line]
+                left -= len(archived)
                 now = time.perf_counter()
-                if not first and left < len(paths):
-                    first = now - began
+                if archived and not first:  # by the log's own clock: to rename thousands takes a while by itself
+                    first = datetime.fromisoformat(json.loads(archived[0])["timestamp"]).timestamp() - began_at
                 if now > looked + LOOK_SECONDS:
                     looked = now
                     self.most_mib = max(self.most_mib, self.shared_mib())
