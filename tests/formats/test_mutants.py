@@ -254,7 +254,7 @@ CASES: Final = (
         Mutant(
             "archives_files_of_no_one_moment",
             "pipeline/groups.py",
-            "    if now != before:\n",
+            "    if now is None or now[2:] != before[2:]:\n",
             "    if False:\n",
         ),
         "service/test_trainings.py",
