@@ -52,7 +52,7 @@ GATE = "[[policy.gate]]\nmetric = 'x'\napprove = 2\nreview = 1\n"
 POLICY = "[[policy]]\nname = 'p'\nhistory = 'x'\n[[policy.gate]]\nmetric = 'x'\napprove = 2\nreview = 1\n"
 OTHER = POLICY.replace("'x'", "'val_loss'")
 FORMAT = "[[format]]\nname = 'own'\nfiles = ['a']\nreader = 'json'\nprogram = '.'\n"
-
+BACKTESTS = "[[watch]]\npath = 'x'\nformat = 'bt'\npolicy = 'p'\n"
 OF_OWN = f"[[watch]]\npath = 'x'\nformat = 'own'\npolicy = 'p'\n{POLICY}{FORMAT}"
 
 WRONG: dict[str, tuple[str, list[str]]] = {
@@ -109,6 +109,18 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         f"[[watch]]\npath = 'x'\nformat = 'ultralytics'\ngroup = '.'\nfinal = 'quiet:1m'\npolicy = 'p'\n{POLICY}",
         ["line 4: watch[0].group: ultralytics reads several files as one already: leave this out"],
     ),
+    "group of what is together, with its own end": (
+        f"[[watch]]\npath = 'x'\nformat = 'ultralytics'\ngroup = '.'\npolicy = 'p'\n{POLICY}",
+        ["line 4: watch[0].group: ultralytics reads several files as one already: leave this out"],
+    ),
+    "two formats of one file": (
+        f"{BACKTESTS}{BACKTESTS.replace('bt', 'vectorbt')}{POLICY}",
+        ["lines 2 and 6: watch[1].path: the same folder as watch[0].path, and both take stats.json: give each pat"],
+    ),
+    "one file with a format and without": (
+        OF_OWN.replace("policy", "patterns = ['b']\npolicy", 1) + "[[watch]]\npath = 'x'\npatterns = ['a', 'b']\n",
+        ["lines 2 and 19: watch[1].path: the same folder as watch[0].path, and both take b: give each pat"],
+    ),
     "group above a folder that is not looked into": (
         OF_OWN.replace("policy", "group = '..'\nrecursive = false\nfinal = 'quiet:1m'\npolicy", 1),
         ["line 4: watch[0].group: is above a file that lies in a folder below: set recursive = true"],
@@ -155,6 +167,70 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "file of a format that is not there": (
         "[[format]]\nfile = 'nope.toml'",
         ["line 2: format[0].file: "],
+    ),
+    "number for the name of one that another is like": (
+        OF_OWN.replace("'own'", "'other'", 1).replace("'own'", "5") + "[[format]]\nname = 'other'\nlike = 'own'\n",
+        ["line 13: format[0].name: give text in quotes, not 5"],
+    ),
+    "number for a format's name": (
+        OF_OWN.replace("name = 'own'", "name = 5"),
+        ["line 13: format[0].name: give text in quotes, not 5"],
+    ),
+    "text for a format's files": (
+        OF_OWN.replace("['a']", "'a'"),
+        ["line 14: format[0].files: give a list in [ ], not text of 1 character"],
+    ),
+    "number for a format's reader": (
+        OF_OWN.replace("'json'", "5"),
+        ["line 15: format[0].reader: give text in quotes, not 5"],
+    ),
+    "list for a format's program": (
+        OF_OWN.replace("'.'", "['.']"),
+        ["line 16: format[0].program: give text in quotes, not a list"],
+    ),
+    "number for the format that one is like": (
+        OF_OWN.replace(FORMAT, "[[format]]\nname = 'own'\nlike = 5\n"),
+        ["line 14: format[0].like: give text in quotes, not 5"],
+    ),
+    "number for the file of a format": (
+        OF_OWN.replace(FORMAT, "[[format]]\nfile = 5\n"),
+        ["line 13: format[0].file: give text in quotes, not 5"],
+    ),
+    "text for all formats": (
+        "format = 'own'\n" + OF_OWN.replace(FORMAT, ""),
+        ["line 1: format: give a list in [ ], not text of 3 characters"],
+    ),
+    "text for a format": (
+        "format = ['own']\n" + OF_OWN.replace(FORMAT, ""),
+        ["line 1: format[0]: give a table, not text of 3 characters"],
+    ),
+    "number for the end of a format whose files are a group": (
+        OF_OWN.replace("policy", "group = '.'\npolicy", 1) + "final = 5\n",
+        ["line 18: format[0].final: give a list in [ ], not 5"],
+    ),
+    "number for a format's last line": (
+        FORMAT + "last_line = 5\ngoal = '([0-9]+)'\n",
+        ["line 6: format[0].last_line: give text in quotes, not 5"],
+    ),
+    "number for a format's goal": (
+        FORMAT + "last_line = '([0-9]+)'\ngoal = 5\ngoal_in = 'a.yaml'\n",
+        ["line 7: format[0].goal: give text in quotes, not 5"],
+    ),
+    "number for a metric's name": (
+        OF_OWN + "[[format.metric]]\nname = 5\n",
+        ["line 18: format[0].metric[0].name: give text in quotes, not 5"],
+    ),
+    "format like one that is wrong": (
+        OF_OWN.replace("'own'", "'other'", 1).replace("'json'", "5") + "[[format]]\nname = 'other'\nlike = 'own'\n",
+        ["line 15: format[0].reader: give text in quotes, not 5"],
+    ),
+    "format of files that are text beside other summaries": (
+        OF_OWN.replace("['a']", "'a'") + "[[watch]]\npath = 'x'\n",
+        ["line 14: format[0].files: give a list in [ ], not text of 1 character"],
+    ),
+    "goal without a number": (
+        FORMAT + "last_line = '([0-9]+)'\ngoal = 'x'\n",
+        ["line 7: format[0].goal: put the number in brackets"],
     ),
     "file of a format and more": (
         "[[format]]\nfile = 'nope.toml'\nreader = 'json'",

@@ -44,6 +44,13 @@ def test_names_are_what_a_folder_is_looked_through_for() -> None:
         ({"program": " "}, ("program",), "characters"),
         ({"program": "." * 70_000}, ("program",), "70000"),
         ({"last_line": "("}, ("last_line",), "no regular expression"),
+        ({"last_line": "(a)", "goal": "("}, ("goal",), "no regular expression"),
+        ({"last_line": "(a)", "goal": "a"}, ("goal",), "in brackets"),
+        ({"last_line": "a", "goal": "(a)"}, ("last_line",), "in brackets"),
+        ({"goal": "(a)"}, ("last_line",), "in brackets"),
+        ({"goal_in": "a"}, ("goal_in",), "which number"),
+        ({"last_line": "(a)", "goal": "(a)", "goal_in": "../a"}, ("goal_in",), "outside"),
+        ({"last_line": "(a)", "goal": "(a)", "goal_in": "/a"}, ("goal_in",), "outside"),
         ({"final": ("soon",)}, ("final", 0), "quiet:30m"),
         ({"final": ()}, ("final",), "quiet:30m"),
         ({"together": ("../x",), "reader": "zip"}, ("together", 0), "outside"),
@@ -66,6 +73,7 @@ def test_format_that_is_right_has_no_problem() -> None:
     """Also with everything set."""
     full = replace(GOOD, reader="zip", together=("a/**/*",), kept=("../{}", "weights/e{}.pt"), last_line="done")
     assert [*problems_of(full)] == []
+    assert [*problems_of(replace(full, last_line="(a)", goal="(a)", goal_in="b/c.yaml"))] == []
 
 
 def test_first_rule_that_fits_counts() -> None:

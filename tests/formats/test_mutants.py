@@ -214,11 +214,51 @@ CASES: Final = (
         Mutant(
             "reads_a_log_from_its_begin_at_each_look",
             "service/endings.py",
-            "        begin = max(begin, fingerprint.size - LONGEST_LINE)\n",
-            "        begin = max(0, fingerprint.size - LONGEST_LINE)\n",
+            "        if known is not None and least < known.line <= size:\n",
+            "        if False:\n",
         ),
         "scenarios/test_formats.py",
         "test_log_that_grows_costs_what_is_added",
+    ),
+    Caught(
+        Mutant(
+            "reads_a_table_whole_at_each_row",
+            "formats/presets/ultralytics.toml",
+            "last_line = '^ *([0-9]+) *,'\n",
+            "",
+        ),
+        "scenarios/test_formats.py",
+        "test_log_that_grows_costs_what_is_added",
+    ),
+    Caught(
+        Mutant(
+            "reads_a_document_whole_at_each_row",
+            "service/endings.py",
+            "goal is not None and float(said[1]) >= float(goal[1]) - 1",
+            "True",
+        ),
+        "scenarios/test_formats.py",
+        "test_log_that_grows_costs_what_is_added[catboost]",
+    ),
+    Caught(
+        Mutant(
+            "takes_closing_brackets_for_the_last_line",
+            "service/endings.py",
+            'b" \\t\\r\\n]}"',
+            'b" \\t\\r\\n"',
+        ),
+        "scenarios/test_formats.py",
+        "test_document_that_is_whole_after_each_row",
+    ),
+    Caught(
+        Mutant(
+            "archives_files_of_no_one_moment",
+            "pipeline/groups.py",
+            "    if now is None or now[2:] != before[2:]:\n",
+            "    if False:\n",
+        ),
+        "service/test_trainings.py",
+        "test_group_that_changes_while_it_is_read",
     ),
     Caught(
         Mutant(

@@ -13,6 +13,7 @@ import pytest
 
 from modelwarden.errors import RejectSummary
 from modelwarden.formats.description import problems_of
+from modelwarden.formats.finality import Look, parse_condition
 from modelwarden.formats.fitting import fitted
 from modelwarden.formats.normalising import DIVERGED, NotFinal, Wish
 from modelwarden.formats.sandbox import complaint_about, translate
@@ -22,6 +23,9 @@ from modelwarden.gate.gates import Better, Gate, JudgeAt, Missing
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.summary import parse_summary
+from modelwarden.intake.settling import Settling
+from modelwarden.pipeline.policies import JudgedFolder
+from modelwarden.service.endings import Endings
 from trainers import FILES, RAY, TRAINERS, bytes_of, is_final, made_of, model_of
 
 EVERY = [(name, file) for name, files in FILES.items() for file in files]
@@ -115,6 +119,47 @@ def figures_of(made: bytes | NotFinal) -> set[tuple[str, str, str]]:
         for point in (points if isinstance(points, list) else [points])
         if point is not None
     }
+
+
+@pytest.mark.parametrize(("name", "file"), [each for each in EVERY if presets()[each[0]].last_line])
+def test_file_that_is_complete_is_worth_reading(name: str, file: str) -> None:
+    """A last line that keeps a file from being read never keeps one whose program says that it ended."""
+    path = TRAINERS / file
+    assert is_final(name, bytes_of(presets()[name], path), str(path))
+    assert is_worth_reading(name, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "by"),
+    [
+        ("ray", FILES["ray"][0], r'"done": true', '"done": false'),
+        ("ultralytics", FILES["ultralytics"][0], r"\n3,.*", "\n"),
+        ("ultralytics", FILES["ultralytics"][0], r"\n4,.*\n", "\n4"),  # the beginning of a row tells nothing
+        ("catboost", FILES["catboost"][0], r',\n[^\n]*"iteration":58,.*', "\n]}"),
+        ("catboost", FILES["catboost"][0], r"\n\{\"learn\".*", "\n]}"),
+        ("catboost", "catboost/traps/while_training_5_of_30.json", "", ""),
+        ("ray-experiment", FILES["ray-experiment"][0], r'status\\": \\"TERMINATED', r"status\": \"RUNNING"),
+    ],
+)
+def test_file_of_a_training_that_goes_on_is_not_worth_reading(
+    tmp_path: Path, name: str, file: str, text: str, by: str
+) -> None:
+    """The last line tells: the file is not read, and no program is run."""
+    source = TRAINERS / file
+    for beside in presets()[name].together:
+        (tmp_path / beside).write_bytes((source.parent / beside).read_bytes())
+    written = source.read_text(encoding="utf-8")
+    path = tmp_path / source.name
+    path.write_text(re.sub(text, lambda _: by, written, count=1, flags=re.DOTALL) if text else written)
+    assert (path.read_text(encoding="utf-8") == written) is not bool(text)
+    assert not is_worth_reading(name, path)
+
+
+def is_worth_reading(name: str, path: Path) -> bool:
+    """Whether the daemon would read a file that stands still for what it says of its end."""
+    format_ = presets()[name]
+    folder = JudgedFolder(str(path.parent), format_.names, "p", format_, (parse_condition("complete"),))
+    return Endings(Settling(0.0, 0.0), 0.0).look(str(path), folder) is Look.READ_IF_COMPLETE
 
 
 def test_hf_trainer_points_are_the_evaluations() -> None:
@@ -313,6 +358,18 @@ def test_ultralytics_is_final_with_its_last_epoch(tmp_path: Path) -> None:
     assert not is_final("ultralytics", bytes_of(format_, tmp_path / "results.csv"))
 
 
+def test_ultralytics_that_trains_by_time_is_final_when_it_is_quiet(tmp_path: Path) -> None:
+    """Then `epochs` is none of the end: the trainer counts them anew after each."""
+    format_ = presets()["ultralytics"]
+    source = TRAINERS / FILES["ultralytics"][0]
+    args = (source.parent / "args.yaml").read_text(encoding="utf-8")
+    (tmp_path / "args.yaml").write_text(args.replace("time: null", "time: 0.5"), encoding="utf-8")
+    table = tmp_path / "results.csv"
+    table.write_bytes(source.read_bytes())
+    assert not is_final("ultralytics", bytes_of(format_, table))
+    assert not is_worth_reading("ultralytics", table)
+
+
 def test_evals_json_joins_set_and_metric() -> None:
     """XGBoost's two layouts and LightGBM's are one."""
     names = [set(model_of("evals-json", file)["metrics"]) for file in FILES["evals-json"]]
@@ -365,6 +422,21 @@ def test_catboost_log_that_is_whole_json_is_not_final() -> None:
     model = model_of("catboost", file)
     assert model["metrics"]["test_AUC"] == [each["test"][at] for each in document["iterations"]]
     assert "learn_AUC" not in model["metrics"]
+
+
+def test_catboost_that_writes_some_iterations_is_final_with_the_last(tmp_path: Path) -> None:
+    """metric_period: each tenth is written, and the last."""
+    document = read(FILES["catboost"][0])
+    document["iterations"] = [each for each in document["iterations"] if each["iteration"] in {*range(0, 60, 10), 59}]
+    rows = ",\n".join(map(json.dumps, document["iterations"]))
+    path = tmp_path / "catboost_training.json"
+    path.write_text(f'{{\n"meta":{json.dumps(document["meta"])},\n"iterations":[\n{rows}\n]}}')
+    assert is_final("catboost", path.read_bytes())
+    assert is_worth_reading("catboost", path)
+    document["iterations"].pop()
+    assert not is_final("catboost", json.dumps(document).encode())
+    document["iterations"].clear()
+    assert not is_final("catboost", json.dumps(document).encode())
 
 
 def test_optuna_has_complete_trials_alone() -> None:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -180,6 +181,51 @@ def test_files_of_one_run_are_archived_together(tmp_path: Path) -> None:
     is_whole(site)
 
 
+def test_table_that_stops_short_of_its_last_epoch_is_judged_when_it_is_quiet(tmp_path: Path) -> None:
+    """Early stopping: no row is the last, and nothing is judged while rows come."""
+    site = site_of(tmp_path, "ultralytics", "val/box_loss", f'final = ["complete", "quiet:{QUIET}s"]')
+    source = (TRAINERS / FILES["ultralytics"][0]).parent
+    args = (source / "args.yaml").read_text(encoding="utf-8")
+    (site.out / "train").mkdir()
+    (site.out / "train" / "args.yaml").write_text(args.replace("epochs: 4", "epochs: 400"), encoding="utf-8")
+    table = site.out / "train" / "results.csv"
+    rows = (source / "results.csv").read_bytes().splitlines(keepends=True)
+    with daemon(site) as running:
+        for row in rows:
+            with table.open("ab") as stream:
+                stream.write(row)
+            next_tick(site.out / "train")
+        [archived] = running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    assert record(site, run["timestamp"])["models"][0]["points"] == len(rows) - 1
+    assert datetime.fromisoformat(archived["timestamp"]).timestamp() - table.stat().st_mtime >= QUIET
+    is_whole(site)
+
+
+def test_document_that_is_whole_after_each_row_is_one_run_at_its_last(tmp_path: Path) -> None:
+    """CatBoost writes each row over the brackets behind the one before."""
+    site = site_of(tmp_path, "catboost", "test_Logloss", 'final = "complete"')
+    source = TRAINERS / FILES["catboost"][0]
+    head, *rows, tail = re.split(rb",?\n(?=\{\"learn\"|\]\})", source.read_bytes())
+    target = site.out / "run" / "catboost_info" / source.name
+    target.parent.mkdir(parents=True)
+    target.write_bytes(head + b"\n" + tail)
+    with daemon(site) as running:
+        for number, row in enumerate(rows):
+            with target.open("r+b") as stream:
+                stream.seek(-3, os.SEEK_END)
+                stream.write(b"," * (number > 0) + b"\n" + row + b"\n" + tail)
+            next_tick(target.parent)
+        running.wait_for("run_archived")
+        running.stop()
+    [run] = runs(site)
+    assert target.read_bytes() == source.read_bytes()
+    assert run["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert record(site, run["timestamp"])["models"][0]["points"] == len(rows)
+    is_whole(site)
+
+
 def test_state_in_each_checkpoint_is_one_run(tmp_path: Path) -> None:
     """Only the last one's says that the training ended; its folder alone is named that is there."""
     site = site_of(tmp_path, "hf-trainer", "eval_loss")
@@ -280,6 +326,29 @@ def test_trainers_bytes_are_verified(tmp_path: Path) -> None:
     )
     done = modelwarden("verify", "--config", site.config, cwd=site.folder)
     assert "model_assessments.json" in done.stdout
+
+
+def test_file_that_two_tables_of_a_folder_take_is_one_run_of_the_first(tmp_path: Path) -> None:
+    """Of those with a format: one without comes after them, wherever it stands. Each table has what is left to it."""
+    own = "[[format]]\nname = '{}'\nfiles = ['{}']\nreader = 'json'\nprogram = '{}'\n"
+    program = "{models: [{symbol: stem, metrics: {x: .x}}]}"
+    formats = (own.format("narrow", "a*.data", program), own.format("wide", "*.data", program))
+    watch = '[[watch]]\npath = "out"\nformat = "{}"\npolicy = "any"\n'
+    policy = POLICY.format(metric="x", better="higher", bound="0")
+    plain = '[[watch]]\npath = "out"\npatterns = ["?*.data", "*.json"]\n'
+    site = make_site(tmp_path, policy, *formats, watch=plain + watch.format("narrow") + watch.format("wide"))
+    for name in ("a.data", "b.data"):
+        (site.out / name).write_text('{"x": 1}' + " " * ord(name[0]))
+    drop(encoded(flat_summary({"AAPL": GOOD})), site.out)
+    with daemon(site) as running:
+        running.wait_for("run_archived", 3)
+        running.stop()
+    found = [record(site, run["timestamp"]) for run in runs(site)]
+    assert {each["models"][0]["symbol"]: each.get("format") for each in found} == {
+        "a": "narrow",
+        "b": "wide",
+        "AAPL": None,
+    }
 
 
 def test_message_says_which_run_is_superseded(tmp_path: Path) -> None:
@@ -457,35 +526,104 @@ def test_many_files_are_each_a_run(tmp_path: Path) -> None:
     is_whole(site)
 
 
-@pytest.mark.parametrize(
-    ("name", "metric", "final", "row"),
-    [
-        ("ray", "val_loss", "complete", b'{"val_loss": 0.5, "done": false}\n'),
-        ("keras", "val_loss", "quiet:1h", b"1,0.5,0.5\n"),
-        ("optuna", "value", "complete and quiet:1h", b'{"op_code": 9}\n'),
-    ],
-)
-def test_log_that_grows_costs_what_is_added(name: str, metric: str, final: str, row: bytes, tmp_path: Path) -> None:
-    """By the kernel's own count of what the daemon reads: a log of 20 MB that grows fifty times is never read again."""
+class Growing(NamedTuple):
+    """A log that goes on.
+
+    Attributes:
+        metric: that is in it.
+        final: when it is final.
+        name: of its file.
+        row: what is added.
+        last: what is added at the end; "" if nothing tells it.
+        head: what stands before the rows.
+        tail: what stands behind them, and is written over.
+    """
+
+    metric: str
+    final: str
+    name: str
+    row: bytes
+    last: bytes = b""
+    head: bytes = b""
+    tail: bytes = b""
+
+    def begin(self, log: Path, size: int) -> None:
+        """Write a log of about so many bytes, and give it its name."""
+        new = log.with_name("new.tmp")
+        new.write_bytes(self.head + self.row * (size // len(self.row)) + self.tail)
+        new.rename(log)
+
+    def add(self, log: Path, row: bytes) -> None:
+        """Write a row behind the others."""
+        with log.open("r+b") as stream:
+            stream.seek(-len(self.tail), os.SEEK_END)
+            stream.write(row + self.tail)
+
+
+WIDE: Final = b"x" * 2000
+"""Few rows in many bytes: to read all of them takes no time, and is seen."""
+
+GROWING: Final = {
+    "ray": Growing(
+        "val_loss",
+        "complete",
+        "result.json",
+        b'{"val_loss": 0.5, "x": "%s", "done": false}\n' % WIDE,
+        b'{"val_loss": 0.5, "done": true}\n',
+    ),
+    "keras": Growing("val_loss", "quiet:1h", "training.log", b"1,0.5,0.5\n"),
+    "optuna": Growing("value", "complete and quiet:1h", "journal.log", b'{"op_code": 9}\n'),
+    "ultralytics": Growing(
+        "val/box_loss",
+        "complete",
+        "results.csv",
+        b"1,0.5,%s\n" % WIDE,
+        b"9,0.5,x\n",
+        b"epoch,val/box_loss,x\n",
+    ),
+    "catboost": Growing(
+        "learn_Logloss",
+        "complete",
+        "catboost_training.json",
+        b',\n{"learn":[0.5],"iteration":1,"x":"%s"}' % WIDE,
+        b',\n{"learn":[0.5],"iteration":8}',
+        b'{\n"meta":{"learn_metrics":[{"name":"Logloss"}],"iteration_count":9},\n"iterations":[\n{"learn":[0.5]}',
+        b"\n]}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_log_that_grows_costs_what_is_added(name: str, tmp_path: Path) -> None:
+    """By the kernel's own count of what the daemon reads: a log that grows fifty times is read once, when it ended."""
     plain = '[[watch]]\npath = "plain"\ncreate = true\n'
-    site = site_of(tmp_path, name, metric, f'final = "{final}"', tables=[plain])
-    log = site.out / {"ray": "result.json", "keras": "training.log", "optuna": "journal.log"}[name]
-    log.write_bytes(row * (20_000_000 // len(row)))
+    growing = GROWING[name]
+    site = site_of(tmp_path, name, growing.metric, f'final = "{growing.final}"', tables=[plain])
+    # What stands still for a moment is read, if it is read at all.
+    site.config.write_text(site.config.read_text().replace("settle_seconds = 0.2", "settle_seconds = 0.001"))
+    (site.out / "args.yaml").write_text("epochs: 9\ntime: null\n")
+    log, size = site.out / growing.name, 10_000_000
     with daemon(site) as running:
         running.wait_for("ready")
-        read: list[int] = []
-        for before in ("first look", "all"):
-            for _ in range(50 if before == "all" else 1):
-                with log.open("ab") as stream:
-                    stream.write(row)
+        read = [read_by(running.process.pid)]
+        growing.begin(log, size)
+        for rows in (1, 50):
+            for _ in range(rows):
+                growing.add(log, growing.row)
                 next_tick(site.out)
             # Hints come in order: once this is archived, all that grew before was looked at.
-            drop(encoded(flat_summary({"AAPL": GOOD}, run_name=before)), tmp_path / "plain")
-            running.wait_for("run_archived", 1 if before == "first look" else 2)
+            drop(encoded(flat_summary({"AAPL": GOOD}, run_name=f"after {rows}")), tmp_path / "plain")
+            running.wait_for("run_archived", 1 if rows == 1 else 2)
             read.append(read_by(running.process.pid))
+        if growing.last:
+            growing.add(log, growing.last)
+            running.wait_for("run_archived", 3)
+        read.append(read_by(running.process.pid))
         running.stop()
-    assert read[1] - read[0] < 1_000_000
-    assert [run["run_name"] for run in runs(site)] == ["first look", "all"]
+    assert read[2] - read[1] < 1_000_000
+    assert read[3] - read[0] < size * (1.5 if growing.last else 0.5)
+    assert [run["run_name"] for run in runs(site)][:2] == ["after 1", "after 50"]
+    assert len(runs(site)) == (3 if growing.last else 2)
 
 
 def read_by(pid: int) -> int:

@@ -31,6 +31,7 @@ from modelwarden.filesystems import show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.intake.reading import Gone, Moving, NotAFile, Refused, TooDense, TooLarge, Whole, read_at_rest
 from modelwarden.intake.scan import Root, Scan
+from modelwarden.pipeline.groups import Changed
 from modelwarden.pipeline.policies import Policies
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.service.endings import Endings
@@ -155,6 +156,8 @@ def _read(  # noqa: PLR0911 - one a case
         case Whole(data, fingerprint):
             try:
                 found = translated(Found(file, data, fingerprint), policies, max_bytes, None if is_named else endings)
+            except Changed:
+                return Postponed(RetryLater("changes while it is read", hint="try again when it is written"))
             except RejectSummary as error:
                 return _reject(pipeline, file, data, fingerprint, error)
             hint = "name the file itself to archive it as it is"

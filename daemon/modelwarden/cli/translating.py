@@ -109,7 +109,8 @@ def translated(found: Found, policies: Policies, max_bytes: int, endings: Ending
         return None
     asks = look is Look.READ_IF_COMPLETE
     try:
-        made = translate_file(found.path, found.data, folder, policies.of_path(found.path), max_bytes, if_complete=asks)
+        policy, read = policies.of_path(found.path), found.fingerprint
+        made = translate_file(found.path, found.data, folder, policy, max_bytes, if_complete=asks, fingerprint=read)
     except Torn:
         if asks:
             return None

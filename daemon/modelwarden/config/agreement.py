@@ -110,16 +110,28 @@ def _of_watches(settings: Settings) -> Iterator[Problem]:
             words = "the same folder as state_dir, or in it: keep what trainers leave apart from it"
             yield Problem((place, ("state_dir",)), words)
         for earlier, other in enumerate(settings.watch[:number]):
-            same = _real(each) == _real(other) and each.format == other.format
-            if same and set(each.patterns) & set(other.patterns):
+            if _real(each) == _real(other) and (both := _patterns(each) & _patterns(other)):
                 words = f"the same folder as watch[{earlier}].path: one table is enough"
-                rests_on: tuple[Place, ...] = (("watch", earlier, "patterns"), ("watch", number, "patterns"))
+                if each.format != other.format:
+                    words = (
+                        f"the same folder as watch[{earlier}].path, and both take {min(both)}: "
+                        "give each patterns of its own, such as NAME/*.json"
+                    )
+                rests_on: tuple[Place, ...] = tuple(
+                    ("watch", at, name) for at in (earlier, number) for name in ("patterns", "format")
+                )
                 yield Problem((place, ("watch", earlier, "path")), words, rests_on)
                 break
 
 
 def _real(table: WatchTable) -> str:
     return os.path.realpath(table.path)
+
+
+def _patterns(table: WatchTable) -> set[str]:
+    """Of the files that it takes; none if that is its format's to say and the format is not known."""
+    is_known = table.format is None or "patterns" in table.model_fields_set
+    return {each for each in table.patterns if not each.startswith("!")} if is_known else set()
 
 
 def _is_no_folder(path: str) -> bool:

@@ -22,6 +22,7 @@ from modelwarden.gate.policy import DEFAULT_NAME
 from modelwarden.gate.soundness import PolicyError
 
 _NEEDED: Final = ("files", "reader", "program")
+_RESTS_ON: Final[Mapping[Place, Sequence[str]]] = {("goal_in",): ("goal",)}
 _MOST_BYTES: Final = 1 << 20
 
 
@@ -30,11 +31,13 @@ class WrongFormat(Exception):
 
     Attributes:
         problems: where, inside its table, and what.
+        rests_on: settings of the table; if one of them is wrong by itself, nothing may be said.
     """
 
-    def __init__(self, *problems: tuple[Place, str]) -> None:
+    def __init__(self, *problems: tuple[Place, str], rests_on: Sequence[str] = ()) -> None:
         super().__init__(*(words for _, words in problems))
         self.problems = problems
+        self.rests_on = rests_on
 
 
 class Known(NamedTuple):
@@ -54,11 +57,18 @@ def known_formats(settings: Settings) -> Known:
     formats = dict(presets())
     problems: list[Problem] = []
     for at, table in enumerate(settings.format):
+        if problems and table.like is not None and table.like not in formats:
+            continue  # it may be like one of those
         try:
             made = _made_of(table, formats)
             formats[made.name] = made
         except WrongFormat as error:
-            problems += [Problem((("format", at, *place),), words) for place, words in error.problems]
+            for place, words in error.problems:
+                names = (*error.rests_on, *_RESTS_ON.get(place, ()))
+                rests_on: tuple[Place, ...] = tuple(("format", at, name) for name in names)
+                if place == ("like",):
+                    rests_on = _names_of(settings)
+                problems.append(Problem((("format", at, *place),), words, rests_on))
     return Known(formats, tuple(problems))
 
 
@@ -109,13 +119,14 @@ def _resolved(table: FormatTable, known: Mapping[str, Format]) -> Format:
             raise WrongFormat((("like",), _no_such(table.like, known)))
         values |= vars(known[table.like])
     if not table.name:
-        raise WrongFormat(((), "needs a name, or a file"))
+        raise WrongFormat(((), "needs a name, or a file"), rests_on=("name", "file"))
     given = {name: getattr(table, name) for name in table.model_fields_set}
     values |= {name: each for name, each in given.items() if name not in {"like", "metric", "file"}}
     if "metric" in given:
         values["metrics"] = tuple(_rule(each) for each in table.metric)
     if missing := [name for name in _NEEDED if name not in values]:
-        raise WrongFormat(((), f"needs {' and '.join(missing)}, or a format that it is like"))
+        words = f"needs {' and '.join(missing)}, or a format that it is like"
+        raise WrongFormat(((), words), rests_on=(*missing, "like"))
     made = Format(**{"title": table.name, **values})
     if problems := [*problems_of(made)]:
         raise WrongFormat(*problems)
@@ -149,7 +160,7 @@ def problems_of_formats(settings: Settings) -> Iterator[Problem]:
             continue
         if (format_ := known.formats.get(watch.format)) is None:
             if not known.problems:  # else it may be one of those
-                yield Problem(((*place, "format"),), _no_such(watch.format, known.formats))
+                yield Problem(((*place, "format"),), _no_such(watch.format, known.formats), _names_of(settings))
             continue
         if (missing := missing_extra()) and not told_of_extra:
             told_of_extra = True
@@ -158,17 +169,18 @@ def problems_of_formats(settings: Settings) -> Iterator[Problem]:
         for inner, words in problems_of_final(watch.final or format_.final):
             yield Problem(((*place, *inner),), words)
         if watch.group is not None:
-            yield from _of_group(watch, format_, place)
+            own = tuple(("format", i, "final") for i, each in enumerate(settings.format) if each.name == watch.format)
+            yield from _of_group(watch, format_, place, own)
         yield from _of_policy(watch, format_, place, settings)
 
 
-def _of_group(watch: WatchTable, format_: Format, place: Place) -> Iterator[Problem]:
-    """What is wrong with a run of several files."""
+def _of_group(watch: WatchTable, format_: Format, place: Place, own: Sequence[Place]) -> Iterator[Problem]:
+    """What is wrong with a run of several files; `own` is where the format is described, if that is in the settings."""
     group = ((*place, "group"),)
     if format_.together:
-        yield Problem(
-            group, f"{format_.name} reads several files as one already: leave this out", ((*place, "format"),)
-        )
+        words = f"{format_.name} reads several files as one already: leave this out"
+        yield Problem(group, words, ((*place, "format"),))
+        return  # then nothing else is asked of a group
     if watch.group != "." and not watch.recursive:
         yield Problem(
             group, "is above a file that lies in a folder below: set recursive = true", ((*place, "recursive"),)
@@ -176,7 +188,7 @@ def _of_group(watch: WatchTable, format_: Format, place: Place) -> Iterator[Prob
     final = watch.final or format_.final
     if not [*problems_of_final(final)] and not all(c.quiet or c.marker for c in map(parse_condition, final)):
         words = 'is final when no more files come: set final = "quiet:30m", "complete and quiet:10m" or "marker:NAME"'
-        yield Problem(group, words, ((*place, "final"),))
+        yield Problem(group, words, ((*place, "final"), *own))
 
 
 def _needs_format(watch: WatchTable, place: Place, settings: Settings) -> Iterator[Problem]:
@@ -209,6 +221,11 @@ def _of_policy(watch: WatchTable, format_: Format, place: Place, settings: Setti
             said = gate is not None and "better" in table.gate[gate].model_fields_set
             inner: Place = ("better",) if gate is None else ("gate", gate, "better" if said else "metric")
             yield Problem((("policy", at, *inner), (*place, "format")), words)
+
+
+def _names_of(settings: Settings) -> tuple[Place, ...]:
+    """Where the names of all formats stand, without which nobody can say that there is none of a name."""
+    return (("format",), *(("format", at, "name") for at in range(len(settings.format))))
 
 
 def _no_such(name: str, known: Mapping[str, Format]) -> str:

@@ -200,6 +200,8 @@ class FormatTable(_Table):
     program: str = ""
     final: OneOrMore = ()
     last_line: str = ""
+    goal: str = ""
+    goal_in: str = ""
     together: tuple[Text, ...] = ()
     members: tuple[Text, ...] = ()
     kept: tuple[Text, ...] = ()

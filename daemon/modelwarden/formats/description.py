@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
-from modelwarden.formats.finality import EXPECTED, Condition, parse_condition
+from modelwarden.formats.finality import EXPECTED, Condition, is_plain_name, parse_condition
 from modelwarden.gate.gates import LARGEST_FIGURE, Better
 
 READERS: Final = ("json", "jsonl", "csv", "tsv", "npz", "yaml", "zip")
@@ -51,6 +51,9 @@ class Format:
         program: jq; from what was read to a summary.
         final: when the file is final; any of these.
         last_line: a regular expression that the last line of a log must fit before it is worth reading; "": any.
+        goal: a regular expression of the number that the last line's must reach, or be one short of, before that; each
+            is in the first brackets of its expression. "": the last line tells by itself.
+        goal_in: the file, from the log's folder, whose beginning has that number; "": the log's own has it.
         together: shell patterns, from the file's folder, of the files that belong to it: the run is all of them.
         members: shell patterns of what is read of a ZIP file.
         kept: where a checkpoint `{}` lies, from the file's folder; any of these. Empty: there is nothing to look for.
@@ -65,6 +68,8 @@ class Format:
     program: str
     final: tuple[str, ...] = ("parses",)
     last_line: str = ""
+    goal: str = ""
+    goal_in: str = ""
     together: tuple[str, ...] = ()
     members: tuple[str, ...] = ("*",)
     kept: tuple[str, ...] = ()
@@ -116,15 +121,27 @@ def problems_of(format_: Format) -> Iterator[tuple[Place, str]]:
         yield ("files",), "name at least one pattern of a file"
     if not 1 <= len(format_.program.strip()) <= LONGEST_PROGRAM:
         yield ("program",), f"has {len(format_.program)} characters: 1 to {LONGEST_PROGRAM} are allowed"
-    try:
-        re.compile(format_.last_line)
-    except re.error as error:
-        yield ("last_line",), f"is no regular expression: {error}"
+    yield from _problems_of_last_line(format_)
     yield from problems_of_final(format_.final)
     yield from _problems_of_paths(format_)
     for at, rule in enumerate(format_.metrics):
         if rule.least > rule.most:
             yield ("metric", at), f"least = {rule.least!r} is above most = {rule.most!r}"
+
+
+def _problems_of_last_line(format_: Format) -> Iterator[tuple[Place, str]]:
+    for name, expression in (("last_line", format_.last_line), ("goal", format_.goal)):
+        try:
+            groups = re.compile(expression).groups
+        except re.error as error:
+            yield (name,), f"is no regular expression: {error}"
+            continue
+        if format_.goal and not groups:
+            yield (name,), "put the number in brackets, such as epoch=([0-9]+): goal and last_line both have one"
+    if format_.goal_in and not format_.goal:
+        yield ("goal_in",), "is where the goal is: say which number that is, goal = 'epochs: ([0-9]+)'"
+    elif format_.goal_in and not is_plain_name(format_.goal_in):
+        yield ("goal_in",), "lies outside the file's folder: name what is in it, or below"
 
 
 def problems_of_final(final: Sequence[str]) -> Iterator[tuple[Place, str]]:

@@ -61,14 +61,14 @@ def parse_condition(text: str) -> Condition:
             condition = condition._replace(complete=True)
         elif word == "quiet" and (found := _TIME.fullmatch(value)) and (seconds := float(found[1])) > 0:
             condition = condition._replace(quiet=seconds * _UNITS[found[2]])
-        elif word == "marker" and _is_plain_name(value):
+        elif word == "marker" and is_plain_name(value):
             condition = condition._replace(marker=value)
         elif word != "parses" or value:
             raise ValueError(EXPECTED)
     return condition
 
 
-def _is_plain_name(name: str) -> bool:
+def is_plain_name(name: str) -> bool:
     """Whether it is a path that stays below the folder that it starts in."""
     return name.isprintable() and all(part not in {"", ".", ".."} for part in name.split("/"))
 

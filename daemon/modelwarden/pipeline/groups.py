@@ -1,7 +1,7 @@
 """Several files that are one run, as a file a trial: which files of a folder belong together, and their bytes as one.
 
 The rule: a group is a folder. Its files are found by the walk that finds every file, none through a link, and its bytes
-are those of all of them, in one ZIP file that is the same whenever it is made.
+are those of all of them at one moment, in one ZIP file that is the same whenever it is made.
 """
 
 import os
@@ -19,6 +19,10 @@ from modelwarden.pipeline.policies import JudgedFolder
 
 MOST_FILES: Final = 10_000
 """Most files that belong to one run, and most checkpoints that are looked at in a folder."""
+
+
+class Changed(Torn):
+    """What was read is of no one moment: a file of the run is not as it was. It is to be looked at and read again."""
 
 
 class Group(NamedTuple):
@@ -74,11 +78,12 @@ def group_at(where: str, folder: JudgedFolder, is_ours: Callable[[str], bool]) -
     return Group(where, tuple(sorted(files)))
 
 
-def read_group(group: Group, max_bytes: int) -> tuple[bytes, Group]:
-    """The bytes of all files, in one ZIP file, and the group as it was read.
+def read_group(group: Group, max_bytes: int) -> bytes:
+    """The bytes of all files, in one ZIP file: each as the group has it, when the first was read as when the last was.
 
     Raises:
-        Torn: one of them changed while it was read, or could not be read; it may be whole the next time.
+        Changed: one of them is not as the group has it.
+        Torn: one of them could not be read; it may be whole the next time.
         RejectSummary: they are too large.
     """
     size = sum(fingerprint.size for _, fingerprint in group.files)
@@ -88,30 +93,45 @@ def read_group(group: Group, max_bytes: int) -> tuple[bytes, Group]:
             hint="raise max_bytes in [intake], or take fewer files by patterns",
         )
     found: dict[str, bytes] = {}
-    read: list[tuple[str, Fingerprint]] = []
-    for path, _ in group.files:
+    for path, fingerprint in group.files:
         name = group.name_of(path)
         match read_whole(path, max_bytes):
-            case Whole(data, fingerprint):
+            case Whole(data, as_read):
+                insist_on(fingerprint, as_read, name)
                 found[name] = data
-                read.append((path, fingerprint))
             case TooLarge() | TooDense() as large:
                 error = large.error(max_bytes)
                 raise RejectSummary(error.what, where=name, hint=error.hint)
             case problem:
                 raise unread(problem, name, max_bytes)
-    return bundle(found), Group(group.folder, tuple(read))
+    for path, fingerprint in group.files:
+        insist_on(fingerprint, fingerprint_of(path), group.name_of(path))
+    return bundle(found)
+
+
+def insist_on(before: Fingerprint, now: Fingerprint | None, where: str) -> None:
+    """Raise Changed if a file is not as it was: by size and times, for an open file may have another inode number."""
+    if now is None or now[2:] != before[2:]:
+        raise Changed("changed while the run was read", where=where)
+
+
+def fingerprint_of(path: str) -> Fingerprint | None:
+    """The file's as it is now; None if it can't be seen."""
+    try:
+        return Fingerprint.of(os.lstat(path))
+    except OSError:
+        return None
 
 
 def unread(problem: Gone | NotAFile | Moving | TooLarge | TooDense | Refused, where: str, max_bytes: int) -> Torn:
     """What is said of a file that belongs to a run and could not be read."""
     match problem:
         case Gone():
-            return Torn("was there a moment ago and is gone", where=where)
+            return Changed("was there a moment ago and is gone", where=where)
         case NotAFile(kind):
             return Torn(f"is {kind}", where=where, hint="what belongs to a run is a regular file")
         case Moving():
-            return Torn("changed while it was read", where=where)
+            return Changed("changed while it was read", where=where)
         case TooLarge() | TooDense():
             error = problem.error(max_bytes)
             return Torn(error.what, where=where, hint=error.hint)

@@ -29,6 +29,7 @@ class JudgedFolder(NamedTuple):
         only_best: whether of several models in a file the best alone is judged.
         group: how far above a file the folder is whose files are one run: `.`, `..` and so on; "": each is its own.
         excluded: real paths of folders that no group has files of.
+        recursive: whether the files of the folders below are taken too.
     """
 
     path: str
@@ -39,6 +40,14 @@ class JudgedFolder(NamedTuple):
     only_best: bool = False
     group: str = ""
     excluded: Sequence[str] = ()
+    recursive: bool = True
+
+    def takes(self, path: str) -> bool:
+        """Whether it takes a file of this path."""
+        is_there = is_inside(path, self.path) if self.recursive else os.path.dirname(path) == self.path
+        name = os.path.basename(path)
+        is_taken = is_there and any(fnmatchcase(name, pattern) for pattern in self.patterns)
+        return is_taken and (self.format is None or self.format.takes(path))
 
     @property
     def key(self) -> str:
@@ -81,13 +90,11 @@ class Policies:
         return any(folder.format is not None for folder in self.folders)
 
     def folder_of(self, path: str) -> JudgedFolder | None:
-        """The innermost folder that the file was taken from; of two tables of a folder the first that fits."""
-        name = os.path.basename(path)
-        for folder in self._innermost_first:
-            is_taken = any(fnmatchcase(name, pattern) for pattern in folder.patterns)
-            if is_inside(path, folder.path) and is_taken and (folder.format is None or folder.format.takes(path)):
-                return folder
-        return None
+        """The folder that the file counts for; None if none takes it.
+
+        Of several that take it the innermost; of two tables of a folder the one with a format, then the first.
+        """
+        return next((folder for folder in self._innermost_first if folder.takes(path)), None)
 
     def key_of(self, path: str) -> str:
         """Under which key the policy stands that judges a file."""

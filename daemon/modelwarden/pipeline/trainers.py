@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from modelwarden.errors import RejectSummary
 from modelwarden.filesystems import path_text, show_path
+from modelwarden.fingerprint import Fingerprint
 from modelwarden.formats.bundle import bundle
 from modelwarden.formats.description import Format
 from modelwarden.formats.normalising import DIVERGED, NotFinal, Wish
@@ -22,7 +23,16 @@ from modelwarden.gate.json_object import quote, read_object
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.reading import Whole, read_whole
 from modelwarden.intake.scan import is_inside
-from modelwarden.pipeline.groups import MOST_FILES, Group, group_at, group_of, read_group, unread
+from modelwarden.pipeline.groups import (
+    MOST_FILES,
+    Group,
+    fingerprint_of,
+    group_at,
+    group_of,
+    insist_on,
+    read_group,
+    unread,
+)
 from modelwarden.pipeline.policies import JudgedFolder
 
 
@@ -34,14 +44,12 @@ class Question(NamedTuple):
         data: the trainer's bytes: of the file, or of all that belongs to the run in one ZIP file.
         name: what these are called.
         policy: what will judge them; None: nothing.
-        group: the files, as they were read; None: it is one.
     """
 
     order: Order
     data: bytes
     name: str
     policy: Policy | None
-    group: Group | None = None
 
 
 class Translated(NamedTuple):
@@ -59,7 +67,14 @@ class Translated(NamedTuple):
 
 
 def question_about(
-    path: str, data: bytes, folder: JudgedFolder, policy: Policy | None, max_bytes: int, *, if_complete: bool = False
+    path: str,
+    data: bytes,
+    folder: JudgedFolder,
+    policy: Policy | None,
+    max_bytes: int,
+    *,
+    if_complete: bool = False,
+    fingerprint: Fingerprint | None = None,
 ) -> Question:
     """The question about one file.
 
@@ -70,14 +85,16 @@ def question_about(
         policy: what will judge it; None: nothing.
         max_bytes: cap on the bytes of a run's files together.
         if_complete: whether it counts only once its program says that the training ended.
+        fingerprint: the file's, when it was read; None: how it is now does not matter.
 
     Raises:
+        Changed: it, or what belongs to it, is not as it was when it was read.
         Torn: what belongs to it could not be read.
         RejectSummary: it is too much.
     """
     format_, name = _format_of(folder), os.path.basename(path)
     if format_.together:
-        data, name = read_together(path, data, format_, max_bytes), f"{name}.zip"
+        data, name = read_together(path, data, format_, max_bytes, fingerprint), f"{name}.zip"
     kept = checkpoints_there(path, format_, folder.path)
     wish = _wish(folder, policy, if_complete=if_complete)
     order = Order(format_, path_text(path), wish, None if kept is None else {"": kept})
@@ -88,8 +105,7 @@ def question_about_group(
     group: Group, folder: JudgedFolder, policy: Policy | None, max_bytes: int, *, if_complete: bool = False
 ) -> Question:
     """The question about a group. Arguments and errors as of `question_about`."""
-    format_, data = _format_of(folder), b""
-    data, group = read_group(group, max_bytes)
+    format_, data = _format_of(folder), read_group(group, max_bytes)
     kept: dict[str, frozenset[str]] = {}
     for path, _ in group.files:
         if (there := checkpoints_there(path, format_, folder.path)) is not None:
@@ -97,7 +113,7 @@ def question_about_group(
     name = os.path.basename(group.folder) or "run"
     wish = _wish(folder, policy, if_complete=if_complete)._replace(run_name=path_text(name))
     order = Order(format_, path_text(group.folder), wish, kept or None, group=True)
-    return Question(order, data, f"{name}.zip", policy, group)
+    return Question(order, data, f"{name}.zip", policy)
 
 
 def answer_to(question: Question, waits: Callable[[], bool] = lambda: True) -> Translated | NotFinal:
@@ -117,14 +133,23 @@ def answer_to(question: Question, waits: Callable[[], bool] = lambda: True) -> T
 
 
 def translate_file(
-    path: str, data: bytes, folder: JudgedFolder, policy: Policy | None, max_bytes: int, *, if_complete: bool = False
+    path: str,
+    data: bytes,
+    folder: JudgedFolder,
+    policy: Policy | None,
+    max_bytes: int,
+    *,
+    if_complete: bool = False,
+    fingerprint: Fingerprint | None = None,
 ) -> Translated | NotFinal:
     """What a file of a folder with a format comes to; of one whose files are in groups, what its group does.
 
     Arguments as of `question_about`, errors as of that and of `answer_to`.
     """
     if not folder.group:
-        return answer_to(question_about(path, data, folder, policy, max_bytes, if_complete=if_complete))
+        return answer_to(
+            question_about(path, data, folder, policy, max_bytes, if_complete=if_complete, fingerprint=fingerprint)
+        )
     group = group_at(group_of(path, folder), folder, _format_of(folder).takes)
     return answer_to(question_about_group(group, folder, policy, max_bytes, if_complete=if_complete))
 
@@ -174,19 +199,24 @@ def translate_whole(path: str, data: bytes, folder: JudgedFolder, policy: Policy
             raise AssertionError("nobody asked")
 
 
-def read_together(path: str, data: bytes, format_: Format, max_bytes: int) -> bytes:
+def read_together(
+    path: str, data: bytes, format_: Format, max_bytes: int, fingerprint: Fingerprint | None = None
+) -> bytes:
     """The bytes of all files of a run, in one: the file's own, and those of the files that belong to it.
 
     Raises:
-        Torn: one of them changed while it was read, or could not be read; it may be whole the next time.
+        Changed: one of them is not as it was when it was read; the file itself, by the fingerprint that is given.
+        Torn: one of them could not be read; it may be whole the next time.
         RejectSummary: they are too many, or too large.
     """
     top = os.path.dirname(path)
     files = {path_text(os.path.basename(path)): data}
     size = len(data)
+    read = [] if fingerprint is None else [(path, fingerprint)]
     for below in _below(top, format_.together):
         match read_whole(os.path.join(top, below), max_bytes):
-            case Whole(other, _):
+            case Whole(other, as_read):
+                read.append((os.path.join(top, below), as_read))
                 files[path_text(below)] = other
                 size += len(other)
             case problem:
@@ -196,6 +226,8 @@ def read_together(path: str, data: bytes, format_: Format, max_bytes: int) -> by
                 f"the files of the run are {len(files)} and {size} bytes or more",
                 hint=f"max_bytes = {max_bytes} is the most in bytes, {MOST_FILES} in files",
             )
+    for each, as_read in read:
+        insist_on(as_read, fingerprint_of(each), show_path(os.path.relpath(each, top)))
     return bundle(files)
 
 

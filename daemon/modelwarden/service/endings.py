@@ -1,16 +1,18 @@
 """Which trainers' files are worth reading: whether a training ended, as far as can be told without reading them.
 
 The rule: a log that grows for days costs a look at its figures, and where its last line tells, the bytes that came
-since the last look. What was read once is not read again while it is not final.
+since the last look and the first few of the file that says how far it goes. What was read once is not read again while
+it is not final.
 """
 
 import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from modelwarden.fingerprint import Fingerprint
+from modelwarden.formats.description import Format
 from modelwarden.formats.finality import Look, decide
 from modelwarden.intake.settling import Settling
 from modelwarden.pipeline.groups import Group
@@ -18,6 +20,12 @@ from modelwarden.pipeline.policies import JudgedFolder
 
 LONGEST_LINE: Final = 1 << 20
 """Most bytes of a log's last line that are looked at."""
+
+LONGEST_HEAD: Final = 8192
+"""Most bytes in which the number stands that a log's last line must reach."""
+
+_CLOSING: Final = b" \t\r\n]}"
+"""What a last line may hold that says nothing: a document that grows is closed anew behind each row."""
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -32,6 +40,20 @@ class _Seen(NamedTuple):
 
     fingerprint: Fingerprint
     line: int
+
+
+class _LastLine(NamedTuple):
+    """The last line of a log that says anything.
+
+    Attributes:
+        text: without its line break.
+        next: as `line` of _Seen.
+        is_whole: whether its begin was seen.
+    """
+
+    text: bytes
+    next: int
+    is_whole: bool
 
 
 class Endings:
@@ -71,11 +93,10 @@ class Endings:
         decision = decide(folder.final, still, lambda name: _is_marked(os.path.dirname(path), name, status.st_mtime_ns))
         look: Look | None = decision.look
         if look is Look.READ_IF_COMPLETE:
-            last_line = "" if folder.format is None else folder.format.last_line
             fingerprint = Fingerprint.of(status)
-            if self.is_waiting(path, fingerprint) or (last_line and not self._ends_with(path, last_line, fingerprint)):
+            if self.is_waiting(path, fingerprint) or not self._may_have_ended(path, folder.format, fingerprint):
                 look = Look.WAIT
-            elif not last_line and still < self._settle:
+            elif still < self._settle and not _tells_by_itself(folder.format):
                 self._settling.again(path, now + self._settle - still)
                 return None
         if look is not Look.WAIT:
@@ -88,7 +109,8 @@ class Endings:
 
     def goes_on(self, path: str, fingerprint: Fingerprint, folder: JudgedFolder) -> None:
         """The file was read, and says that its training goes on."""
-        self._open[path] = _Seen(fingerprint, 0)
+        known = self._open.get(path)
+        self._open[path] = _Seen(fingerprint, 0 if known is None else known.line)
         self.look(path, folder)
 
     def look_at_group(self, group: Group, folder: JudgedFolder, due: Iterable[str]) -> Look | None:
@@ -136,28 +158,66 @@ class Endings:
         ]:
             del self._groups[where]
 
-    def _ends_with(self, path: str, expression: str, fingerprint: Fingerprint) -> bool:
-        """Whether the log's last line fits; only what came since the last look is read, from that line's begin on."""
-        known = self._open.get(path)
-        begin = known.line if known is not None and known.line <= fingerprint.size else 0
-        begin = max(begin, fingerprint.size - LONGEST_LINE)
+    def _may_have_ended(self, path: str, format_: Format | None, fingerprint: Fingerprint) -> bool:
+        """Whether a log's last line allows it; read is what came since the last look, from that line's begin on."""
+        if format_ is None or not format_.last_line:
+            return True
         try:
-            descriptor = os.open(path, _FLAGS)
+            with _open(path) as log:
+                last = self._last_line(log, path, fingerprint.size)
+                said = re.search(format_.last_line.encode(), last.text)
+                if said is not None and (not format_.goal or self._is_reached(said, log, path, format_)):
+                    return True
         except OSError:
             return True  # the read says what is wrong
-        try:
-            data = os.pread(descriptor, fingerprint.size - begin, begin)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        self.bytes_read += len(data)
-        line = data.rstrip(b"\n").rpartition(b"\n")[2]
-        at = begin + len(data) - (0 if data.endswith(b"\n") else len(line))
-        if re.search(expression.encode(), line):
-            return True
-        self._open[path] = _Seen(fingerprint, at)
+        self._open[path] = _Seen(fingerprint, last.next)
         return False
+
+    def _last_line(self, log: BinaryIO, path: str, size: int) -> _LastLine:
+        known = self._open.get(path)
+        least = max(0, size - LONGEST_LINE)
+        if known is not None and least < known.line <= size:
+            last = _last_line_of(self._bytes(log, known.line - 1, size), known.line - 1)
+            if last.is_whole:
+                return last  # else it is another log: this line began before that one's
+        return _last_line_of(self._bytes(log, least, size), least)
+
+    def _is_reached(self, said: re.Match[bytes], log: BinaryIO, path: str, format_: Format) -> bool:
+        """Whether the last line's number is the one that the log goes up to, or one short of it: some count from 0."""
+        try:
+            if format_.goal_in:
+                with _open(os.path.join(os.path.dirname(path), format_.goal_in)) as beside:
+                    head = self._bytes(beside, 0, LONGEST_HEAD)
+            else:
+                head = self._bytes(log, 0, LONGEST_HEAD)
+        except FileNotFoundError:
+            return False
+        goal = re.search(format_.goal.encode(), head)
+        try:
+            return goal is not None and float(said[1]) >= float(goal[1]) - 1
+        except (TypeError, ValueError):  # one of them is no number
+            return True
+
+    def _bytes(self, file: BinaryIO, begin: int, end: int) -> bytes:
+        data = os.pread(file.fileno(), end - begin, begin)
+        self.bytes_read += len(data)
+        return data
+
+
+def _tells_by_itself(format_: Format | None) -> bool:
+    """Whether a last line that fits is the end. A number that is reached is not: its checkpoint comes after its row."""
+    return format_ is not None and bool(format_.last_line) and not format_.goal
+
+
+def _open(path: str) -> BinaryIO:
+    return open(path, "rb", buffering=0, opener=lambda path, _: os.open(path, _FLAGS))
+
+
+def _last_line_of(data: bytes, begin: int) -> _LastLine:
+    """The last line of a piece of a log; `begin` is where the piece does."""
+    end = len(data.rstrip(_CLOSING))
+    first = data.rfind(b"\n", 0, end) + 1
+    return _LastLine(data[first:].partition(b"\n")[0], begin + data.rfind(b"\n") + 1, begin + first == 0 or first > 0)
 
 
 def _is_marked(folder: str, name: str, modified: int) -> bool:

@@ -20,7 +20,7 @@ from modelwarden.formats.normalising import NotFinal, Torn
 from modelwarden.gate.policy import Policy
 from modelwarden.intake.settling import Settling
 from modelwarden.log import log
-from modelwarden.pipeline.groups import Group, group_at, group_of
+from modelwarden.pipeline.groups import Changed, Group, group_at, group_of
 from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.trainers import Question, Translated, answer_to, question_about, question_about_group
 from modelwarden.pipeline.walk import Found
@@ -31,6 +31,9 @@ MOST_ASKED: Final = 32
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of them, but for the last."""
+
+CHANGED_SECONDS: Final = 1.0
+"""Pause before files are looked at again that changed while they were read."""
 
 FAULT_SECONDS: Final = 60.0
 """Pause before a file is asked about again at which this program failed."""
@@ -182,8 +185,17 @@ class Trainings:
         asks = look is Look.READ_IF_COMPLETE
         try:
             question = question_about(
-                path, found.data, folder, self._policy_of(path), self._max_bytes, if_complete=asks
+                path,
+                found.data,
+                folder,
+                self._policy_of(path),
+                self._max_bytes,
+                if_complete=asks,
+                fingerprint=found.fingerprint,
             )
+        except Changed as error:
+            self._see_again(found, [path], error)
+            return None
         except RejectSummary as error:
             self._refused(found, None, folder, error, asks=asks)
             return None
@@ -207,13 +219,19 @@ class Trainings:
                 return None
             asks = look is Look.READ_IF_COMPLETE
             question = question_about_group(group, folder, self._policy_of(path), self._max_bytes, if_complete=asks)
+        except Changed as error:
+            self._see_again(found, due, error)
+            return None
         except RejectSummary as error:
             self._refused(found, group, folder, error, asks=asks)
             return None
-        group = question.group or group
-        path, fingerprint = group.newest
-        found = Found(path, question.data, fingerprint, folder=where, members=group.files)
-        return _Asked(folder, found, group, asks, self._submit(question))
+        return _Asked(folder, found._replace(data=question.data), group, asks, self._submit(question))
+
+    def _see_again(self, found: Found, due: Sequence[str], error: Changed) -> None:
+        """What was read is of no one moment: look at it anew, which waits for its quiet, and read all of it again."""
+        log.debug("changed_while_read", path=show_path(found.folder or found.path), file=error.where)
+        for path in due:
+            self._settling.again(path, time.monotonic() + CHANGED_SECONDS)
 
     def _submit(self, question: Question) -> "Future[Translated | NotFinal]":
         if self._thread is None:

@@ -28,7 +28,7 @@ def policies_of(settings: Settings) -> Policies:
 def _judged_folder(watch: WatchTable, formats: Mapping[str, Format], archive: str) -> JudgedFolder:
     """A watched folder as its table says; what it leaves out is its format's."""
     if watch.format is None:
-        return JudgedFolder(watch.path, watch.patterns, watch.policy)
+        return JudgedFolder(watch.path, watch.patterns, watch.policy, recursive=watch.recursive)
     format_ = replace(formats[watch.format], files=watch.patterns)
     return JudgedFolder(
         watch.path,
@@ -39,4 +39,5 @@ def _judged_folder(watch: WatchTable, formats: Mapping[str, Format], archive: st
         only_best=watch.models == "best",
         group=watch.group or "",
         excluded=(archive,),
+        recursive=watch.recursive,
     )
