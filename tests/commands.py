@@ -4,9 +4,10 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from modelwarden.__main__ import main
@@ -47,6 +48,13 @@ def command(*arguments: str | Path) -> Done:
             for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
                 logger.handlers, logger.level, logger.propagate = handlers, level, propagate
         return Done(code if isinstance(code, int) else int(code is not None), _text(out), _text(err))
+
+
+def commands_below(command: Any, words: str = "") -> Iterator[tuple[str, Any]]:
+    """A command of typer's with all below it, hidden ones too: what is typed after `modelwarden`, and the command."""
+    yield words, command
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands_below(each, f"{words} {name}".strip())
 
 
 def _text(stream: io.BytesIO) -> str:

@@ -72,7 +72,12 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
     app = typer.Typer(
         name="modelwarden",
         help="Judges every model that a training run leaves behind, archives the run, tells the team.",
-        epilog="Begin with `modelwarden run --watch DIR`, or with `modelwarden config example > config.toml`.",
+        epilog="""Begin with one of these two.
+
+        Example: modelwarden run --watch training_output
+
+        Example: modelwarden config example > config.toml
+        """,
         context_settings={"help_option_names": ["-h", "--help"]},  # commands below take it over
         no_args_is_help=True,
         add_completion=False,

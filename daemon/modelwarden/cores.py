@@ -6,11 +6,11 @@ it was forked, so nobody may take a lock while it lives. What one that died did 
 
 import os
 import signal
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -25,6 +25,18 @@ _AT_ONCE: Final = 16
 """Things that are answered together: what they share is sent once."""
 
 _FORK: Final = get_context("fork")
+
+
+class Shown(Protocol):
+    """Hands things on as they come, and shows who waits how far that is."""
+
+    def __call__(self, values: Iterable[A], total: int, what: str) -> Generator[A]:
+        """The things; about how many there are, and what is done with them."""
+
+
+def unseen(values: Iterable[A], total: int, what: str) -> Generator[A]:  # noqa: ARG001 - nobody waits
+    """Hands things on, and shows nothing."""
+    yield from values
 
 
 def ask_all_cores(look: Callable[[A], B], things: Sequence[A]) -> Generator[tuple[A, B]]:

@@ -249,15 +249,22 @@ class Questions:
         runs = self.runs(_ALL_RUNS, 0.0).shown
         return list(dict.fromkeys(metric for run in reversed(runs) for metric in run.policy.metrics))
 
-    def everything(self) -> Iterator[tuple[RunRecord, Assessment, bool, str | None]]:
+    def everything(self) -> tuple[int, Iterator[tuple[RunRecord, Assessment, bool, str | None]]]:
         """Every model of every run, oldest run first: whether it may be deployed, and who decided, if a person did.
+
+        Returns:
+            About how many there are, and the models as they are read.
 
         Raises:
             UnknownRun: a decision's file is damaged.
             RetryLater: the disk refused.
         """
+        runs = self.runs(_ALL_RUNS, 0.0).shown
+        return sum(run.models for run in runs), self._everything(runs)
+
+    def _everything(self, runs: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, Assessment, bool, str | None]]:
         reviewed = set(reviewed_runs(self._root))
-        for run in self.runs(_ALL_RUNS, 0.0).shown:
+        for run in runs:
             decided = self.decided(run) if run.timestamp in reviewed else {}
             judged = self.run(run.timestamp, 0.0)
             chosen = {model.symbol for model in judged.deployable(decided)}

@@ -29,7 +29,7 @@ from modelwarden.archive.record import (
     encode_entry,
 )
 from modelwarden.archive.tree import Tree
-from modelwarden.cores import ask_all_cores
+from modelwarden.cores import Shown, ask_all_cores, unseen
 from modelwarden.errors import ModelwardenError, RejectSummary
 from modelwarden.filesystems import doubt_of_locks, show_path
 from modelwarden.gate.assessment import Assessment, count_by_classification
@@ -96,6 +96,7 @@ def verify(
     *,
     patience: float = COMMIT_SECONDS,
     decided: Decided | None = None,
+    shown: Shown = unseen,
 ) -> Report:
     """Read the whole archive again.
 
@@ -104,6 +105,7 @@ def verify(
         catalog: of the same archive.
         patience: seconds before what may be a commit under way counts as wrong.
         decided: what the state knows, and knew, of decisions; None: it is not asked.
+        shown: shows how far it is.
     """
     findings: list[Finding] = []
     runs: dict[str, RunRecord] = {}
@@ -111,7 +113,7 @@ def verify(
     policies: dict[Policy, Policy] = {}
     owner_of: dict[str, str] = {}
     names = sorted(archive.tree.run_names())
-    for name, read in ask_all_cores(partial(_verify_run, archive.tree), names):
+    for name, read in shown(ask_all_cores(partial(_verify_run, archive.tree), names), len(names), "reading"):
         if isinstance(read, Finding):
             findings.append(read)
             continue
@@ -119,13 +121,13 @@ def verify(
         run = runs[name] = run._replace(policy=policies.setdefault(run.policy, run.policy))
         if (twin := owner_of.setdefault(run.sha256, name)) != name:
             findings.append(Finding(name, f"the same bytes are archived as {twin}", "move one of the two away"))
-    findings += _verify_rejected(archive.tree.path_of(REJECTED))
+    findings += _verify_rejected(archive.tree.path_of(REJECTED), shown)
     findings += _verify_reviews(archive, runs)
     if decided is not None:
         findings += _patiently(lambda: _verify_known_reviews(archive, decided), patience)
     findings += _patiently(lambda: _verify_pruned(archive, catalog, runs), patience)
     findings += _patiently(lambda: _verify_staging(archive), patience)
-    findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows), patience)
+    findings += _patiently(lambda: _verify_derived(archive, catalog, runs, rows, shown), patience)
     return Report(len(names), findings)
 
 
@@ -240,9 +242,10 @@ def _verdict(model: Assessment | Verdict) -> str:
     return " ".join([model.classification, *model.flags])
 
 
-def _verify_rejected(shelf: str) -> Iterator[Finding]:
+def _verify_rejected(shelf: str, shown: Shown) -> Iterator[Finding]:
     """Each rejected file's bytes and reason."""
-    for name in sorted(os.listdir(shelf)) if os.path.isdir(shelf) else ():
+    names = sorted(os.listdir(shelf)) if os.path.isdir(shelf) else []
+    for name in shown(names, len(names), "reading what was rejected"):
         where = f"{REJECTED}/{name}"
         try:
             with open(os.path.join(shelf, name, "as_found"), "rb") as stream:
@@ -327,7 +330,7 @@ def _verify_staging(archive: Archive) -> list[Finding]:
 
 
 def _verify_derived(
-    archive: Archive, catalog: Catalog, runs: Mapping[str, RunRecord], rows: Mapping[str, int]
+    archive: Archive, catalog: Catalog, runs: Mapping[str, RunRecord], rows: Mapping[str, int], shown: Shown
 ) -> list[Finding]:
     """The index and the catalog against the runs that are whole. Runs that came since are no finding."""
     findings = []
@@ -340,7 +343,7 @@ def _verify_derived(
         return findings
     in_index = {name: index.line(name) for name in index.names()}
     in_catalog = catalog.names()
-    for name, run in runs.items():
+    for name, run in shown(runs.items(), len(runs), "comparing"):
         if name not in there:
             continue  # moved away meanwhile
         if name not in in_index:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from answers import assert_fits
+from answers import answer, assert_fits
 from commands import Done, command
 from modelwarden import TrainingArchiveManager
 from modelwarden.gate.assessment import Classification, Flag, Remark
@@ -734,3 +734,10 @@ def test_answer_in_a_pipe_has_no_escape(archive: Path, words: list[str]) -> None
     done = asked(archive, *words)
     assert "\x1b" not in done.out
     assert " ago" not in done.out
+
+
+@pytest.mark.parametrize("symbol", [[], ["A"]], ids=["all", "one"])
+def test_report_is_in_the_answer_if_it_is_to_be_data(archive: Path, symbol: list[str]) -> None:
+    """`--report --json` is one document, with the report in it."""
+    report = (archive / "20240103_000000" / "recommendations.md").read_text(encoding="utf-8")
+    assert answer("show", "latest", *symbol, "--report", "--archive", archive)["report"] == report

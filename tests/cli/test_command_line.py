@@ -3,14 +3,18 @@
 import json
 import os
 import re
+import shlex
 from importlib.metadata import version
+from inspect import cleandoc
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
-from commands import command
+from commands import command, commands_below
 from modelwarden import Flag, TrainingArchiveManager
 from modelwarden.__main__ import command_line
 from modelwarden.cli.lines import cell_width
@@ -97,6 +101,31 @@ def test_short_option_gives_the_same_help(words: list[str]) -> None:
     """`-h` is what hands type."""
     short, long = (command(*words, option) for option in ("-h", "--help"))
     assert (short.code, short.out) == (0, long.out)
+
+
+EVERY = dict(commands_below(typer.main.get_command(command_line())))
+"""Every command, by what is typed after `modelwarden`."""
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_help_has_an_example_that_the_command_takes(words: str) -> None:
+    """One or two: that command, or one below it, with options and values that it takes."""
+    each = EVERY[words]
+    paragraphs = f"{cleandoc(each.help)}\n\n{cleandoc(each.epilog or '')}".split("\n\n")
+    examples = [text for text in paragraphs if text.startswith("Example: modelwarden ")]
+    assert 1 <= len(examples) <= 2
+    shown = command(*words.split(), "--help").out
+    for example in examples:
+        assert without_blanks(example) in without_blanks(shown)
+        _, _, *typed = takewhile(lambda word: word not in {"|", ">"}, shlex.split(example))
+        named = next(name for name in (" ".join(typed[:2]), typed[0]) if name in EVERY)
+        assert named.split()[: len(words.split())] == words.split()
+        EVERY[named].make_context(named, typed[len(named.split()) :])
+
+
+def without_blanks(text: str) -> str:
+    """A text without the blanks and the ends of lines in it."""
+    return "".join(text.split())
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])

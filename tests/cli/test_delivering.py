@@ -4,10 +4,13 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from answers import answer
+from commands import command
 from processes import Site, destination, drop, make_site, modelwarden, outbox_of, running_daemon
 from servers import HttpServer, http_server, unused_port
 from summaries import encoded, flat_summary
@@ -338,3 +341,46 @@ def test_notify_test_says_why_a_connection_failed(tmp_path: Path) -> None:
     result = modelwarden("notify-test", "--config", site.config)
     assert "Connection refused" in result.stdout
     assert SECRET not in result.stdout + result.stderr
+
+
+def test_retry_and_drop_tell_as_data_what_could_not_be_done(tmp_path: Path, server: HttpServer) -> None:
+    """Each that was named and does not fit, with why; exit code 1, and still one document."""
+    site = owing(tmp_path, server)
+    where = ("--config", site.config)
+    assert answer("outbox retry", *where, code=1)["retried"] == 0
+    assert answer("outbox retry", "1", *where) == {"schema_version": 1, "retried": 1, "refused": []}
+    found = answer("outbox drop", "1", "99", *where, code=1)
+    assert found["dropped"] == 1
+    (refused,) = found["refused"]
+    assert (refused["id"], refused["status"], refused["what"]) == (99, None, "is no message's id")
+    (refused,) = answer("outbox drop", "1", *where, code=1)["refused"]
+    assert (refused["id"], refused["what"]) == (1, "is suppressed already")
+
+
+def test_mute_tells_as_data_until_when(tmp_path: Path, server: HttpServer) -> None:
+    """And null once it has ended."""
+    site = owing(tmp_path, server)
+    where = ("--config", site.config)
+    muted = answer("mute", "team", "--for", "2h", *where)
+    assert muted["destination"] == "team"
+    assert datetime.fromisoformat(muted["muted_until"]) > datetime.now(UTC)
+    assert answer("mute", "team", "--for", "0", *where)["muted_until"] is None
+
+
+def test_notify_test_tells_as_data_what_came_of_each(tmp_path: Path, server: HttpServer) -> None:
+    """In the words of the figures; what went wrong without the URL; a warning on standard error."""
+    broken = destination("broken", f"json://127.0.0.1:{unused_port()}/{SECRET}", "APPROVED")
+    site = make_site(tmp_path, destination("team", server.url(SECRET), "APPROVED"), broken)
+    taken, failed = answer("notify-test", "--config", site.config, code=1)["destinations"]
+    assert taken == {"destination": "team", "outcome": "delivered", "last_error": None}
+    assert (failed["destination"], failed["outcome"]) == ("broken", "try_later")
+    assert "Connection refused" in failed["last_error"]
+    assert SECRET not in str(failed)
+
+
+def test_options_before_the_name_of_a_groups_command_are_its_own(tmp_path: Path, server: HttpServer) -> None:
+    """`outbox --json --config FILE drop 1`: not these settings and no table would be a surprise."""
+    site = owing(tmp_path, server)
+    done = command("outbox", "--json", "--config", site.config, "drop", "1")
+    assert (done.code, json.loads(done.out)["dropped"], done.err) == (0, 1, "")
+    assert [row["status"] for row in outbox_of(site.state)] == ["suppressed"]

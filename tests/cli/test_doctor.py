@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from answers import answer
 from invariants import snapshot
 from modelwarden.sinks.chat.destinations import Destination
 from processes import Site, destination, drop, make_site, modelwarden
@@ -146,3 +147,19 @@ def test_address_of_a_destination_has_no_token(url: str, address: tuple[str, int
     assert CANARY[:8] not in str(found).lower()
     if address is not None:
         assert found == address
+
+
+def test_answer_as_data_has_all_that_is_good_and_all_that_is_wrong(tmp_path: Path) -> None:
+    """The same as the lines say, one document also if the answer is no."""
+    site = make_site(tmp_path, watch='state_dir = "state"\n[[watch]]\npath = "out"\n[[watch]]\npath = "gone"\n')
+    found = answer("doctor", "--config", site.config, code=1)
+    code, said = doctor(site)
+    assert code == 1
+    assert found["settings"] == str(site.config)
+    assert [line[6:].split(": ")[0] for line in said if line[:4].strip()] == [
+        "settings",
+        *(each["where"] for each in found["checks"]),
+    ]
+    (wrong,) = (each for each in found["checks"] if not each["good"])
+    assert (wrong["where"], wrong["what"]) == (f"watched folder {tmp_path / 'gone'}", "not there")
+    assert wrong["hint"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from answers import answer
 from commands import command
 from modelwarden.cli.formats import format_as_toml
 from modelwarden.config import known_formats, load_settings
@@ -130,3 +131,13 @@ def test_check_judges_a_file_by_its_folders_format(config: Path) -> None:
     done = command("check", STATE, "--config", config)
     assert done.code == 0
     assert "1 APPROVED" in done.out
+
+
+@pytest.mark.parametrize("name", presets())
+def test_format_as_data_says_what_its_file_says(name: str) -> None:
+    """Key by key; what a file leaves out is there with what it means."""
+    found = answer("formats show", name)
+    shown = tomllib.loads(command("formats", "show", name).out)
+    rules = shown.pop("metric", [])
+    assert {key: found[key] for key in shown} == shown
+    assert [{key: each[key] for key in rule} for rule, each in zip(rules, found["metrics"], strict=True)] == rules

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from answers import answer
 from commands import Done, command
 from modelwarden.cli import installing
 from modelwarden.cli.units import PACKAGE_UNIT, Piece, is_untouched
@@ -354,3 +355,48 @@ def test_prefix_of_any_name_is_taken_and_shown_in_lines(tmp_path: Path, name: by
     assert files(root) == WRITTEN
     assert len(done.lines) == len(WRITTEN)
     assert all(line.isprintable() for line in done.lines)
+
+
+UNSEEN = "(modelwarden: .*these units will not start it\n)?"
+
+
+def test_steps_are_told_as_data(root: Path) -> None:
+    """Each file and what became of it: at a try, at an install, where one was changed, and at a removal."""
+    where = ("--prefix", root)
+    tried = answer("service install", *where, "--dry-run", warns=UNSEEN)
+    assert (tried["dry_run"], root.exists()) == (True, False)
+    done = answer("service install", *where, warns=UNSEEN)
+    assert tried["files"] == done["files"]
+    assert {each["file"]: each["outcome"] for each in done["files"]} == dict.fromkeys(
+        (str(root / name) for name in WRITTEN), "wrote"
+    )
+    with (root / WATCHER).open("a") as stream:
+        stream.write("# mine\n")
+    again = answer("service install", *where, code=1, warns=UNSEEN)
+    came = {each["file"]: each for each in again["files"]}
+    assert came[str(root / WATCHER)]["outcome"] == "left"
+    assert "--force" in came[str(root / WATCHER)]["remark"]
+    assert came[str(root / SETTINGS)]["outcome"] == "kept"
+    removed = answer("service remove", *where, code=1)
+    assert sorted(each["outcome"] for each in removed["files"]) == ["kept", "left", *["removed"] * (len(WRITTEN) - 2)]
+
+
+def test_half_done_is_told_as_data_too(root: Path) -> None:
+    """What was done is in the answer, and what was in the way on standard error."""
+    (root / "etc/sysusers.d/modelwarden.conf").mkdir(parents=True)
+    done = answer("service install", "--prefix", root, code=2, warns=f"{UNSEEN}modelwarden: .*: half done.*\n")
+    assert [each["outcome"] for each in done["files"]] == ["wrote"] * 4
+
+
+def test_commands_and_next_steps_are_told_as_data(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a user's own service: what is run, what could not be, and what is left to do."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(root))
+    monkeypatch.setenv("PATH", str(root))
+    monkeypatch.setattr(installing, "_TOOLS", str(root))
+    done = answer("service install", "--user", warns=UNSEEN)
+    (ran,) = done["commands"]
+    assert (ran["command"], ran["outcome"]) == ("systemctl --user daemon-reload", "not run")
+    assert "there is no systemctl" in ran["remark"]
+    assert any(each.startswith("systemctl --user enable --now modelwarden") for each in done["next"])
+    tried = answer("service remove", "--user", "--dry-run")
+    assert [each["outcome"] for each in tried["commands"]] == ["ran"] * 3

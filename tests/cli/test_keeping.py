@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from answers import assert_fits
+from answers import answer, assert_fits
 from commands import command
 from invariants import assert_archive_whole, assert_run_whole, snapshot
 from modelwarden import TrainingArchiveManager
@@ -456,3 +456,16 @@ def test_export_to_parquet_that_cannot_be_done_says_why(
     assert (done.code, done.out) == (2, "")
     assert "pip install 'modelwarden[parquet]'" in done.err
     assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_export_tells_as_data_what_it_wrote(archive: Path, tmp_path: Path, form: str) -> None:
+    """The table is in the file, and its size is told; without a file it would stand in the answer's place."""
+    file = tmp_path / "out"
+    found = answer("export", file, "--format", form, "--archive", archive)
+    rows = list(csv.DictReader(io.StringIO(command("export", "--archive", archive).out)))
+    assert (found["file"], found["written_as"], found["rows"]) == (str(file), form, len(rows))
+    assert found["columns"] == list(rows[0])
+    refused = command("export", "--json", "--archive", archive)
+    assert (refused.code, refused.out) == (2, "")
+    assert "name a file" in refused.err

@@ -400,6 +400,10 @@ def test_superseded_run_waits_for_nobody_and_is_decided_about_with_a_word(archiv
     done = decide(archive, OLD, "B", "--approve")
     assert done.code == 0
     assert f"run {OLD} was superseded by {NEW}" in done.err
+    withdraw = ("review", OLD, "B", "--withdraw", "--reason", "x", "--by", "me", "--json", "--archive", archive)
+    done = command(*withdraw)
+    assert json.loads(done.out)["decided"] is True
+    assert f"run {OLD} was superseded by {NEW}" in done.err
     assert decide(archive, NEW, "B", "--approve").err == ""
 
 

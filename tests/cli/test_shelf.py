@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from answers import assert_fits
+from answers import answer, assert_fits
 from commands import command
 from processes import Site, destination, index_of, make_site, outbox_of
 from summaries import GOOD, encoded, flat_summary
@@ -130,3 +130,19 @@ def test_reason_that_somebody_spoiled_hides_no_file(site: Site, data: bytes | No
     (site.archive / "rejected" / "notes").mkdir()
     shutil.rmtree(site.archive / "rejected" / identity)
     assert len(in_json(site, "rejected")) == 2
+
+
+def test_retry_tells_as_data_what_became_of_each(site: Site) -> None:
+    """In the words of `archive`; a shelf that is empty is no file, and no failure."""
+    text = site.config.read_text().replace('path = "out"\n', 'path = "out"\npolicy = "llm"\n')
+    site.config.write_text(f"{text}\n{LLM}")
+    tried = answer("rejected retry", "--all", "--config", site.config, code=1)
+    found = {Path(each["file"]).name: each for each in tried["files"]}
+    assert {name: (each["outcome"], each["run"]) for name, each in found.items()} == {
+        "half.json": ("rejected", None),
+        "large.json": ("not archived", None),
+        "loss.json": ("archived", "20250101_000000"),
+    }
+    assert "only its beginning was kept" in found["large.json"]["said"]
+    shutil.rmtree(site.archive / "rejected")
+    assert answer("rejected retry", "--all", "--config", site.config)["files"] == []

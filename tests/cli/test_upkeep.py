@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from answers import answer
 from commands import command
 from modelwarden import TrainingArchiveManager
 from modelwarden.config import load_settings
@@ -348,3 +349,61 @@ def test_file_with_a_url_that_everybody_may_read_is_remarked_on(
     assert ("everybody can read it" in checked.stderr) is said
     assert ("url_readable_by_others" in started.stderr) is said
     assert "T0KEN" not in checked.stdout + checked.stderr + started.stderr
+
+
+def test_reindex_and_adopt_say_what_is_missing(archive: Path) -> None:
+    """As data: how many runs there are, what this state knows and the archive has not, what was let go of."""
+    shutil.rmtree(archive / "20240102_000000")
+    where = ("--archive", archive)
+    adopted = answer("adopt", *where)
+    assert (adopted["archive"], adopted["runs"], adopted["missing"]) == (str(archive), 2, ["20240102_000000"])
+    assert adopted["archive_id"] == json.loads((archive / ".archive.json").read_bytes())["archive_id"]
+    made = answer("reindex", *where)
+    assert (made["archive"], made["runs"]) == (str(archive), 2)
+    assert (made["forgotten"], made["missing"]) == (0, ["20240102_000000"])
+    made = answer("reindex", "--forget-missing", *where)
+    assert (made["runs"], made["forgotten"], made["missing"]) == (2, 1, [])
+
+
+def test_config_check_as_data_warns_on_standard_error(tmp_path: Path) -> None:
+    """What the settings come to, without a URL; what is to be thought about is in no answer."""
+    text = f"""
+        archive_dir = "a"
+        [[watch]]
+        path = "out"
+        format = "keras"
+        policy = "mine"
+        [[policy]]
+        name = "mine"
+        [[policy.gate]]
+        metric = "val_loss"
+        better = "lower"
+        approve = 0.7
+        review = 0.8
+        [[notify.destination]]
+        name = "team"
+        url = "{SECRET}"
+        on = ["REVIEW"]
+    """
+    path = written(tmp_path / "c.toml", text)
+    path.chmod(0o644)
+    found = answer("config check", path, warns="modelwarden: .*everybody can read it.*\n")
+    assert "T0KEN" not in str(found)
+    assert (found["settings"], found["archive"], found["state"]) == (
+        str(path),
+        f"{tmp_path}/a",
+        f"{tmp_path}/a/.state",
+    )
+    (watched,) = found["watches"]
+    assert (watched["folder"], watched["format"], watched["policy_name"]) == (f"{tmp_path}/out", "keras", "mine")
+    assert [each["policy_name"] for each in found["policies"]] == ["default", "mine"]
+    assert found["destinations"] == [{"destination": "team", "on": ["REVIEW"]}]
+
+
+def test_config_init_says_as_data_what_it_wrote(tmp_path: Path) -> None:
+    """The file, and what the settings in it come to."""
+    (tmp_path / "out").mkdir()
+    found = answer("config init", tmp_path / "c.toml", "--watch", "out", "--archive", "/srv/x")
+    assert found["file"] == str(tmp_path / "c.toml")
+    assert (found["folders"], found["archive"]) == ([f"{tmp_path}/out"], "/srv/x")
+    assert (tmp_path / "c.toml").is_file()

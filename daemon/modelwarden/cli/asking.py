@@ -7,7 +7,7 @@ daemon is at work or not.
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -168,20 +168,22 @@ def show(
     now = time.time()
     with asking_as_set(config, archive) as questions:
         name = questions.find(run, now)
-        if report:
+        text = questions.report(name) if report else None
+        if text is not None and not as_json:
             with paged():
-                sys.stdout.write(questions.report(name))
+                sys.stdout.write(text)
             return
+        whole = {} if text is None else {"report": text}
         found, models = questions.run(name, now)
         if symbol is not None:
-            _show_model(questions, found, models, symbol, as_json=as_json, now=now)
+            _show_model(questions, found, models, symbol, whole, as_json=as_json, now=now)
             return
     order = None if sort is None else _order(sort, found.policy)
     chosen = [model for model in models if of_class in {None, model.classification}]
     if order is not None:
         chosen.sort(key=order)
     if as_json:
-        print_answer(**run_json(found), models=[model_json(model, found.policy) for model in chosen])
+        print_answer(**run_json(found), models=[model_json(model, found.policy) for model in chosen], **whole)
     else:
         with paged():
             _print_head(found, now)
@@ -230,7 +232,14 @@ def _print_head(run: RunRecord, now: float) -> None:
 
 
 def _show_model(
-    questions: Questions, run: RunRecord, models: Sequence[Assessment], symbol: str, *, as_json: bool, now: float
+    questions: Questions,
+    run: RunRecord,
+    models: Sequence[Assessment],
+    symbol: str,
+    whole: Mapping[str, str],
+    *,
+    as_json: bool,
+    now: float,
 ) -> None:
     from modelwarden.cli.model_card import card_json, card_lines  # noqa: PLC0415 - for one model alone
 
@@ -255,6 +264,7 @@ def _show_model(
                     "review": None if decision is None else decision._asdict(),
                 }
             ],
+            **whole,
         )
         return
     with paged():

@@ -12,7 +12,10 @@ from typing import Annotated, Final
 import typer
 
 from modelwarden.archive.identity import has_identity
+from modelwarden.cli.answers import print_answer
+from modelwarden.cli.options import Json
 from modelwarden.config import load_settings
+from modelwarden.config.places import state_dir_of
 from modelwarden.config.schema import example_text
 from modelwarden.config.whereabouts import DEFAULT_ARCHIVE
 from modelwarden.durable import refusal
@@ -43,6 +46,7 @@ def config_init(
     archive: Annotated[
         str | None, typer.Option("--archive", metavar="DIR", help="The archive.", show_default="the one that is here")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a commented config file for what is found in this folder.
 
@@ -62,6 +66,14 @@ def config_init(
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.write(text)
     settings, _ = load_settings(path)
+    if as_json:
+        print_answer(
+            file=show_path(path),
+            folders=[show_path(each.path) for each in settings.watch],
+            archive=show_path(settings.archive_dir),
+            state=show_path(state_dir_of(settings.archive_dir, settings.state_dir)),
+        )
+        return
     typer.echo(f"{show_path(path)}:")
     for table in settings.watch:
         there = "" if os.path.isdir(table.path) else ", made at the start"

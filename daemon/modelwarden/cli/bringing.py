@@ -13,16 +13,16 @@ from typing import Annotated, Final
 import typer
 
 from modelwarden.archive.folders import INDEX_FILE
-from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed
+from modelwarden.archive.outcomes import Outcome, Postponed
 from modelwarden.archive.record import ASSESSMENTS_FILE
 from modelwarden.archive.shelf import REASON_FILE
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.formats import named_format
 from modelwarden.cli.lines import hanging
 from modelwarden.cli.options import Archive, Config, Json
-from modelwarden.cli.progress import shown
+from modelwarden.cli.progress import Bar, shown
 from modelwarden.cli.screen import visible, width
-from modelwarden.cli.shelf import said_of
+from modelwarden.cli.shelf import NOT_ARCHIVED, OUTCOMES, REJECTED, outcome_of, run_of, said_of
 from modelwarden.cli.translating import FormatName, PolicyName, endings_now, is_wanted, policies_as_told, translated
 from modelwarden.config import load_settings
 from modelwarden.config.places import state_dir_of
@@ -79,24 +79,27 @@ def archive_files(
     files = {file: not os.path.isdir(path) for path in paths for file in _files(path, excluded, wanted)}
     configure_logs("error", settings.log.format)
     told: list[dict[str, object]] = []
-    counts = dict.fromkeys(("archived", "already archived", "rejected", "not archived"), 0)
+    counts = dict.fromkeys(OUTCOMES, 0)
     owner = None if notify else SILENT_OWNER
-    with open_pipeline(settings, announces=notify, owner=owner, policies=policies) as pipeline:
+    with (
+        Bar("archiving", 2 * len(files)) as bar,  # each is read, and then archived
+        open_pipeline(settings, announces=notify, owner=owner, policies=policies, progress=bar.alive) as pipeline,
+    ):
         pipeline.recover()
         read = partial(_read, pipeline, policies, settings.intake.max_bytes, endings_now())
-        work = shown(_outcomes(pipeline, read, files), len(files), "archiving")
-        for file, outcome in work:
-            said = said_of(outcome)
-            counts[_kind(outcome)] += 1
+        for file, outcome in _outcomes(pipeline, read, files, bar):
+            bar.step()
+            said, kind = said_of(outcome), outcome_of(outcome)
+            counts[kind] += 1
             if as_json:
-                told.append({"file": show_path(file), "outcome": _kind(outcome), "run": _run_of(outcome), "said": said})
+                told.append({"file": show_path(file), "outcome": kind, "run": run_of(outcome), "said": said})
             else:
-                typer.echo("\n".join(hanging(f"{show_path(file)}: {visible(said)}", width())))
+                bar.say("\n".join(hanging(f"{show_path(file)}: {visible(said)}", width())))
     if as_json:
         print_answer(files=told)
     else:
         typer.echo(", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no file is there")
-    if counts["rejected"] or counts["not archived"]:
+    if counts[REJECTED] or counts[NOT_ARCHIVED]:
         raise typer.Exit(NOT_ALL)
 
 
@@ -118,7 +121,7 @@ def _files(path: str, excluded: Sequence[str], wanted: Callable[[str], bool | No
         yield absolute
         return
     scan = Scan(Root(absolute, ("*",)), excluded)
-    found = sorted(file for file, _ in scan)
+    found = sorted(file for file, _ in shown(scan, None, "looking"))
     summaries = Root(absolute)
     for file in found:
         name, is_wanted_by_format = os.path.basename(file), wanted(file)
@@ -129,7 +132,7 @@ def _files(path: str, excluded: Sequence[str], wanted: Callable[[str], bool | No
 
 
 def _outcomes(
-    pipeline: Pipeline, look: Callable[[str, bool], Found | Outcome], files: Mapping[str, bool]
+    pipeline: Pipeline, look: Callable[[str, bool], Found | Outcome], files: Mapping[str, bool], bar: Bar
 ) -> Iterator[tuple[str, Outcome]]:
     """What became of each file, in batches as the daemon makes them."""
     waiting = iter(files.items())
@@ -137,6 +140,7 @@ def _outcomes(
         read: list[tuple[str, Found]] = []
         for file, is_named in batch:
             found = look(file, is_named)
+            bar.step()
             if isinstance(found, Found):
                 read.append((file, found))
             else:
@@ -179,25 +183,3 @@ def _reject(pipeline: Pipeline, file: str, data: bytes, fingerprint: Fingerprint
         return pipeline.reject(file, data, fingerprint, error)
     except RetryLater as trouble:
         return Postponed(trouble)
-
-
-def _kind(outcome: Outcome) -> str:
-    match outcome:
-        case Archived():
-            return "archived"
-        case AlreadyArchived():
-            return "already archived"
-        case Postponed():
-            return "not archived"
-        case _:
-            return "rejected"
-
-
-def _run_of(outcome: Outcome) -> str | None:
-    match outcome:
-        case Archived(run):
-            return run.timestamp
-        case AlreadyArchived(name):
-            return name
-        case _:
-            return None

@@ -28,8 +28,10 @@ def completion(
 ) -> None:
     """Print what makes a shell complete commands.
 
-    bash: `modelwarden completion bash > ~/.local/share/bash-completion/completions/modelwarden`. zsh: into a folder of
-    $fpath, as _modelwarden. fish: into ~/.config/fish/completions, as modelwarden.fish.
+    bash: into ~/.local/share/bash-completion/completions, as modelwarden. zsh: into a folder of $fpath, as
+    _modelwarden. fish: into ~/.config/fish/completions, as modelwarden.fish.
+
+    Example: modelwarden completion fish > ~/.config/fish/completions/modelwarden.fish
     """
     typer.echo(script(shell, read_tree(context.find_root().command)), nl=False)
 
@@ -39,7 +41,10 @@ def complete(
     start: Annotated[str, typer.Argument(metavar="START")],
     line: Annotated[list[str] | None, typer.Argument(metavar="WORD")] = None,
 ) -> None:
-    """Print the names that begin so, a line each: runs, symbols or destinations of the archive that the line names."""
+    """Print the names that begin so, a line each: runs, symbols or destinations of the archive that the line names.
+
+    Example: modelwarden complete RUN 2024
+    """
     try:
         for name in _names(kind, _option(line or (), "--config", "-c"), _option(line or (), "--archive")):
             if name.startswith(start) and name.isprintable():  # a line is a name, and a terminal's to show

@@ -58,6 +58,8 @@ def courier(
     """Deliver what the outbox owes.
 
     `run` starts one; under systemd it is a service of its own. SIGHUP makes it read its settings again.
+
+    Example: modelwarden courier --drain
     """
 
     def read() -> Settings:

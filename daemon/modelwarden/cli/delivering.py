@@ -9,19 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from modelwarden.cli.answers import print_answer_as_it_comes
+from modelwarden.cli.answers import print_answer, print_answer_as_it_comes
 from modelwarden.cli.moments import iso
-from modelwarden.cli.options import Archive, Config, Json
+from modelwarden.cli.options import Archive, Config, Json, names_another
 from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import RetryLater, StopService
 from modelwarden.service.bell import ring_bell
-from modelwarden.sinks.protocol import Delivered, PerhapsDelivered, Refused, TryLater
+from modelwarden.sinks.protocol import OUTCOMES, Delivered, Delivery, PerhapsDelivered, Refused, TryLater
 from modelwarden.state.messages import OPEN, Row, Status
 from modelwarden.state.outbox import Outbox
 from modelwarden.state.outbox_view import OutboxView
@@ -40,7 +40,7 @@ _TWO_DIGITS: Final = 99
 ROWS_SHOWN: Final = 50
 """Most messages that `outbox` shows a person who asked for no other number."""
 
-outbox_commands = typer.Typer(help="What is owed: list it, try it again, drop it.", invoke_without_command=True)
+outbox_commands = typer.Typer(invoke_without_command=True)
 
 Ids = Annotated[list[int], typer.Argument(metavar="ID", help="As `modelwarden outbox` lists them.")]
 
@@ -56,8 +56,15 @@ def outbox(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the messages that are owed or given up, given up first. Exit code 1 if any is given up."""
-    if context.invoked_subcommand is not None:
+    """What is owed: list it, try it again, drop it.
+
+    Alone it lists the messages that are owed or given up, given up first. Exit code 1 if any is given up.
+
+    Example: modelwarden outbox
+
+    Example: modelwarden outbox retry
+    """
+    if names_another(context):
         return
     settings, _ = load_settings(config, archive=archive)
     with _outbox_view(settings) as owed:
@@ -152,29 +159,55 @@ def retry(
     ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="All that are dead if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
+    as_json: Json = False,
 ) -> None:
-    """Try messages again at once, with a new deadline, also if their destination is left in peace because it fails."""
+    """Try messages again at once, with a new deadline.
+
+    Also if their destination is left in peace because it fails. Exit code 1 if none is dead, or one that is named can't
+    be tried.
+
+    Example: modelwarden outbox retry
+    """
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
         counts = owed.counts()
         if not ids and not counts[Status.DEAD]:
             waiting = counts[Status.PENDING]
             hint = f"; {waiting} pending: name an ID to try one at once" if waiting else ""
-            typer.echo(f"no message is dead{hint}")
+            if as_json:
+                print_answer(retried=0, refused=[])
+            else:
+                typer.echo(f"no message is dead{hint}")
             raise typer.Exit(NOT_TAKEN)
         refused = _unfit(owed, ids or ())
         count = owed.retry(ids or None, time.time(), settings.notify.deadline_hours * 3600)
         ring_bell(state_dir_of(settings.archive_dir, settings.state_dir))
+    if as_json:
+        print_answer(retried=count, refused=[each._asdict() for each in refused])
+    else:
         _say_count(count, "will be tried again", refused)
+    if refused:
+        raise typer.Exit(NOT_TAKEN)
 
 
 @outbox_commands.command("drop")
-def drop(ids: Ids, config: Config = None, archive: Archive = None) -> None:
-    """Give messages up: they are not sent any more."""
+def drop(ids: Ids, config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
+    """Give messages up: they are not sent any more.
+
+    Exit code 1 if one of them can't be.
+
+    Example: modelwarden outbox drop 17
+    """
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     with _outbox(settings) as owed:
         refused = _unfit(owed, ids)
-        _say_count(owed.drop(ids, time.time()), "dropped", refused)
+        count = owed.drop(ids, time.time())
+    if as_json:
+        print_answer(dropped=count, refused=[each._asdict() for each in refused])
+    else:
+        _say_count(count, "dropped", refused)
+    if refused:
+        raise typer.Exit(NOT_TAKEN)
 
 
 def mute(
@@ -182,26 +215,38 @@ def mute(
     time_span: Annotated[str, typer.Option("--for", metavar="TIME", help="Such as 90s, 15m, 2h, 1d; 0 ends it.")],
     config: Config = None,
     archive: Archive = None,
+    as_json: Json = False,
 ) -> None:
-    """Leave a destination in peace; what it is owed waits."""
+    """Leave a destination in peace; what it is owed waits.
+
+    Example: modelwarden mute team --for 2h
+    """
     settings, _ = load_settings(config, archive=archive, asks_apprise=True)
     _insist(settings, [destination])
     try:
         seconds = 0.0 if time_span == "0" else parse_duration(time_span)
     except ValueError as error:
         raise StopService(str(error), where=f"--for {time_span}") from None
+    until = time.time() + seconds
     with _outbox(settings) as owed:
-        owed.mute(destination, time.time() + seconds)
-    typer.echo(
-        f"{destination} is mute until {_moment(time.time() + seconds)}" if seconds else f"{destination} hears all again"
-    )
+        owed.mute(destination, until)
+    if as_json:
+        print_answer(destination=destination, muted_until=iso(until) if seconds else None)
+    else:
+        typer.echo(f"{destination} is mute until {_moment(until)}" if seconds else f"{destination} hears all again")
 
 
 def notify_test(
     destination: Annotated[str | None, typer.Argument(metavar="DEST", help="All if none is named.")] = None,
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
-    """Send a test message and say what came of it."""
+    """Send a test message and say what came of it.
+
+    Exit code 1 if a service did not take it.
+
+    Example: modelwarden notify-test team
+    """
     settings, _ = load_settings(config, urls="all", asks_apprise=True)
     names = [destination] if destination is not None else [each.name for each in settings.notify.destination]
     if not names:
@@ -211,22 +256,34 @@ def notify_test(
     _insist(settings, names)
     if any(each.kind == "file" for each in settings.notify.destination if each.name in names):
         insist_on_right_user(settings)  # the file may be made
-    failed = False
+    tested: list[tuple[str, Delivery]] = []
     for each in destinations_of(settings):
         if each.name in names:
             if each.goes_unencrypted():
                 typer.echo(f'modelwarden: destination "{each.name}": {UNENCRYPTED_HINT}', err=True)
-            match each.test(settings.notify.send_timeout_seconds):
-                case Delivered():
-                    typer.echo(f"{each.name}: sent, and taken by the service")
-                case Refused(error) | TryLater(error):
-                    typer.echo(f"{each.name}: not sent: {error}")
-                    failed = True
-                case PerhapsDelivered(error):
-                    typer.echo(f"{each.name}: not known whether it was sent: {error}")
-                    failed = True
-    if failed:
+            tested.append((each.name, each.test(settings.notify.send_timeout_seconds)))
+            if not as_json:
+                typer.echo(f"{each.name}: {_said_of(tested[-1][1])}")
+    if as_json:
+        print_answer(
+            destinations=[
+                {"destination": name, "outcome": OUTCOMES[type(came)], "last_error": getattr(came, "error", None)}
+                for name, came in tested
+            ]
+        )
+    if not all(isinstance(came, Delivered) for _, came in tested):
         raise typer.Exit(NOT_TAKEN)
+
+
+def _said_of(came: Delivery) -> str:
+    """What a test came to, for a person."""
+    match came:
+        case Delivered():
+            return "sent, and taken by the service"
+        case Refused(error) | TryLater(error):
+            return f"not sent: {error}"
+        case PerhapsDelivered(error):
+            return f"not known whether it was sent: {error}"
 
 
 @contextmanager
@@ -251,19 +308,35 @@ def _outbox(settings: Settings) -> Iterator[Outbox]:
         yield Outbox(database)
 
 
-def _unfit(owed: OutboxView, ids: Sequence[int]) -> list[str]:
-    """Why some of these can't be tried again or dropped, a line each."""
+class _Unfit(NamedTuple):
+    """A message that can't be tried again or dropped.
+
+    Attributes:
+        id: what was named.
+        status: how that message stands; None if there is none.
+        what: why it can't.
+        hint: what to do, or "".
+    """
+
+    id: int
+    status: Status | None
+    what: str
+    hint: str
+
+
+def _unfit(owed: OutboxView, ids: Sequence[int]) -> list[_Unfit]:
+    """Those of these that can't be tried again or dropped."""
     standing = owed.statuses(ids)
-    lines = []
+    found = []
     for each in dict.fromkeys(ids):
         status = standing.get(each)
         if status is Status.SENDING:
-            lines.append(f"{each} is being sent right now: wait for what comes of it")
+            found.append(_Unfit(each, status, "is being sent right now", "wait for what comes of it"))
         elif status is None:
-            lines.append(f"{each} is no message's id: `modelwarden outbox` lists them")
+            found.append(_Unfit(each, status, "is no message's id", "`modelwarden outbox` lists them"))
         elif status not in OPEN:
-            lines.append(f"{each} is {status} already")
-    return lines
+            found.append(_Unfit(each, status, f"is {status} already", ""))
+    return found
 
 
 def _insist(settings: Settings, names: Sequence[str]) -> None:
@@ -276,12 +349,10 @@ def _insist(settings: Settings, names: Sequence[str]) -> None:
             )
 
 
-def _say_count(count: int, done: str, refused: Sequence[str]) -> None:
-    for line in refused:
-        typer.echo(f"modelwarden: {line}", err=True)
+def _say_count(count: int, done: str, refused: Sequence[_Unfit]) -> None:
+    for each in refused:
+        typer.echo(f"modelwarden: {each.id} {': '.join(filter(None, (each.what, each.hint)))}", err=True)
     typer.echo(f"{count} message{'' if count == 1 else 's'} {done}")
-    if refused:
-        raise typer.Exit(NOT_TAKEN)
 
 
 def _moment(seconds: float) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
+from modelwarden.cli.answers import print_answer
 from modelwarden.cli.lines import wrapped
-from modelwarden.cli.options import Archive, Config
+from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.screen import width
 from modelwarden.cli.status import LEAST_FREE, counted
 from modelwarden.config import Settings, WatchTable, destination_of, load_settings
@@ -64,23 +65,39 @@ class Found(NamedTuple):
 Send = Annotated[bool, typer.Option("--send", help="Also send a test message to each destination.")]
 
 
-def doctor(config: Config = None, archive: Archive = None, send: Send = False) -> None:
+def doctor(config: Config = None, archive: Archive = None, send: Send = False, as_json: Json = False) -> None:
     """Say whether this machine is as the settings need it.
 
     Run it as the service's user: rights are looked at as they are for who asks. Exit code 1 if something is wrong.
+
+    Example: modelwarden doctor
     """
     settings, path = load_settings(config, archive=archive, urls="all")
-    typer.echo(f"good  settings: {show_path(path) if path else 'defaults and the environment'}")
+    source = show_path(path) if path else "defaults and the environment"
+    if not as_json:
+        typer.echo(f"good  settings: {source}")
     if send and any(each.kind == "file" for each in settings.notify.destination):
         insist_on_right_user(settings)  # the file may be made
-    wrong = False
+    looked: list[Found] = []
     for found in _look(settings, send=send):
-        texts = filter(None, (f"{found.what}: {found.said}", found.hint))
-        for at, line in enumerate(line for text in texts for line in wrapped(text, width() - 6)):
-            typer.echo(f"{'' if at else 'WRONG' if found.hint else 'good':<6}{line}")
-        wrong = wrong or bool(found.hint)
-    if wrong:
+        looked.append(found)
+        if not as_json:
+            _print(found)
+    if as_json:
+        print_answer(settings=source, checks=[_as_json(each) for each in looked])
+    if any(each.hint for each in looked):
         raise typer.Exit(SOMETHING_WRONG)
+
+
+def _print(found: Found) -> None:
+    texts = filter(None, (f"{found.what}: {found.said}", found.hint))
+    for at, line in enumerate(line for text in texts for line in wrapped(text, width() - 6)):
+        typer.echo(f"{'' if at else 'WRONG' if found.hint else 'good':<6}{line}")
+
+
+def _as_json(found: Found) -> dict[str, object]:
+    """With the keys that a problem has in every answer."""
+    return {"where": found.what, "what": found.said, "hint": found.hint, "good": not found.hint}
 
 
 def _look(settings: Settings, *, send: bool) -> Iterator[Found]:

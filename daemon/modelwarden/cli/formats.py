@@ -9,22 +9,27 @@ from typing import Annotated
 import typer
 
 from modelwarden.cli.answers import print_answer
-from modelwarden.cli.options import Config, Json
+from modelwarden.cli.options import Config, Json, names_another
 from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, known_formats, load_settings, meant_formats
 from modelwarden.errors import StopService
-from modelwarden.formats.description import Format
+from modelwarden.formats.description import Format, MetricRule
 from modelwarden.gate.gates import LARGEST_FIGURE
 
-formats_commands = typer.Typer(help="List whose own files can be read; show or try a format.")
+formats_commands = typer.Typer()
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The format's.")]
 
 
 @formats_commands.callback(invoke_without_command=True)
 def formats(context: typer.Context, config: Config = None, as_json: Json = False) -> None:
-    """List the formats: those that come with modelwarden, and your own."""
-    if context.invoked_subcommand is not None:
+    """List whose own files can be read; show or try a format.
+
+    Alone it lists the formats: those that come with modelwarden, and your own.
+
+    Example: modelwarden formats
+    """
+    if names_another(context):
         return
     settings, _ = load_settings(config)
     known = known_formats(settings).formats.values()
@@ -45,10 +50,22 @@ def _row(format_: Format) -> tuple[str, str, str, str]:
 
 
 @formats_commands.command("show")
-def show(name: Name, config: Config = None) -> None:
-    """Print a format, as a file of your own could hold it."""
+def show(name: Name, config: Config = None, as_json: Json = False) -> None:
+    """Print a format, as a file of your own could hold it.
+
+    Example: modelwarden formats show keras > my-format.toml
+    """
     settings, _ = load_settings(config)
-    typer.echo(format_as_toml(named_format(settings, name)), nl=False)
+    format_ = named_format(settings, name)
+    if as_json:
+        print_answer(**vars(format_) | {"metrics": [_rule_json(each) for each in format_.metrics]})
+    else:
+        typer.echo(format_as_toml(format_), nl=False)
+
+
+def _rule_json(rule: MetricRule) -> dict[str, object]:
+    """A rule; null for the end of a domain that has none."""
+    return {name: None if _is_open(value) else value for name, value in rule._asdict().items()}
 
 
 @formats_commands.command("try")
@@ -64,6 +81,8 @@ def try_file(
     """Show what a format reads in a file; with --policy, what would be judged.
 
     Exit codes as of `check`; without a policy 0 if the file can be read.
+
+    Example: modelwarden formats try keras training_output/training.log
     """
     from modelwarden.cli.trying import try_format  # noqa: PLC0415 - the list needs none of it
 

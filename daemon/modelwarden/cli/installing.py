@@ -17,6 +17,8 @@ from typing import Annotated, Final
 
 import typer
 
+from modelwarden.cli.answers import print_answer
+from modelwarden.cli.options import Json
 from modelwarden.cli.units import (
     PACKAGE_UNIT,
     Piece,
@@ -42,7 +44,13 @@ _TOOLS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _SERVICES: Final = ("modelwarden.service", "modelwarden-courier.service")
 
-service_commands = typer.Typer(help="The systemd units: install them, remove them.", no_args_is_help=True)
+service_commands = typer.Typer(
+    help="""The systemd units: install them, remove them.
+
+    Example: modelwarden service install --dry-run
+    """,
+    no_args_is_help=True,
+)
 
 Prefix = Annotated[
     str | None,
@@ -64,51 +72,71 @@ class Standing(Enum):
 
 
 class _Work:
-    """Does each step, or says that it would; says each in a line.
+    """Does each step, or says that it would; says each in a line, or all of them at the end as data.
 
     Args:
         prefix: what stands before each path; None for the running system.
         is_try: whether nothing is to be done.
+        as_json: whether it is told as data.
 
     Attributes:
         is_try: whether nothing is to be done.
         left: how many files were left, for they were changed.
         done: how many files were written or removed.
+        next: what the person is to do, a command each, or a word about one.
     """
 
-    def __init__(self, prefix: str | None, *, is_try: bool) -> None:
+    def __init__(self, prefix: str | None, *, is_try: bool, as_json: bool) -> None:
         self._prefix = "" if prefix is None else prefix.rstrip("/")
         self.is_try = is_try
         self.left = 0
         self.done = 0
+        self.next: Sequence[str] = ()
+        self._as_json = as_json
+        self._files: list[dict[str, str | None]] = []
+        self._commands: list[dict[str, str | None]] = []
         self._unsaid: OSError | None = None
 
     def place(self, path: str) -> str:
         """Where a file of the system's lies here."""
         return self._prefix + path
 
-    def say(self, did: str, would: str, what: str, remark: str = "") -> None:
-        """A line: what was done to what."""
-        word = f"would {would}" if self.is_try else did
-        self._line(word, what, remark)
+    def say(self, did: str, would: str, path: str, remark: str = "") -> None:
+        """What was done to a file."""
+        self._files.append({"file": show_path(path), "outcome": did, "remark": remark or None})
+        self._line(f"would {would}" if self.is_try else did, show_path(path), remark)
 
     def note(self, word: str, path: str, remark: str = "") -> None:
-        """A line about what is not touched."""
+        """What became of a file that is not touched."""
+        self._files.append({"file": show_path(path), "outcome": word, "remark": remark or None})
         self._line(word, show_path(path), remark)
 
-    def _line(self, word: str, what: str, remark: str) -> None:
+    def _line(self, word: str, what: str, remark: str = "") -> None:
         width = len("would replace" if self.is_try else "unchanged")
         self.tell(f"{word:<{width}}  {what}{f': {remark}' if remark else ''}")
 
     def tell(self, line: str) -> None:
         """Print a line. If nobody reads it, the work is done all the same: half of it would be worse than silence."""
+        if self._as_json:
+            return
         try:
             typer.echo(line)
         except OSError as error:
             self._unsaid = self._unsaid or error
 
+    def answer(self) -> None:
+        """Print what was done up to now, if it is to be data. Raises OSError where that could not be printed."""
+        if self._as_json:
+            print_answer(
+                dry_run=self.is_try,
+                files=self._files,
+                commands=self._commands,
+                next=[" ".join(line.split()) for line in self.next],
+            )
+
     def end(self) -> None:
-        """Exit with 1 if a file was left as it is. Raises OSError where a line could not be printed."""
+        """Exit with 1 if a file was left as it is. Raises OSError where what was done could not be printed."""
+        self.answer()
         if self._unsaid is not None:
             raise self._unsaid
         if self.left:
@@ -137,7 +165,7 @@ class _Work:
         if not self.is_try:
             _put(path, piece)
         did, would = ("wrote", "write") if standing is Standing.MISSING else ("replaced", "replace")
-        self.say(did, would, show_path(path), remark)
+        self.say(did, would, path, remark)
         self.done += 1
 
     def remove(self, piece: Piece, *, force: bool) -> None:
@@ -163,7 +191,7 @@ class _Work:
             os.unlink(path)
         if not self.is_try and self._prefix:
             self._remove_empty(os.path.dirname(path))
-        self.say("removed", "remove", show_path(path), remark)
+        self.say("removed", "remove", path, remark)
         self.done += 1
 
     def _remove_empty(self, folder: str) -> None:
@@ -190,8 +218,15 @@ class _Work:
             if done.returncode != 0:
                 said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
                 return f"`{shlex.join(words)}` failed: {said}"
-        self.say("ran", "run", shlex.join(words))
+        self._commands.append({"command": shlex.join(words), "outcome": "ran", "remark": None})
+        self._line("would run" if self.is_try else "ran", shlex.join(words))
         return ""
+
+    def pass_over(self, words: Sequence[str], failed: str, advice: str) -> None:
+        """Say that one of systemd's tools failed, and that it does not matter now."""
+        remark = f"{failed}: {advice}"
+        self._commands.append({"command": shlex.join(words), "outcome": "not run", "remark": remark})
+        self.tell(f"not run    {remark}")
 
 
 @service_commands.command("install")
@@ -200,13 +235,16 @@ def install(
     user: User = False,
     dry_run: DryRun = False,
     force: Annotated[bool, typer.Option("--force", help="Replace changed files, too; keep a copy of each.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the systemd units for this installation.
 
     The units, the account, the folders and settings to begin with; nothing is started. A second time nothing changes. A
     file that somebody changed is left, and the exit code is 1.
+
+    Example: modelwarden service install --user --dry-run
     """
-    work, program, pieces = _begin(prefix, user=user, dry_run=dry_run, installs=True)
+    work, program, pieces = _begin(prefix, user=user, dry_run=dry_run, as_json=as_json, installs=True)
     with _reporting(work):
         for piece in pieces:
             work.write(piece, force=force)
@@ -215,8 +253,9 @@ def install(
     if not work.done and not work.left:
         work.tell("nothing to do: all is as it must be")
     if work.done and not work.left and prefix is None:
+        work.next = [*_next_steps(program, pieces[-1].path, user=user)]
         work.tell("next:")
-        for line in _next_steps(program, pieces[-1].path, user=user):
+        for line in work.next:
             work.tell(f"  {line}")
     work.end()
 
@@ -227,12 +266,16 @@ def remove(
     user: User = False,
     dry_run: DryRun = False,
     force: Annotated[bool, typer.Option("--force", help="Remove changed files, too; keep a copy of each.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Stop the service and remove what install wrote.
 
     The archive, the state, the settings and the account that owns them stay. Say --prefix or --user as for install.
+    Exit code 1 if a file that somebody changed was left.
+
+    Example: modelwarden service remove --user --dry-run
     """
-    work, _, pieces = _begin(prefix, user=user, dry_run=dry_run, installs=False)
+    work, _, pieces = _begin(prefix, user=user, dry_run=dry_run, as_json=as_json, installs=False)
     units = [piece for piece in pieces if piece.path.endswith(".service")]
     with _reporting(work):
         there = [each for each in units if standing_of(work.place(each.path), each) is not Standing.MISSING]
@@ -266,7 +309,9 @@ def standing_of(path: str, piece: Piece) -> Standing:
     return Standing.OLDER if is_untouched(found) else Standing.CHANGED
 
 
-def _begin(prefix: str | None, *, user: bool, dry_run: bool, installs: bool) -> tuple[_Work, Program, Sequence[Piece]]:
+def _begin(
+    prefix: str | None, *, user: bool, dry_run: bool, as_json: bool, installs: bool
+) -> tuple[_Work, Program, Sequence[Piece]]:
     """What is to be done, once it is clear that it can be.
 
     Raises:
@@ -283,7 +328,8 @@ def _begin(prefix: str | None, *, user: bool, dry_run: bool, installs: bool) -> 
             hint = "install modelwarden under /opt, with an interpreter under /usr; or for one user alone: --user"
             raise StopService(hidden, hint=hint)
         typer.echo(f"modelwarden: {hidden}: these units will not start it", err=True)
-    return _Work(None if prefix is None else os.path.abspath(prefix), is_try=dry_run), program, pieces
+    root = None if prefix is None else os.path.abspath(prefix)
+    return _Work(root, is_try=dry_run, as_json=as_json), program, pieces
 
 
 def _insist_on_system(*, dry_run: bool, installs: bool) -> None:
@@ -326,7 +372,10 @@ def _reporting(work: _Work) -> Iterator[None]:
 def _half_done(work: _Work, what: str, where: str, cause: BaseException | None) -> StopService:
     rights = "run it as root; " if isinstance(cause, PermissionError) and os.geteuid() != 0 else ""
     is_begun = work.done and not work.is_try
-    how_far = "half done: the lines above are, the rest is not" if is_begun else "nothing was changed"
+    if is_begun:
+        with suppress(OSError):  # what went wrong is said all the same
+            work.answer()
+    how_far = "half done: what is told is done, the rest is not" if is_begun else "nothing was changed"
     return StopService(what, where=where, hint=f"{how_far}; {rights}mend it and run this again")
 
 
@@ -365,24 +414,25 @@ def _make_known(work: _Work, *, user: bool) -> None:
 
 
 def _reload(work: _Work, *, user: bool) -> None:
-    failed = work.run("systemctl", *(["--user"] if user else []), "daemon-reload")
+    words = ("systemctl", *(["--user"] if user else []), "daemon-reload")
+    failed = work.run(*words)
     if failed and not user:
         raise StopService(failed)
     if failed:  # by `su`, or from cron: there is no manager to ask, or it is another's
-        work.tell(f"not run    {failed}: run it once you are logged in")
+        work.pass_over(words, failed, "run it once you are logged in")
 
 
 def _disable(work: _Work, units: Sequence[str], *, user: bool) -> None:
     """Stop them all, instances too, and start none at the next boot."""
-    how = ["--user"] if user else []
+    how = ("systemctl", *(["--user"] if user else []))
     running = [each.replace("@.", "@*.") for each in units]
     # `disable` of a template is for all its instances; `stop` takes a pattern, and minds nothing that does not run.
     for words in (["stop", *running], ["disable", *units]):
-        failed = work.run("systemctl", *how, *words)
+        failed = work.run(*how, *words)
         if failed and not user:
             raise StopService(failed)
         if failed:
-            work.tell(f"not run    {failed}: if it runs, stop it yourself")
+            work.pass_over((*how, *words), failed, "if it runs, stop it yourself")
 
 
 def _next_steps(program: Program, settings: str, *, user: bool) -> Iterator[str]:

@@ -12,6 +12,7 @@ import typer
 from modelwarden.cli.answers import model_json, print_answer
 from modelwarden.cli.lines import complain, hanging
 from modelwarden.cli.options import Config, Json
+from modelwarden.cli.progress import shown
 from modelwarden.cli.screen import width
 from modelwarden.cli.tables import print_models
 from modelwarden.cli.translating import FormatName, PolicyName, policies_as_told, reading
@@ -40,6 +41,8 @@ def check(
     """Judge summaries without archiving them, as the daemon would.
 
     Exit code 0 when every model is APPROVED, 1 when not, 2 when a file is no summary. Links are not followed.
+
+    Example: modelwarden check training_output/summary.json
     """
     settings, _ = load_settings(config, asks_apprise=True)
     policies = policies_as_told(settings, format_name, policy)
@@ -47,7 +50,10 @@ def check(
         (file, policies.of_path(path := os.path.abspath(file)), reading(path, policies.folder_of(path)))
         for file in files
     ]
-    judged = [(file, _judge(file, each, folder, settings.intake.max_bytes), each) for file, each, folder in by]
+    judged = [
+        (file, _judge(file, each, folder, settings.intake.max_bytes), each)
+        for file, each, folder in shown(by, len(by), "judging")
+    ]
     if as_json:
         print_answer(files=[_as_json(*each) for each in judged])
     else:

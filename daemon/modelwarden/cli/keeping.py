@@ -23,7 +23,7 @@ from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
 from modelwarden.cli.moments import parse_span
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settings_for_asking
-from modelwarden.cli.progress import shown
+from modelwarden.cli.progress import Bar, shown
 from modelwarden.cli.screen import is_terminal, paged
 from modelwarden.cli.tables import Cell, print_table
 from modelwarden.config import Settings
@@ -110,7 +110,10 @@ def _remove(
     removed: set[str] = set()
     spared: dict[str, tuple[str, ...]] = {}
     configure_logs("warning", settings.log.format)
-    with open_pipeline(settings, announces=False) as pipeline:
+    with (
+        Bar("removing", len(names)) as bar,
+        open_pipeline(settings, announces=False, progress=bar.alive) as pipeline,
+    ):
         questions = Questions(pipeline.archive.root)
 
         def spares(name: str) -> bool:
@@ -120,8 +123,10 @@ def _remove(
 
         try:
             pipeline.recover()
-            for start in shown(range(0, len(names), AT_ONCE), len(names) // AT_ONCE, "removing"):
-                removed.update(pipeline.prune(names[start : start + AT_ONCE], spares))
+            for start in range(0, len(names), AT_ONCE):
+                for name in pipeline.prune(names[start : start + AT_ONCE], spares):
+                    removed.add(name)
+                    bar.step()
         except NotTheArchive:
             raise
         except RetryLater as error:
@@ -214,30 +219,35 @@ def export(
     ] = Format.CSV,
     config: Config = None,
     archive: Archive = None,
+    as_json: Json = False,
 ) -> None:
     """Write the catalog as one table for a notebook.
 
-    A row a run and model, a column a metric.
+    A row a run and model, a column a metric. With --json it says what was written to the file.
 
     Example: modelwarden export --format csv models.csv
     """
     if form is Format.PARQUET and file is None:
         raise StopService("parquet is written to a file: name one", where="export")
+    if as_json and file is None:
+        raise StopService("the table takes standard output: name a file for it", where="--json")
     with asking_as_set(config, archive) as questions:
         metrics = questions.metrics()
-        rows = (
-            _row(run, model, metrics, deployable, by)
-            for run, model, deployable, by in shown(questions.everything(), 0, "exporting")
-        )
+        count, everything = questions.everything()
+        if file is not None or not is_terminal():  # there the rows themselves are seen to come
+            everything = shown(everything, count, "exporting")
+        rows = (_row(run, model, metrics, deployable, by) for run, model, deployable, by in everything)
         columns = [*_COLUMNS, *(_column(metric) for metric in metrics)]
         if form is Format.PARQUET:
-            _write_parquet(str(file), columns, rows)
+            written = _write_parquet(str(file), columns, rows)
         elif file is None:
-            _write_csv(sys.stdout, columns, rows)
+            written = _write_csv(sys.stdout, columns, rows)
         else:
             with _new_file(file) as stream:
-                _write_csv(stream, columns, rows)
-    if file is not None and is_terminal():
+                written = _write_csv(stream, columns, rows)
+    if file is not None and as_json:
+        print_answer(file=show_path(os.path.abspath(file)), written_as=form, rows=written, columns=columns)
+    elif file is not None and is_terminal():
         typer.echo(show_path(os.path.abspath(file)))
 
 
@@ -270,11 +280,15 @@ def _row(run: RunRecord, model: Assessment, metrics: Sequence[str], deployable: 
     )
 
 
-def _write_csv(stream: Any, columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+def _write_csv(stream: Any, columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> int:
+    """Write a table; return how many rows it has below its heading."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
+    count = 0
     for row in rows:
         writer.writerow(["" if cell is None else _csv_text(cell) for cell in row])
+        count += 1
+    return count
 
 
 _FORMULA: Final = re.compile(r"[=+@\t\r-]")
@@ -287,7 +301,8 @@ def _csv_text(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
-def _write_parquet(file: str, columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+def _write_parquet(file: str, columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> int:
+    """The same as parquet."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
         from pyarrow import parquet  # noqa: PLC0415
@@ -298,6 +313,7 @@ def _write_parquet(file: str, columns: Sequence[str], rows: Iterator[Sequence[An
     kinds |= dict.fromkeys(("peak", "decline", "largest_fall", *columns[len(_COLUMNS) :]), pa.float64())
     schema = pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in columns])
     moment = columns.index("archived_at")
+    count = 0
     try:
         with parquet.ParquetWriter(file, schema) as writer:
             while group := list(islice(rows, ROW_GROUP)):
@@ -305,8 +321,10 @@ def _write_parquet(file: str, columns: Sequence[str], rows: Iterator[Sequence[An
                 table[moment] = [_moment(each) for each in table[moment]]
                 arrays = [pa.array(column, field.type) for column, field in zip(table, schema, strict=True)]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                count += len(group)
     except OSError as error:
         raise refusal("write", os.path.abspath(file), error) from error
+    return count
 
 
 def _moment(text: str) -> datetime | None:

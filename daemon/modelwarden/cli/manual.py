@@ -92,7 +92,9 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?]) +(?=[A-Z`])")
 def man(context: typer.Context) -> None:
     """Print the manual page.
 
-    To read it: `modelwarden man | man -l -`. To install it: into man1, as modelwarden.1.
+    To install it: into man1, as modelwarden.1.
+
+    Example: modelwarden man | man -l -
     """
     tree = read_tree(context.find_root().command)
     try:

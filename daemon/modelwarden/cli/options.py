@@ -29,7 +29,15 @@ Archive = Annotated[
     str | None,
     typer.Option("--archive", metavar="DIR", help="The archive, instead of the settings'.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
+
+
+def names_another(context: typer.Context) -> bool:
+    """Whether a command of the group is named, and not the group alone; the options before its name are its, too."""
+    named = context.invoked_subcommand
+    if named is not None:
+        context.default_map = {named: {name: value for name, value in context.params.items() if value is not None}}
+    return named is not None
 
 
 def settings_for_asking(config: str | None, archive: str | None) -> "Settings":

@@ -91,14 +91,13 @@ def review(
     decision, is_new = _decide(config, archive, run, symbol, verbs[0], reason, name, override=override)
     if as_json:
         print_answer(decided=is_new, decision=decision_json(decision))
-    elif is_new:
-        typer.echo(f"{visible(symbol)} of run {decision.run} is {SAID[decision.verb]}: decision {decision.number}")
-        _warn_if_superseded(config, archive, decision.run)
     else:
-        said = f"is {SAID[decision.verb]} already, by {visible(decision.by)}"
-        typer.echo(f"{visible(symbol)} of run {decision.run} {said}: decision {decision.number}")
+        already = "" if is_new else f" already, by {visible(decision.by)}"
+        said = f"is {SAID[decision.verb]}{already}: decision {decision.number}"
+        typer.echo(f"{visible(symbol)} of run {decision.run} {said}")
     if not is_new:
         raise typer.Exit(NOT_DECIDED)
+    _warn_if_superseded(config, archive, decision.run)
 
 
 _USAGE: Final = "modelwarden review RUN SYMBOL --approve|--reject|--withdraw --reason TEXT"

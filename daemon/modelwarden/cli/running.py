@@ -43,6 +43,10 @@ def run(
     """Watch, judge, archive and announce, until told to stop.
 
     SIGTERM or Ctrl-C stops it; what is under way is finished first. SIGHUP makes a service read its settings again.
+
+    Example: modelwarden run --watch training_output
+
+    Example: modelwarden run --once --watch training_output
     """
 
     def read() -> tuple[Settings, str | None]:

@@ -22,17 +22,26 @@ from modelwarden.config.schema import example_text, settings_schema
 from modelwarden.filesystems import show_path
 from modelwarden.gate.policy import DEFAULT_NAME, Policy
 
-config_commands = typer.Typer(help="The settings: check them, show them, begin with an example.", no_args_is_help=True)
+config_commands = typer.Typer(
+    help="""The settings: check them, show them, begin with an example.
+
+    Example: modelwarden config check config.toml
+    """,
+    no_args_is_help=True,
+)
 
 
 @config_commands.command("check")
 def config_check(
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="As with --config.")] = None,
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Say whether the settings are right, and what they come to.
 
     Exit code 2 if they are wrong.
+
+    Example: modelwarden config check config.toml
     """
     from modelwarden.wiring.destinations import UNENCRYPTED_HINT, destinations_of  # noqa: PLC0415 - this one alone
     from modelwarden.wiring.policies import policies_of  # noqa: PLC0415 - likewise
@@ -47,13 +56,32 @@ def config_check(
             typer.echo(f'modelwarden: destination "{destination.name}": {UNENCRYPTED_HINT}', err=True)
     for inner, outer in watched_twice(settings):
         typer.echo(f"modelwarden: {show_path(inner)}: also watched as a part of {show_path(outer)}", err=True)
+    state_dir = state_dir_of(settings.archive_dir, settings.state_dir)
+    if as_json:
+        print_answer(
+            settings=show_path(path) if path else "defaults and the environment",
+            watches=[
+                {
+                    "folder": show_path(each.path),
+                    "patterns": each.patterns,
+                    "format": each.format,
+                    "policy_name": each.policy,
+                }
+                for each in settings.watch
+            ],
+            archive=show_path(settings.archive_dir),
+            state=show_path(state_dir),
+            policies=[{"policy": each.id, "policy_name": each.name} for each in policies.by_name.values()],
+            destinations=[{"destination": each.name, "on": each.on} for each in settings.notify.destination],
+        )
+        return
     typer.echo(f"{show_path(path) if path else 'no file: defaults and environment'}: right")
     print_table(
         ("setting", "value"),
         [
             *(("watch", _watched(each)) for each in settings.watch),
             ("archive_dir", settings.archive_dir),
-            ("state_dir", state_dir_of(settings.archive_dir, settings.state_dir)),
+            ("state_dir", state_dir),
             *(("policy", _called(policy)) for policy in policies.by_name.values()),
             *(("destination", f"{each.name}: {', '.join(each.on)}") for each in settings.notify.destination),
         ],
@@ -72,7 +100,10 @@ def _watched(table: WatchTable) -> str:
 
 @config_commands.command("example")
 def config_example() -> None:
-    """Print a config file that explains every setting."""
+    """Print a config file that explains every setting.
+
+    Example: modelwarden config example > config.toml
+    """
     typer.echo(example_text(), nl=False)
 
 
@@ -95,6 +126,8 @@ def config_show(config: Config = None, archive: Archive = None, as_json: Json = 
     """Print all settings as they count, as TOML, each with where it comes from.
 
     Defaults and the environment are included; URLs are masked.
+
+    Example: modelwarden config show
     """
     settings, path = load_settings(config, archive=archive, asks_apprise=True)
     document = settings.model_dump(mode="json")  # a secret's dump is its mask

@@ -5,7 +5,7 @@ The rule: what was kept is kept until it is archived; a try that fails changes n
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
@@ -15,11 +15,11 @@ from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
 from modelwarden.cli.lines import clipped, wrapped
 from modelwarden.cli.moments import age
-from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, settings_for_asking
-from modelwarden.cli.progress import shown
+from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, names_another, settings_for_asking
+from modelwarden.cli.progress import Bar
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
 from modelwarden.cli.tables import print_facts, print_table
-from modelwarden.errors import ModelwardenError, StopService
+from modelwarden.errors import ModelwardenError, RejectSummary, StopService
 from modelwarden.filesystems import show_path
 
 if TYPE_CHECKING:
@@ -29,21 +29,30 @@ if TYPE_CHECKING:
 STILL_REJECTED: Final = 1
 """Exit code of `retry` if a file is no summary still."""
 
+ARCHIVED: Final = "archived"
+ALREADY_ARCHIVED: Final = "already archived"
+REJECTED: Final = "rejected"
+NOT_ARCHIVED: Final = "not archived"
+OUTCOMES: Final = (ARCHIVED, ALREADY_ARCHIVED, REJECTED, NOT_ARCHIVED)
+"""What answers call what became of a file."""
+
 _LONGEST: Final = 100
 _HEAD: Final = 400
 
-rejected_commands = typer.Typer(help="What was no summary: list it, see why, try again.", invoke_without_command=True)
+rejected_commands = typer.Typer(invoke_without_command=True)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="As listed, or its beginning.")]
 
 
 @rejected_commands.callback()
 def rejected(context: typer.Context, config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """List the files that were rejected, each with the first reason. Exit code 1 if there are none.
+    """What was no summary: list it, see why, try again.
+
+    Alone it lists the files that were rejected, each with the first reason. Exit code 1 if there are none.
 
     Example: modelwarden rejected
     """
-    if context.invoked_subcommand is not None:
+    if names_another(context):
         return
     now = time.time()
     found = shelved(archive_for_asking(config, archive).archive_dir)
@@ -122,6 +131,7 @@ def rejected_retry(
     all_of_them: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     config: Config = None,
     archive: Archive = None,
+    as_json: Json = False,
 ) -> None:
     """Judge what was kept once more, after a mend: of the settings, or by a newer version.
 
@@ -135,43 +145,99 @@ def rejected_retry(
         raise StopService("name one ID, or --all", where="rejected retry")
     wanted = shelved(settings.archive_dir) if identity is None else [find_shelved(settings.archive_dir, identity)]
     if not wanted:
-        typer.echo("nothing was rejected")
+        if as_json:
+            print_answer(files=[])
+        else:
+            typer.echo("nothing was rejected")
         return
     from modelwarden.service.logs import configure_logs  # noqa: PLC0415 - listing needs none of it
     from modelwarden.wiring.pipeline import open_pipeline  # noqa: PLC0415 - likewise
     from modelwarden.wiring.policies import policies_of  # noqa: PLC0415 - likewise
 
     configure_logs("error", settings.log.format)
-    failed = False
+    tried: list[tuple[Shelved, _Tried]] = []
     policies = policies_of(settings)
-    with open_pipeline(settings, announces=False, policies=policies) as pipeline:
+    with (
+        Bar("trying again", len(wanted)) as bar,
+        open_pipeline(settings, announces=False, policies=policies, progress=bar.alive) as pipeline,
+    ):
         pipeline.recover()
-        for each in shown(wanted, len(wanted), "trying again"):
-            said, is_done = _retry(pipeline, policies, settings.intake.max_bytes, each)
-            failed = failed or not is_done
-            typer.echo(f"{each.id} {visible(os.path.basename(each.path))}: {visible(said)}")
-    if failed:
+        for each in wanted:
+            came = _retry(pipeline, policies, settings.intake.max_bytes, each)
+            bar.step()
+            tried.append((each, came))
+            if not as_json:
+                bar.say(f"{each.id} {visible(os.path.basename(each.path))}: {visible(came.said)}")
+    if as_json:
+        print_answer(files=[{"id": each.id, "file": show_path(each.path)} | came._asdict() for each, came in tried])
+    if not all(came.is_done for _, came in tried):
         raise typer.Exit(STILL_REJECTED)
 
 
-def _retry(pipeline: "Pipeline", policies: "Policies", max_bytes: int, each: Shelved) -> tuple[str, bool]:
-    """What became of it, and whether it has left the shelf."""
+class _Tried(NamedTuple):
+    """What became of a file that was tried again.
+
+    Attributes:
+        outcome: as `outcome_of` has it.
+        run: the run that it is, if it is one.
+        said: the same in words.
+    """
+
+    outcome: str
+    run: str | None
+    said: str
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has left the shelf."""
+        return self.run is not None
+
+
+def _retry(pipeline: "Pipeline", policies: "Policies", max_bytes: int, each: Shelved) -> _Tried:
+    """What became of it."""
     from modelwarden.cli.translating import translated  # noqa: PLC0415 - likewise
     from modelwarden.pipeline.walk import Found  # noqa: PLC0415 - likewise
 
     try:
         data = read_as_found(pipeline.archive.root, each.id)
         if not is_whole(each, data):
-            return "only its beginning was kept: leave the whole file in a watched folder again", False
+            said = "only its beginning was kept: leave the whole file in a watched folder again"
+            return _Tried(NOT_ARCHIVED, None, said)
         found = translated(Found(each.path, data, None), policies, max_bytes)
         if found is None:
             raise AssertionError("nobody asked whether the training ended")
         (outcome,) = pipeline.process([found], final=True, on_purpose=True)
         if isinstance(outcome, Archived | AlreadyArchived):
             pipeline.archive.tree.take_off_shelf(each.id)
+    except RejectSummary as error:
+        return _Tried(REJECTED, None, str(error))
     except ModelwardenError as error:
-        return str(error), False
-    return said_of(outcome), isinstance(outcome, Archived | AlreadyArchived)
+        return _Tried(NOT_ARCHIVED, None, str(error))
+    return _Tried(outcome_of(outcome), run_of(outcome), said_of(outcome))
+
+
+def outcome_of(outcome: Outcome) -> str:
+    """What became of a summary, in a word or two; one of OUTCOMES."""
+    match outcome:
+        case Archived():
+            return ARCHIVED
+        case AlreadyArchived():
+            return ALREADY_ARCHIVED
+        case Postponed():
+            return NOT_ARCHIVED
+        case _:
+            return REJECTED
+
+
+def run_of(outcome: Outcome) -> str | None:
+    """The run that a summary is, if it is one."""
+    match outcome:
+        case Archived(run):
+            return run.timestamp
+        case AlreadyArchived(name):
+            return name
+        case _:
+            return None
 
 
 def said_of(outcome: Outcome) -> str:

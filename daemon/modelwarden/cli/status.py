@@ -63,6 +63,8 @@ def status(config: Config = None, archive: Archive = None, as_json: Json = False
     """Say what the daemon is doing.
 
     Exit code 0: all is well; 1: something needs a person; 3: the daemon is not running.
+
+    Example: modelwarden status
     """
     now = time.time()
     seen = _look(load_settings(config, archive=archive)[0], now)

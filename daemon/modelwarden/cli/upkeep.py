@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+from modelwarden.archive.folders import oldest_first
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
+from modelwarden.cli.progress import shown
 from modelwarden.cli.tables import print_table
 from modelwarden.config import load_settings
 from modelwarden.filesystems import show_path
@@ -23,46 +25,66 @@ def reindex(
     forget_missing: Annotated[
         bool, typer.Option("--forget-missing", help="Also let go of runs and decisions that are not there any more.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Make index.json and the catalog again; clear away leftovers."""
+    """Make index.json and the catalog again; clear away leftovers.
+
+    Example: modelwarden reindex
+    """
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
-        forgotten = pipeline.rebuild(forgets=forget_missing)
-        typer.echo(f"{len(pipeline.archive)} runs in {pipeline.archive.root}/index.json and in the catalog")
-        if forgotten:
-            typer.echo(f"forgot {forgotten} that {'is' if forgotten == 1 else 'are'} missing")
-        elif missing := pipeline.recorder.catalog.missing():
-            typer.echo(f"{len(missing)} that were in the archive are missing: see `modelwarden verify`")
+        forgotten = pipeline.rebuild(forgets=forget_missing, shown=shown)
+        count, root = len(pipeline.archive), pipeline.archive.root
+        missing = [each.timestamp for each in pipeline.recorder.catalog.missing()]
+    if as_json:
+        print_answer(archive=show_path(root), runs=count, forgotten=forgotten, missing=missing)
+        return
+    typer.echo(f"{count} runs in {root}/index.json and in the catalog")
+    if forgotten:
+        typer.echo(f"forgot {forgotten} that {'is' if forgotten == 1 else 'are'} missing")
+    elif missing:
+        typer.echo(f"{len(missing)} that were in the archive are missing: see `modelwarden verify`")
 
 
-def adopt(config: Config = None, archive: Archive = None) -> None:
+def adopt(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
     """Take what is in archive_dir for the archive from now on.
 
     That is for another archive, a new one, or one whose identity file was lost. A daemon that waits for its archive
     goes on with this one within seconds. Summaries that are still in a watched folder and are not in this archive are
     archived again; nothing is announced twice.
+
+    Example: modelwarden adopt --archive /mnt/models/archive
     """
     settings, _ = load_settings(config, archive=archive)
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False, adopts=True) as pipeline:
         identity = pipeline.adopt()
         there = set(pipeline.archive.tree.run_names())
-        typer.echo(f"{show_path(settings.archive_dir)} is the archive from now on: {identity}, {len(there)} runs")
-        if gone := len(pipeline.recorder.catalog.names() - there):
-            typer.echo(f"{gone} runs that this state knows are not in it: `modelwarden verify` names them")
+        missing = sorted(pipeline.recorder.catalog.names() - there, key=oldest_first)
+    root = show_path(settings.archive_dir)
+    if as_json:
+        print_answer(archive=root, archive_id=identity, runs=len(there), missing=missing)
+        return
+    typer.echo(f"{root} is the archive from now on: {identity}, {len(there)} runs")
+    if missing:
+        typer.echo(f"{len(missing)} runs that this state knows are not in it: `modelwarden verify` names them")
 
 
 def verify(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
     """Read the whole archive again and say what is wrong.
 
     Exit code 1 if anything is.
+
+    Example: modelwarden verify
     """
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
         pipeline.recognise(mends=False)
-        runs, findings = verify_archive(pipeline.archive, pipeline.recorder.catalog, decided=pipeline.recorder.decided)
+        runs, findings = verify_archive(
+            pipeline.archive, pipeline.recorder.catalog, decided=pipeline.recorder.decided, shown=shown
+        )
         if as_json:
             print_answer(runs=runs, findings=[finding._asdict() for finding in findings])
         elif findings:

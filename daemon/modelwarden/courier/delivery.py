@@ -17,7 +17,7 @@ from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucke
 from modelwarden.courier.troubles import Watchman, about
 from modelwarden.errors import RetryLater
 from modelwarden.log import log
-from modelwarden.sinks.protocol import Call, Delivered, Delivery, PerhapsDelivered, Refused, Sink, TryLater
+from modelwarden.sinks.protocol import OUTCOMES, Call, Delivered, Delivery, PerhapsDelivered, Refused, Sink, TryLater
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Bundle, Owed, Status
 from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Outbox
@@ -31,13 +31,6 @@ FORGET_EVERY: Final = 3600.0
 
 OVERTIME: Final = 2.0
 """Seconds past its own timeout after which a send counts as hung."""
-
-_COUNTED: Final[dict[type[Delivery], str]] = {
-    Delivered: "delivered",
-    Refused: "refused",
-    TryLater: "try_later",
-    PerhapsDelivered: "perhaps_delivered",
-}
 
 
 @dataclass
@@ -254,7 +247,7 @@ class Courier:
         """Record what came of the message under way; how many were delivered with it."""
         lane.bundle = None
         name, ids, now = lane.sink.name, bundle.ids, self._clock()
-        self._counted(name, _COUNTED[type(outcome)])
+        self._counted(name, OUTCOMES[type(outcome)])
         match outcome:
             case Delivered():
                 lane.breaker.succeeded()

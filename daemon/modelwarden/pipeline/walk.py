@@ -23,6 +23,7 @@ from modelwarden.archive.pruned import PrunedRun
 from modelwarden.archive.publishing import Archive, Changes, Line, NameTaken, Staged
 from modelwarden.archive.record import original_name
 from modelwarden.archive.reviewing import mend_head
+from modelwarden.cores import Shown, unseen
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.filesystems import doubt_of_locks, path_text, show_path
 from modelwarden.fingerprint import Fingerprint
@@ -197,13 +198,14 @@ class Pipeline:
             messages_owed=owed,
         )
 
-    def rebuild(self, *, forgets: bool = False) -> int:
+    def rebuild(self, *, forgets: bool = False, shown: Shown = unseen) -> int:
         """Make the index and the catalog again from the archive's folders, whatever they say now.
 
         What the state alone still knows of what was pruned is recorded in the archive again.
 
         Args:
             forgets: whether to let go, instead, of what is not there any more: runs, decisions, and what was pruned.
+            shown: shows how far it is.
 
         Returns:
             How many were let go of.
@@ -219,10 +221,11 @@ class Pipeline:
             pruned = [PrunedRun(name, sha256, "") for sha256, name in unrecorded.items()]
             self.archive.record_pruned(pruned, _iso(self._clock()), self._host)
         lines: dict[str, Line] = {}
-        runs = read_again(self.archive.tree, self.archive.durable_names())
-        while some := list(islice(runs, REREAD_TOGETHER)):
-            self.recorder.learn_again([(each.run, each.models) for each in some])
-            lines |= {each.run.timestamp: each.line for each in some}
+        names = self.archive.durable_names()
+        with closing(shown(read_again(self.archive.tree, names), len(names), "reading")) as runs:
+            while some := list(islice(runs, REREAD_TOGETHER)):
+                self.recorder.learn_again([(each.run, each.models) for each in some])
+                lines |= {each.run.timestamp: each.line for each in some}
         self._reconcile(rebuild=True, lines=lines)
         forgotten = 0
         if forgets:
@@ -232,11 +235,13 @@ class Pipeline:
         self.archive.tree.sweep(everybody=doubt_of_locks(self.archive.root) is None)
         return forgotten
 
-    def prune(self, names: Sequence[str], spares: Callable[[str], bool]) -> list[str]:
-        """Remove runs, each whole; return which were removed.
+    def prune(self, names: Sequence[str], spares: Callable[[str], bool]) -> Iterator[str]:
+        """Remove runs, each whole, and name those that were removed, each when nothing is left of it.
 
         A message about one that is still owed can be sent all the same, and the files that they came from stay dealt
         with. If the state file refuses, the runs are gone all the same, and the next start leads it on.
+
+        Nothing is done before the first name is asked for.
 
         Args:
             names: the runs'.
@@ -254,7 +259,7 @@ class Pipeline:
             log.warning("pruned_unrecorded", reason=str(error), hint="the next start of the daemon records it")
         for each in taken:
             self.archive.tree.discard(each.folder)
-        return [each.name for each in taken]
+            yield each.name
 
     def recognise(self, *, mends: bool = True) -> None:
         """See to it that the folder holds the archive that the state knows (see pipeline.recognition)."""

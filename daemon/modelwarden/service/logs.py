@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
 
@@ -60,7 +60,7 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
     ]
     if to_journal:  # which keeps both as fields of its own
         level_name = moment = []
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = _ToStandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -83,6 +83,17 @@ def configure_logs(level: str = "info", format: str = "auto") -> None:  # noqa: 
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
+
+
+class _ToStandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the moment: a bar that is shown there stands in for it meanwhile."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 def _name_warnings(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -6,7 +6,7 @@ of it: in doubt it was perhaps delivered, and then the next try says that it may
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from modelwarden.state.messages import Bundle
 
@@ -50,6 +50,14 @@ class PerhapsDelivered(NamedTuple):
 
 
 Delivery = Delivered | Refused | TryLater | PerhapsDelivered
+
+OUTCOMES: Final[dict[type[Delivery], str]] = {
+    Delivered: "delivered",
+    Refused: "refused",
+    TryLater: "try_later",
+    PerhapsDelivered: "perhaps_delivered",
+}
+"""What figures and answers call them."""
 
 Call = Callable[[float], Delivery]
 """A call that is ready: sends within so many seconds, on a thread of its own; reads nothing from the state any more."""
