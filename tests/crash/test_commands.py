@@ -81,7 +81,7 @@ def test_review_killed_is_announced_by_the_next_start(folder: Path, lives: Subje
 MUTANTS: Final = (
     Mutant(
         "writes_in_place",
-        "archive/reviewing.py",
+        "archive/numbered.py",
         "durable.rename_new(draft, target)",
         "durable.write_new_file(target, data)",
     ),
