@@ -51,7 +51,7 @@ class PrunedFile(NamedTuple):
     problem: str
 
 
-class Pruned:
+class PrunedRuns:
     """The runs that were removed, as of the last look; who removes others meanwhile is noticed by the next.
 
     Args:
@@ -80,7 +80,7 @@ class Pruned:
 
     def _look(self) -> None:
         """Files are numbered and stay: what is new has a higher number than the last."""
-        if self._read and not os.path.lexists(os.path.join(self._root, PRUNED, file_name(self._read + 1))):
+        if self._read and not _is_there(self._root, self._read + 1):
             return
         for number in _numbers(self._root):
             if number > self._read:
@@ -127,6 +127,17 @@ def _numbers(root: str) -> list[int]:
     except OSError as error:
         raise durable.refusal("list", folder, error) from error
     return sorted(number for name in names if (number := number_of(name)))
+
+
+def _is_there(root: str, number: int) -> bool:
+    path = os.path.join(root, PRUNED, file_name(number))
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise durable.refusal("look at", path, error) from error
+    return True
 
 
 def _read(root: str, number: int) -> PrunedFile:
