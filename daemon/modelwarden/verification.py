@@ -13,9 +13,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from modelwarden.archive.decisions import REVIEWS, Kept, faults_in, file_name, read_all, read_head
+from modelwarden.archive.decisions import REVIEWS, Kept, faults_in, read_all, read_head
 from modelwarden.archive.folders import REJECTED
 from modelwarden.archive.index import INDEX_FILE, Index
+from modelwarden.archive.numbered import file_name
 from modelwarden.archive.pruned import PRUNED, read_pruned
 from modelwarden.archive.publishing import MARKER_FILE, Archive
 from modelwarden.archive.record import (

@@ -14,11 +14,11 @@ from modelwarden.archive.decisions import (
     encode_decision,
     encode_head,
     faults_in,
-    file_name,
     read_all,
     read_decisions,
     read_head,
 )
+from modelwarden.archive.numbered import file_name
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Classification
 from modelwarden.gate.decision import Decision, Verb, in_force

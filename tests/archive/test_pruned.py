@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwarden.archive.pruned import Pruned, PrunedRun, add_pruned, read_pruned
+from modelwarden.archive.pruned import PrunedRun, PrunedRuns, add_pruned, read_pruned
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater
 
@@ -35,7 +35,7 @@ def record(tree: Tree, pruned: Sequence[PrunedRun]) -> None:
 
 def test_what_was_recorded_is_found_by_who_looked_before(tree: Tree) -> None:
     """Also what another process adds, and nothing else; an archive without a record has pruned nothing."""
-    known = Pruned(tree.root)
+    known = PrunedRuns(tree.root)
     first, second, third = runs(1, 2, 3)
     assert known.find(first.sha256) is None
     record(tree, [first])
@@ -73,7 +73,7 @@ def test_damaged_file_is_told_and_hides_no_other(tree: Tree, data: bytes) -> Non
     record(tree, [second])
     Path(tree.root, "pruned", "000001.json").write_bytes(data)
     assert [(bool(each.problem), list(each.runs)) for each in read_pruned(tree.root)] == [(True, []), (False, [second])]
-    assert Pruned(tree.root).all() == {second.sha256: second.run}
+    assert PrunedRuns(tree.root).all() == {second.sha256: second.run}
 
 
 def test_altered_file_is_told_and_still_keeps_runs_away(tree: Tree) -> None:
@@ -84,7 +84,7 @@ def test_altered_file_is_told_and_still_keeps_runs_away(tree: Tree) -> None:
     file.write_bytes(file.read_bytes().replace(b'"source"', b' "source"'))
     (read,) = read_pruned(tree.root)
     assert read.problem == "is not what was written under this name"
-    assert Pruned(tree.root).find(run.sha256) == run.run
+    assert PrunedRuns(tree.root).find(run.sha256) == run.run
 
 
 def test_foreign_files_beside_the_record_are_left_alone(tree: Tree) -> None:
@@ -101,3 +101,20 @@ def test_record_that_cannot_be_made_is_none(tree: Tree) -> None:
     with pytest.raises(RetryLater, match="is no folder"):
         record(tree, runs(1))
     assert list(read_pruned(tree.root)) == []
+
+
+def test_record_that_cannot_be_looked_at_is_not_taken_for_one_without_news(tree: Tree) -> None:
+    """Who looked before can't know what was added since: said with where, and nothing of what was known is lost."""
+    known = PrunedRuns(tree.root)
+    first, second = runs(1, 2)
+    record(tree, [first])
+    assert known.find(first.sha256) == first.run
+    record(tree, [second])
+    folder = Path(tree.root, "pruned")
+    aside = folder.rename(folder.with_name("aside"))
+    folder.symlink_to(folder)
+    with pytest.raises(RetryLater, match="can't look at"):
+        known.find(second.sha256)
+    folder.unlink()
+    aside.rename(folder)
+    assert [known.find(each.sha256) for each in (first, second)] == [first.run, second.run]

@@ -4,25 +4,18 @@ The rule: a mutant names the case that is about its fault, and that case, run as
 One that survives means that the case is blind.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
-from processes import clean_environment
+from rigs.failing_tests import assert_fails
 from rigs.mutants import Mutant
 
 pytestmark = pytest.mark.cases
 
-PROJECT: Final = Path(__file__).parents[2]
-
-SHORT_DEADLINE: Final = "5"
+SHORT_DEADLINE: Final = 5
 """Seconds that a case waits for what a mutant never does."""
-
-FAILED: Final = 1
-"""What pytest exits with where tests ran and failed; a case that was not found is another number."""
 
 
 class Caught(NamedTuple):
@@ -301,15 +294,4 @@ CASES: Final = (
 @pytest.mark.parametrize("caught", [pytest.param(each, id=each.mutant.name) for each in CASES])
 def test_mutant_fails_its_case(tmp_path: Path, caught: Caught) -> None:
     """The case that is to notice this fault does."""
-    product = caught.mutant.make(tmp_path / "product")
-    extra = {"PYTHONPATH": str(product), "TEST_DEADLINE": SHORT_DEADLINE}
-    arguments = ["-q", "-x", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "cases", "-k", caught.case]
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments, f"--basetemp={tmp_path / 'case'}", PROJECT / "tests" / "cases"],
-        cwd=PROJECT,
-        env=clean_environment(extra) | {"PYTEST_ADDOPTS": "", "PYTEST_XDIST_WORKER": ""},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert result.returncode == FAILED, f"the mutant survived:\n{result.stdout}{result.stderr}"
+    assert_fails(caught.mutant, tmp_path, "cases", caught.case, deadline=SHORT_DEADLINE, marker="cases")

@@ -1,7 +1,10 @@
 """`doctor`: what is wrong with a machine is said with what to do, and no secret with it."""
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,29 @@ def test_each_thing_that_is_wrong_is_said_with_what_to_do(tmp_path: Path) -> Non
     assert set(wrong) == {f"watched folder {tmp_path / 'gone'}", f"archive {site.archive}", 'destination "team"'}
     assert all(hint.strip() for hint in wrong.values())
     assert CANARY not in "\n".join(said)
+
+
+@pytest.mark.parametrize("readable", [True, False], ids=["readable", "damaged"])
+def test_clock_that_is_behind_the_latest_run_is_wrong(tmp_path: Path, readable: bool) -> None:
+    """It was set back, or is wrong since the start; a latest run that can't be read says nothing of the clock."""
+    site = make_site(tmp_path)
+    drop(encoded(flat_summary()), site.out)
+    assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
+    (assessments,) = site.archive.glob("*/model_assessments.json")
+    document = json.loads(assessments.read_bytes())
+    later = datetime.fromisoformat(document["archived_at"]) + timedelta(hours=2)
+    text = assessments.read_text().replace(document["archived_at"], later.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    assessments.write_text(text if readable else text[:-20])
+    shutil.rmtree(site.state)
+    (site.archive / "index.json").unlink()
+
+    code, said = doctor(site)
+
+    assert code == int(readable)
+    assert any(line.startswith("good  archive") for line in said)
+    assert any("1 run," in line for line in said)
+    (clock,) = (line for line in said if "clock: it is" in line)
+    assert (clock.startswith("WRONG") and clock.endswith("and a run was archived later")) is readable
 
 
 def test_metrics_that_cannot_be_written_are_wrong(tmp_path: Path) -> None:

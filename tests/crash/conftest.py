@@ -1,4 +1,4 @@
-"""What the crash rigs share: the product's lives."""
+"""What the crash rigs share: the lives of the product and of its commands."""
 
 from collections.abc import Iterator
 
@@ -12,4 +12,11 @@ from rigs.mutants import PACKAGE
 def lives() -> Iterator[Subjects]:
     """Lives of the product as it is."""
     with subjects(PACKAGE.parent) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Subjects]:
+    """Lives of the product's commands."""
+    with subjects(PACKAGE.parent, module="rigs.command_subject") as started:
         yield started

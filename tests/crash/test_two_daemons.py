@@ -10,13 +10,14 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from commands import command
 from invariants import sha256
 from processes import index_of, running_daemon, until
-from rigs.crash_scenes import Violations, file
+from rigs.crash_scenes import ALONE, Place, Violations, file
 from rigs.crash_subject import Orders
 from rigs.lives import Subjects
 from rigs.refusals import can_be_refused, of_the_state
-from rigs.system_calls import Point, killing, traced
+from rigs.system_calls import Point, Seen, killing, traced
 from rigs.two_daemons import End, Pair, goes_on, killed, pair
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]
@@ -103,6 +104,39 @@ def refused_at_every_call(both: Pair, orders: Orders, refuse: Callable[[Point, s
     return len(calls)
 
 
+def test_run_that_is_pruned_while_another_daemon_has_it_staged_stays_away(lives: Subjects, tried: Tried) -> None:
+    """One stands still before it takes the lock; the other archives the same file, and a person prunes all of it."""
+    with pair(lives, root="out") as both:
+        place, neighbour = both.place, both.neighbour
+        staged = [call.point for call in place.calls_of(both.walk()) if syncs_a_report(call)][-1]
+        place.put_back()
+        with place.halted(both.walk(), staged) as victim:
+            place.live(neighbour.orders(ALONE))
+            assert sha256(file(ALONE[0])) in digests(place)
+            pruned = command("prune", "--keep-within", "1s", "--config", neighbour.site.config)
+            assert pruned.code == 0, pruned.err
+            victim.let_run()
+            place.assert_dealt(both.walk(), victim.end())
+        assert digests(place) == set()
+        for host in place.hosts:
+            place.live(host.orders(ALONE))
+            assert digests(place) == set()
+            place.assert_index_is_true()
+            verified = command("verify", "--config", host.site.config)
+            assert verified.code == 0, verified.out
+        place.assert_nothing_half_made()
+        tried("two daemons: points", 1)
+
+
+def syncs_a_report(call: Seen) -> bool:
+    return call.point.call == "fsync" and call.path.endswith("/recommendations.md")
+
+
+def digests(place: Place) -> set[str]:
+    """The bytes that index.json lists."""
+    return {each["sha256"] for each in index_of(place.archive)}
+
+
 def test_daemon_killed_in_a_burst_beside_another_loses_nothing(lives: Subjects, tried: Tried, tmp_path: Path) -> None:
     """Two real processes, one folder: one goes on over the other's death, whose next start is clean; nothing twice."""
     with pair(lives, root="out") as both:
@@ -127,9 +161,7 @@ def test_daemon_killed_in_a_burst_beside_another_loses_nothing(lives: Subjects, 
             assert neighbour.events("postponed") == []
 
             def all_are_listed() -> bool:
-                return {each["sha256"] for each in index_of(place.archive)} == {
-                    sha256(file(n)) for n in both.victim.files
-                }
+                return digests(place) == {sha256(file(name)) for name in both.victim.files}
 
             until(all_are_listed, "the neighbour to archive all of it")
             assert neighbour.stop() == 0

@@ -3,22 +3,15 @@
 The rule: a mutant names the test that is about its fault, and that test, run as it stands against the mutant, fails.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
-from processes import clean_environment
+from rigs.failing_tests import assert_fails
 from rigs.mutants import Mutant
 
 pytestmark = pytest.mark.cases
-
-PROJECT: Final = Path(__file__).parents[2]
-
-FAILED: Final = 1
-"""What pytest exits with where tests ran and failed; a test that was not found is another number."""
 
 
 class Caught(NamedTuple):
@@ -296,22 +289,4 @@ CASES: Final = (
 @pytest.mark.parametrize("caught", [pytest.param(each, id=each.mutant.name) for each in CASES])
 def test_mutant_fails_its_test(tmp_path: Path, caught: Caught) -> None:
     """The test that is to notice this fault does."""
-    product = caught.mutant.make(tmp_path / "product")
-    extra = {"PYTHONPATH": str(product), "TEST_DEADLINE": "8"}
-    arguments = ["-q", "-x", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider", "-k", caught.test]
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            *arguments,
-            f"--basetemp={tmp_path / 'test'}",
-            PROJECT / "tests" / caught.file,
-        ],
-        cwd=PROJECT,
-        env=clean_environment(extra) | {"PYTEST_ADDOPTS": "", "PYTEST_XDIST_WORKER": ""},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert result.returncode == FAILED, f"the mutant survived:\n{result.stdout}{result.stderr}"
+    assert_fails(caught.mutant, tmp_path, caught.file, caught.test, deadline=8)

@@ -20,7 +20,7 @@ from failing import fail_fsync
 from modelwarden import cores
 from modelwarden.archive import publishing
 from modelwarden.archive.index import IndexLock
-from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Rejected, Unfinished
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Pruned, Rejected, Unfinished
 from modelwarden.archive.publishing import Archive, Changes, Line, Staged
 from modelwarden.errors import RejectSummary, RetryLater
 from modelwarden.fingerprint import Fingerprint
@@ -269,6 +269,48 @@ def test_name_that_another_process_takes_first_is_left_to_it(ground: Ground) -> 
     assert (ground.root / f"{NAME}_2" / "recommendations.md").read_text("utf-8").startswith(f"# Run {NAME}_2\n")
     assert pipeline.recorder.catalog.names() == {NAME, f"{NAME}_2"}
     assert ground.half_made() == []
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["nothing_was_pruned_before", "others_were_pruned_before"])
+@pytest.mark.parametrize("on_purpose", [False, True], ids=["found", "named"])
+def test_run_that_another_archives_and_somebody_prunes_meanwhile_comes_back_only_on_purpose(
+    ground: Ground, on_purpose: bool, before: int
+) -> None:
+    """It was staged when nobody had it: left alone like any that was pruned, and the others of its batch are not."""
+    other = ground.pipeline("other")
+    data, mate = encoded(flat_summary()), encoded(flat_summary(timestamp="20240101_000000"))
+    for number in range(before):
+        (gone,) = other.process([memory(encoded(flat_summary(run_name=f"old {number}")))])
+        assert isinstance(gone, Archived)
+        assert other.prune([gone.run.timestamp], lambda _: False) == [gone.run.timestamp]
+
+    class Overtaken(Archive):
+        """An archive in which another process publishes the same just before this one does, and it is pruned."""
+
+        def commit(self, batch: Sequence[publishing.Staged]) -> tuple[list[publishing.Committed], Changes]:
+            assert [type(each) for each in other.process([memory(data)])] == [Archived]
+            assert other.prune([NAME], lambda _: False) == [NAME]
+            return super().commit(batch)
+
+    pipeline = ground.pipeline(archive=Overtaken)
+    found = ground.found(data)
+
+    outcome, beside = pipeline.process([found, memory(mate)], on_purpose=on_purpose)
+
+    assert isinstance(beside, Archived)
+    assert found.fingerprint is not None
+    assert pipeline.recorder.ledger.is_dealt_with(found.path, found.fingerprint)
+    assert ground.half_made() == []
+    if on_purpose:
+        assert isinstance(outcome, Archived)
+        assert ground.runs() == ["20240101_000000", NAME]
+    else:
+        assert outcome == Pruned(NAME)
+        assert ground.runs() == ["20240101_000000"]
+        assert ground.owed() == [(event_of(mate), "slack")]
+        assert not (ground.root / NAME).exists()
+        pipeline.recover()
+        assert pipeline.process([found]) == [Pruned(NAME)]
 
 
 UNFINISHED = [b"", b"{", b'{"models": [{"symbol"', b"\xff\xfe{\0}\0", b"[]", b"null", b"not json", b"\0" * 100]

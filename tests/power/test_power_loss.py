@@ -139,15 +139,17 @@ def test_what_people_did_survives_a_power_cut(
 PEOPLE_MUTANTS = (
     Mutant(
         "a_decision_is_not_synced",
-        "archive/reviewing.py",
-        "        durable.write_new_file(draft, data)\n",
-        '        with open(draft, "wb") as stream:\n            stream.write(data)\n',
+        "archive/numbered.py",
+        "    durable.write_new_file(draft, data)\n",
+        '    if where.startswith("reviews/"):\n'
+        '        with open(draft, "wb") as stream:\n            stream.write(data)\n'
+        "    else:\n        durable.write_new_file(draft, data)\n",
     ),
     Mutant(
         "what_is_pruned_is_not_recorded",
         "archive/pruned.py",
-        "    durable.rename_new(draft, target)\n",
-        "    return\n",
+        "    add_numbered(tree, root, PRUNED, number, _encode(number, at, host, runs))\n",
+        "",
     ),
 )
 

@@ -6,7 +6,6 @@ would have led to.
 
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -17,16 +16,13 @@ from modelwarden.archive.decisions import faults_in, read_all, read_head
 from processes import Site, destination, index_of, make_site, outbox_of
 from rigs.crash_subject import Orders, Report
 from rigs.lives import Subjects
-from rigs.system_calls import Seen, killing, seen, traced
+from rigs.system_calls import Seen, seen, traced
 from summaries import GOOD, MIDDLING, encoded, flat_summary
 
 RUN: Final = "20250101_000000"
 RUNS: Final = (RUN, "20250102_000000", "20250103_000000")
 DECIDE: Final = ("review", RUN, "A", "--approve", "--reason", "checked", "--by", "me")
 PRUNE: Final = ("prune", "--keep-last", "1")
-
-SHARDS: Final = 4
-"""Into how many tests the points of a sweep are dealt; each takes a second or two."""
 
 
 class Scene:
@@ -78,29 +74,6 @@ class Scene:
             with traced(life.pid, self.report, inject=inject):
                 life.go_on()
                 return life.end()
-
-    def sweep(
-        self,
-        words: tuple[str, ...],
-        assert_as_left: Callable[[], None],
-        assert_ended: Callable[[], None],
-        shard: int | None = None,
-    ) -> int:
-        """Kill the command before each change; look at what that leaves; let it run again, and look again."""
-        self.put_back()
-        points = [call for call in self.traced(words) if call.changes_files and call.concerns_files]
-        points = points if shard is None else points[shard::SHARDS]
-        for call in points:
-            self.put_back()
-            self.traced(words, killing(call.point))
-            try:
-                assert_as_left()
-                again = self.ask(*words)
-                assert again.code in {0, 1}, again.err
-                assert_ended()
-            except AssertionError as error:
-                raise AssertionError(f"killed before {call}: {error}") from error
-        return len(points)
 
 
 def reviewed(folder: Path, lives: Subjects, *, first: bool) -> Scene:

@@ -6,12 +6,12 @@ approved models is told so, and gets none.
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import jiter
 
+from modelwarden.archive.numbered import number_of
 from modelwarden.durable import refusal
 from modelwarden.errors import UnknownRun
 from modelwarden.gate.assessment import Classification
@@ -26,7 +26,6 @@ SCHEMA_VERSION: Final = 1
 LONGEST_REASON: Final = 2000
 LONGEST_NAME: Final = 128
 
-_FILE: Final = re.compile(r"([0-9]{6,12})\.json")
 _TYPES: Final[dict[str, Any]] = {
     "number": int,
     "override": bool,
@@ -91,11 +90,6 @@ class News(NamedTuple):
         return [(each.digest, each.decision) for each in self.kept if each.decision is not None and not each.problem]
 
 
-def file_name(number: int) -> str:
-    """What the file of a decision is called."""
-    return f"{number:06d}.json"
-
-
 def encode_decision(decision: Decision) -> bytes:
     """The file, a line a field."""
     return _json({"schema_version": SCHEMA_VERSION, **decision._asdict()}, indent=2)
@@ -148,7 +142,7 @@ def reviewed_runs(root: str) -> list[str]:
 def read_kept(root: str, run: str) -> Iterator[Kept]:
     """The files of decisions about a run, by number, damaged ones too. Raises RetryLater if the disk refuses."""
     folder = os.path.join(root, REVIEWS, run)
-    found = [(int(match[1]), name) for name in _listed(folder) if (match := _FILE.fullmatch(name))]
+    found = [(number, name) for name in _listed(folder) if (number := number_of(name)) is not None]
     for number, name in sorted(found):
         path, where = os.path.join(folder, name), f"{REVIEWS}/{run}/{name}"
         try:

@@ -13,13 +13,13 @@ import jiter
 from pydantic_core import to_json
 
 from modelwarden import durable
+from modelwarden.archive.numbered import add_numbered, file_name, number_of
 from modelwarden.archive.tree import Tree
 from modelwarden.gate.timestamp import is_run_name
 
 PRUNED: Final = "pruned"
 SCHEMA_VERSION: Final = 1
 
-_FILE: Final = re.compile(r"([0-9]{6,12})\.json")
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 
 
@@ -51,7 +51,7 @@ class PrunedFile(NamedTuple):
     problem: str
 
 
-class Pruned:
+class PrunedRuns:
     """The runs that were removed, as of the last look; who removes others meanwhile is noticed by the next.
 
     Args:
@@ -80,7 +80,7 @@ class Pruned:
 
     def _look(self) -> None:
         """Files are numbered and stay: what is new has a higher number than the last."""
-        if self._read and not os.path.lexists(os.path.join(self._root, PRUNED, _file_name(self._read + 1))):
+        if self._read and not _is_there(self._root, self._read + 1):
             return
         for number in _numbers(self._root):
             if number > self._read:
@@ -107,23 +107,8 @@ def add_pruned(tree: Tree, root: str, runs: Iterable[PrunedRun], at: str, host: 
     Raises:
         RetryLater: the disk refused; nothing is recorded.
     """
-    folder = os.path.join(root, PRUNED)
-    durable.make_folder(folder)
     number = max(_numbers(root), default=0) + 1
-    draft, target = tree.private(f"{PRUNED}.json"), os.path.join(folder, _file_name(number))
-    durable.remove_if_there(draft)
-    durable.write_new_file(draft, _encode(number, at, host, runs))
-    durable.rename_new(draft, target)
-    try:
-        for each in (folder, root):  # whoever made the folder may have died before its own
-            durable.sync_folder(each)
-    except BaseException:  # what could not be synced is not believed
-        durable.remove_if_there(target)
-        raise
-
-
-def _file_name(number: int) -> str:
-    return f"{number:06d}.json"
+    add_numbered(tree, root, PRUNED, number, _encode(number, at, host, runs))
 
 
 def _encode(number: int, at: str, host: str, runs: Iterable[PrunedRun]) -> bytes:
@@ -141,11 +126,22 @@ def _numbers(root: str) -> list[int]:
         return []
     except OSError as error:
         raise durable.refusal("list", folder, error) from error
-    return sorted(int(match[1]) for name in names if (match := _FILE.fullmatch(name)) and int(match[1]))
+    return sorted(number for name in names if (number := number_of(name)))
+
+
+def _is_there(root: str, number: int) -> bool:
+    path = os.path.join(root, PRUNED, file_name(number))
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise durable.refusal("look at", path, error) from error
+    return True
 
 
 def _read(root: str, number: int) -> PrunedFile:
-    where = f"{PRUNED}/{_file_name(number)}"
+    where = f"{PRUNED}/{file_name(number)}"
     path = os.path.join(root, where)
     try:
         with open(path, "rb") as stream:

@@ -17,8 +17,8 @@ from modelwarden import durable
 from modelwarden.archive.folders import look_of, oldest_first
 from modelwarden.archive.identity import DAMAGED, IDENTITY_FILE, identity_file, identity_in
 from modelwarden.archive.index import Index, IndexLock
-from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed
-from modelwarden.archive.pruned import Pruned, PrunedRun, add_pruned
+from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Pruned
+from modelwarden.archive.pruned import PrunedRun, PrunedRuns, add_pruned
 from modelwarden.archive.record import decode_assessments, encode_entry
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
@@ -37,10 +37,17 @@ LOCK_TIMEOUT: Final = 10.0
 
 
 class Staged(NamedTuple):
-    """A run that is complete on disk under a name of no meaning."""
+    """A run that is complete on disk under a name of no meaning.
+
+    Attributes:
+        folder: its folder.
+        run: what it records.
+        on_purpose: somebody named it: it is published also if it was pruned.
+    """
 
     folder: str
     run: RunRecord
+    on_purpose: bool = False
 
 
 class NameTaken(NamedTuple):
@@ -49,7 +56,7 @@ class NameTaken(NamedTuple):
     run: RunRecord
 
 
-Committed = Archived | AlreadyArchived | Postponed | NameTaken
+Committed = Archived | AlreadyArchived | Pruned | Postponed | NameTaken
 """What becomes of a staged run."""
 
 
@@ -109,7 +116,7 @@ class Archive:
     ) -> None:
         self._progress = progress
         self.tree = Tree(root, owner, make=make)
-        self.pruned = Pruned(self.tree.root)
+        self.pruned = PrunedRuns(self.tree.root)
         self._index = self._new_index()
         self._lock = IndexLock(self.tree.root)
         self._is_new_place = not make
@@ -310,11 +317,14 @@ class Archive:
 
     def _publish(self, batch: Sequence[Staged]) -> list[Committed]:
         """Under the lock: rename each, sync, index."""
+        # Once more, now that nobody can prune: another may have published the same bytes meanwhile, and a person
+        # pruned them.
+        pruned = {} if all(staged.on_purpose for staged in batch) else self.pruned.all()
         self.tree.enter_staging()
         durable.leave_marker(self._marker, self._folder)
         outcomes: list[Committed] = []
         for staged in batch:
-            outcome = self._rename(staged)
+            outcome = self._rename(staged, pruned)
             outcomes.append(outcome)
             if isinstance(outcome, Archived):
                 # In memory at once, so that a twin later in the batch is seen.
@@ -332,9 +342,11 @@ class Archive:
         self._remove_marker()
         return outcomes
 
-    def _rename(self, staged: Staged) -> Committed:
+    def _rename(self, staged: Staged, pruned: Mapping[str, str]) -> Committed:
         if (name := self.find(staged.run.sha256)) is not None:
             return AlreadyArchived(name)
+        if not staged.on_purpose and (name := pruned.get(staged.run.sha256)) is not None:
+            return Pruned(name)
         self._forget_gone(staged.run)
         try:
             self.tree.publish(staged.folder, staged.run.timestamp)

@@ -20,12 +20,12 @@ from modelwarden.archive.decisions import (
     Known,
     encode_decision,
     encode_head,
-    file_name,
     read_all,
     read_head,
     read_kept,
     read_news,
 )
+from modelwarden.archive.numbered import add_numbered
 from modelwarden.archive.publishing import Archive
 from modelwarden.errors import RetryLater
 from modelwarden.gate.decision import Decision
@@ -54,25 +54,14 @@ def add_decision(
         if decision is None:
             return None
         data = encode_decision(decision)
-        folder = os.path.join(root, REVIEWS, decision.run)
-        durable.make_folder(folder)
-        draft, target = archive.tree.private("decision.json"), os.path.join(folder, file_name(decision.number))
-        durable.remove_if_there(draft)
-        durable.write_new_file(draft, data)
         try:
-            durable.rename_new(draft, target)
+            add_numbered(archive.tree, root, f"{REVIEWS}/{decision.run}", decision.number, data)
         except FileExistsError:
             raise RetryLater(
                 f"decision {decision.number} is there already",
                 where=archive.root,
                 hint="another host decides: try again",
             ) from None
-        try:
-            for each in (folder, os.path.dirname(folder), root):  # whoever made a folder may have died before its own
-                durable.sync_folder(each)
-        except BaseException:  # what could not be synced is not believed
-            durable.remove_if_there(target)
-            raise
         with suppress(RetryLater):  # it follows from the files: the next start writes it, or the next decision
             _write_head(archive, root, Head(decision.number, hashlib.sha256(data).hexdigest()))
     return decision

@@ -62,6 +62,18 @@ class Found(NamedTuple):
     hint: str = ""
 
 
+class _Answer(NamedTuple):
+    """What the archive answers.
+
+    Attributes:
+        runs: how many it has.
+        last_at: when the latest was archived, ISO 8601 in UTC; "" if that can't be told.
+    """
+
+    runs: int
+    last_at: str
+
+
 Send = Annotated[bool, typer.Option("--send", help="Also send a test message to each destination.")]
 
 
@@ -105,10 +117,11 @@ def _look(settings: Settings, *, send: bool) -> Iterator[Found]:
     for table in settings.watch:
         yield _watched(table, deletes=settings.intake.after_archive == "delete")
     yield _inotify(settings)
-    yield _archive(settings, state_dir)
+    answer = _ask(settings.archive_dir, state_dir)
+    yield _archive(settings, answer)
     yield from _locks(settings.archive_dir)
     yield _state(state_dir)
-    yield _clock(settings, state_dir)
+    yield _clock(answer)
     yield from _metrics(settings)
     yield from _destinations(settings, send=send)
 
@@ -159,22 +172,34 @@ def _inotify(settings: Settings) -> Found:
     return Found("inotify", said, hint)
 
 
-def _archive(settings: Settings, state_dir: str) -> Found:
+def _ask(archive_dir: str, state_dir: str) -> _Answer | ModelwardenError:
+    """Ask the archive, once for all that is said of it; what it refused with, if it did."""
+    now = time.time()
+    try:
+        with asking(archive_dir, state_dir) as questions:
+            found = questions.runs(1, now)
+            last_at = ""
+            with suppress(ModelwardenError):  # a run that can't be read is for `verify` to find
+                if found.latest is not None:
+                    last_at = questions.run(found.latest, now).record.archived_at
+    except ModelwardenError as error:
+        return error
+    return _Answer(len(found.shown) + found.hidden, last_at)
+
+
+def _archive(settings: Settings, answer: _Answer | ModelwardenError) -> Found:
     what = f"archive {show_path(settings.archive_dir)}"
     if not os.path.isdir(settings.archive_dir):
         if settings.create_archive and _may(_nearest(settings.archive_dir), _CHANGE):
             return Found(what, "not there; it is made at the first start")
         return Found(what, "not there", "mount its disk; for a new archive: `modelwarden adopt`")
-    try:
-        with asking(settings.archive_dir, state_dir) as questions:
-            found = questions.runs(1, time.time())
-    except ModelwardenError as error:
-        return Found(what, error.what, error.hint or "see what `modelwarden verify` says")
+    if isinstance(answer, ModelwardenError):
+        return Found(what, answer.what, answer.hint or "see what `modelwarden verify` says")
     if not _may(settings.archive_dir, _CHANGE):
         return Found(what, "can't be written", "make the service's user its owner: `chown -R modelwarden`")
     space = os.statvfs(settings.archive_dir)
     share = space.f_bavail / max(1, space.f_blocks)
-    said = f"{counted(len(found.shown) + found.hidden, 'run')}, {share:.0%} of its disk is free"
+    said = f"{counted(answer.runs, 'run')}, {share:.0%} of its disk is free"
     return Found(what, said, "" if share >= LEAST_FREE else "make room, or move the archive to a larger disk")
 
 
@@ -196,20 +221,18 @@ def _state(state_dir: str) -> Found:
     return Found(what, "on a local disk" if place == state_dir else "not there; it is made at the first start")
 
 
-def _clock(settings: Settings, state_dir: str) -> Found:
+def _clock(answer: _Answer | ModelwardenError) -> Found:
     """A run is dated by it, and a message tried by it."""
-    with suppress(ModelwardenError), asking(settings.archive_dir, state_dir) as questions:
-        now = time.time()
-        latest = questions.runs(1, now).latest
-        if latest is not None and questions.run(latest, now).record.archived_at > _iso(now):
-            return Found("clock", f"it is {_iso(now)}, and a run was archived later", "set it, by NTP")
+    now = _iso(time.time())
+    if isinstance(answer, _Answer) and answer.last_at > now:
+        return Found("clock", f"it is {now}, and a run was archived later", "set it, by NTP")
     try:
         unsynchronised = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) == _CLOCK_UNSYNCHRONISED
     except (OSError, AttributeError):
-        return Found("clock", f"it is {_iso(time.time())}; the kernel does not say whether it is synchronised")
+        return Found("clock", f"it is {now}; the kernel does not say whether it is synchronised")
     if unsynchronised:
-        return Found("clock", f"it is {_iso(time.time())}; the kernel does not call it synchronised")
-    return Found("clock", f"it is {_iso(time.time())}, synchronised")
+        return Found("clock", f"it is {now}; the kernel does not call it synchronised")
+    return Found("clock", f"it is {now}, synchronised")
 
 
 def _metrics(settings: Settings) -> Iterator[Found]:

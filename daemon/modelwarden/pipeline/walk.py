@@ -393,13 +393,13 @@ class Pipeline:
             fresh = [each for each in fresh if each.sha256 not in pruned]
         with closing(self._crew.stage(fresh)) as groups:
             for group in groups:
-                yield from self._conclude(group, final=final)
+                yield from self._conclude(group, final=final, on_purpose=on_purpose)
                 self._progress()
         self._record(known)
         yield from known
 
     def _conclude(
-        self, group: Sequence[tuple[_Summary, Staging]], *, final: bool
+        self, group: Sequence[tuple[_Summary, Staging]], *, final: bool, on_purpose: bool
     ) -> Iterator[tuple[_Summary, Outcome]]:
         """Publish and record what is staged; what finds its name taken is rendered under the next and comes again."""
         done: list[tuple[_Summary, Outcome]] = []
@@ -412,7 +412,7 @@ class Pipeline:
                     yield each, self._without_run(each, staging, final=final)
             if not staged:  # nothing to commit is no reason to wait for the lock
                 break
-            committed, changes = self.archive.commit([Staged(run.folder, run.run) for _, run in staged])
+            committed, changes = self.archive.commit([Staged(run.folder, run.run, on_purpose) for _, run in staged])
             taken: list[_Summary] = []
             published: list[RunWithRows] = []
             for (each, run), outcome in zip(staged, committed, strict=True):
