@@ -406,7 +406,7 @@ def test_start_that_waits_says_so_and_never_that_it_watches(tmp_path: Path, monk
             service.request_stop()
             raise RetryLater("the lock is held")
 
-        monkeypatch.setattr(service._pipeline, "recover", refuse)
+        monkeypatch.setattr(service._pipeline.upkeep, "recover", refuse)
         monkeypatch.setattr(service._notifier, "ready", said.append)
         service.run()
     assert said == ["waiting: the lock is held"]

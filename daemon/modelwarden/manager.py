@@ -152,7 +152,7 @@ class TrainingArchiveManager:
             deadline_seconds=0.0,
         )
         held.callback(self._pipeline.close)
-        self._pipeline.recover()
+        self._pipeline.upkeep.recover()
         self._questions = Questions(root, database)
 
     def __enter__(self) -> Self:

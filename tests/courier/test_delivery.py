@@ -54,7 +54,7 @@ class Desk:
             clock=lambda: self.now,
             deadline_seconds=48 * HOUR,
         )
-        self.pipeline.recover()
+        self.pipeline.upkeep.recover()
         self._couriers: list[Database] = []
 
     def archives(self, *summaries: dict[str, Any]) -> list[str]:
@@ -214,7 +214,7 @@ def test_delivered_message_is_never_sent_again(desk: Desk, server: HttpServer) -
         courier = desk.courier(team(server))
         courier.deliver_due()
         courier.deliver_due()
-        desk.pipeline.recover()
+        desk.pipeline.upkeep.recover()
         desk.now += HOUR
     assert len(server.requests) == 1
     assert desk.rows() == [("team", "delivered", 1)]
@@ -398,7 +398,7 @@ def torn(desk: Desk) -> tuple[Path, Path]:
     gone, _ = desk.archives(flat_summary({"GONE": GOOD}), flat_summary({"STAYS": GOOD}, timestamp="20250101_000000"))
     was = Path(desk.archive.root, gone)
     away = was.rename(Path(desk.archive.root, "taken out"))
-    desk.pipeline.recover()
+    desk.pipeline.upkeep.recover()
     return away, was
 
 
@@ -411,7 +411,7 @@ def test_run_that_was_removed_is_announced_all_the_same(desk: Desk, server: Http
     assert "GONE" in told
     assert "the run is not in the archive any more" in told
     assert [status for _, status, _ in desk.rows()] == ["delivered", "delivered"]
-    desk.pipeline.recover()
+    desk.pipeline.upkeep.recover()
     assert desk.pipeline.recorder.catalog.removed() == []
 
 
@@ -444,7 +444,7 @@ def test_message_whose_run_nobody_knows_holds_up_no_other(desk: Desk, server: Ht
         ("dead", "its run is not in the archive"),
         ("delivered", None),
     ]
-    desk.pipeline.recover()
+    desk.pipeline.upkeep.recover()
     all_delivered(desk, desk.courier(team(server)))
     assert server.titles()[1:] == ["APPROVED 1 · REVIEW 0 · DROP 0: run 20241224_153000 (trainer-7)"]
 
@@ -461,8 +461,8 @@ def test_run_that_comes_back_is_announced_once(
     desk.now += hours * HOUR
 
     away.rename(was)
-    desk.pipeline.recover()
-    desk.pipeline.recover()
+    desk.pipeline.upkeep.recover()
+    desk.pipeline.upkeep.recover()
     all_delivered(desk, courier)
 
     assert sorted(title.partition(": ")[2] for title in server.titles()) == [
@@ -505,7 +505,7 @@ def test_destination_that_is_new_is_owed_nothing_old(tmp_path: Path, rebuilt: bo
     before.close()
     if rebuilt:
         reindex = Desk(tmp_path, None)
-        reindex.pipeline.rebuild()
+        reindex.pipeline.upkeep.rebuild()
         reindex.close()
     after = Desk(tmp_path, {"team": EVERYTHING})
     assert after.rows() == []

@@ -56,7 +56,7 @@ class Office:
             deadline_seconds=48 * HOUR,
         )
         stack.callback(self.pipeline.close)
-        self.pipeline.recover()
+        self.pipeline.upkeep.recover()
         self.outbox = Outbox(database)
 
     def archive(self, **fields: Any) -> None:

@@ -162,7 +162,7 @@ CASES: Final = (
     Case(
         Mutant(
             "starts_without_reconciling",
-            "pipeline/walk.py",
+            "pipeline/upkeep.py",
             "changes, owed = self._reconcile(rebuild=False)",
             "changes, owed = Changes(), 0",
         ),
@@ -259,8 +259,8 @@ CASES: Final = (
     Case(
         Mutant(
             "never_sweeps",
-            "pipeline/walk.py",
-            "        swept = self.archive.tree.sweep()\n",
+            "pipeline/upkeep.py",
+            "        swept = self._archive.tree.sweep()\n",
             "        swept = 0\n",
         ),
         killing_at("a_file", publishes),

@@ -102,7 +102,7 @@ class Walk:
             workers=forked,
         )
         self._stack.callback(self._pipeline.close)
-        self._pipeline.recover()
+        self._pipeline.upkeep.recover()
         self._archived: set[str] = set()
         self._rejected: set[str] = set()
         self._files = 0

@@ -90,7 +90,7 @@ class Ground:
         )
         self._stack.callback(pipeline.close)
         if recover:
-            pipeline.recover()
+            pipeline.upkeep.recover()
         return pipeline
 
     def found(self, data: bytes, name: str = "summary.json", mtime: float | None = None) -> Found:
@@ -282,14 +282,14 @@ def test_run_that_another_archives_and_somebody_prunes_meanwhile_comes_back_only
     for number in range(before):
         (gone,) = other.process([memory(encoded(flat_summary(run_name=f"old {number}")))])
         assert isinstance(gone, Archived)
-        assert other.prune([gone.run.timestamp], lambda _: False) == [gone.run.timestamp]
+        assert [*other.upkeep.prune([gone.run.timestamp], lambda _: False)] == [gone.run.timestamp]
 
     class Overtaken(Archive):
         """An archive in which another process publishes the same just before this one does, and it is pruned."""
 
         def commit(self, batch: Sequence[publishing.Staged]) -> tuple[list[publishing.Committed], Changes]:
             assert [type(each) for each in other.process([memory(data)])] == [Archived]
-            assert other.prune([NAME], lambda _: False) == [NAME]
+            assert [*other.upkeep.prune([NAME], lambda _: False)] == [NAME]
             return super().commit(batch)
 
     pipeline = ground.pipeline(archive=Overtaken)
@@ -309,7 +309,7 @@ def test_run_that_another_archives_and_somebody_prunes_meanwhile_comes_back_only
         assert ground.runs() == ["20240101_000000"]
         assert ground.owed() == [(event_of(mate), "slack")]
         assert not (ground.root / NAME).exists()
-        pipeline.recover()
+        pipeline.upkeep.recover()
         assert pipeline.process([found]) == [Pruned(NAME)]
 
 
@@ -537,7 +537,7 @@ def archive_and_die(ground: Ground, *summaries: dict[str, Any], state: str = "st
     before = ground.folder / f"{state} before"
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(before)) as copy:
         source.backup(copy)
-    scratch.recover()
+    scratch.upkeep.recover()
     scratch.process([memory(encoded(summary)) for summary in summaries])
     with closing(sqlite3.connect(before)) as source, closing(sqlite3.connect(database)) as target:
         source.backup(target)
@@ -597,7 +597,7 @@ def test_command_upon_an_unrecorded_run_leaves_the_message_to_the_daemon(ground:
     archive_and_die(ground, summary := flat_summary())
     asking = ground.pipeline(routes=None)
     if ask == "rebuild":
-        asking.rebuild()
+        asking.upkeep.rebuild()
     assert asking.recorder.catalog.names() == {NAME}
     assert ground.owed() == []
 
@@ -646,7 +646,7 @@ def test_rebuild_owes_nothing_for_runs_that_were_announced(ground: Ground, rebui
     owed = ground.owed()
     assert len(owed) == 3
 
-    ground.pipeline(routes=rebuilder).rebuild()
+    ground.pipeline(routes=rebuilder).upkeep.rebuild()
     ground.pipeline(routes=(SLACK, MAIL))
 
     assert ground.owed() == owed
@@ -670,7 +670,7 @@ def test_rebuild_makes_index_and_catalog_again_whatever_they_say(ground: Ground)
     with closing(ground.database()) as database, database.transaction():
         database.connection.execute("DELETE FROM assessments")
 
-    pipeline.rebuild()
+    pipeline.upkeep.rebuild()
 
     assert (ground.root / "index.json").read_bytes() == before
     assert [len(pipeline.recorder.catalog.assessments(name)) for name in ground.runs()] == [3, 3, 3]
@@ -688,7 +688,7 @@ def test_rebuild_by_all_cores_makes_the_same_index_and_catalog(ground: Ground, m
     with closing(ground.database()) as database, database.transaction():
         database.connection.execute("DELETE FROM assessments WHERE position = 1")
 
-    pipeline.rebuild()
+    pipeline.upkeep.rebuild()
 
     assert (ground.root / "index.json").read_bytes() == before
     assert {name: pipeline.recorder.catalog.rows(name) for name in ground.runs()} == rows
@@ -704,7 +704,7 @@ def test_rebuild_finds_a_name_that_is_another_run_by_now(ground: Ground) -> None
     shutil.rmtree(ground.root / NAME)
     elsewhere.process([memory(other)])
 
-    pipeline.rebuild()
+    pipeline.upkeep.rebuild()
 
     assert len(pipeline.recorder.catalog.rows(NAME)) == 2
     assert [each.sha256 for each in pipeline.recorder.catalog.missing()] == [hashlib.sha256(before).hexdigest()]
@@ -723,7 +723,7 @@ def test_run_that_changes_after_it_was_read_again_is_read_under_the_lock(ground:
 
     ground.pipeline().process([memory(encoded(flat_summary()))])
 
-    ground.pipeline(archive=Edited, recover=False).rebuild()
+    ground.pipeline(archive=Edited, recover=False).upkeep.rebuild()
 
     assert index_of(ground.root)[0]["run_name"] == "edited"
 
@@ -778,7 +778,7 @@ def test_name_that_became_another_run_is_that_run_in_the_catalog(ground: Ground,
     if looks == "commit":
         first.process([memory(encoded(flat_summary(timestamp="20250101_000000")))])
     else:
-        getattr(first, looks)()
+        getattr(first.upkeep, looks)()
 
     assert (run := first.recorder.catalog.run(NAME)) is not None
     assert (run.run_name, run.sha256) == ("second", index_of(ground.root)[0]["sha256"])
@@ -814,7 +814,7 @@ def test_command_beside_a_working_daemon_takes_nothing_out_of_the_catalog(ground
 
     command = ground.pipeline(routes=None, archive=Overtaken, recover=False)
 
-    command.recover() if ask == "recover" else command.rebuild()
+    command.upkeep.recover() if ask == "recover" else command.upkeep.rebuild()
 
     assert ground.runs() == [NAME]
     assert daemon.recorder.catalog.names() == {NAME}
@@ -1046,7 +1046,7 @@ def test_walk_over_an_archive_that_can_not_be_locked_at_start_says_so(
     pipeline = ground.pipeline(recover=False)
 
     with IndexLock(str(ground.root)).held(1.0), pytest.raises(RetryLater, match=r"\.index\.lock"):
-        pipeline.recover()
+        pipeline.upkeep.recover()
 
 
 def test_long_work_is_seen_to_go_on(ground: Ground) -> None:

@@ -263,7 +263,7 @@ class Place:
                 )
             )
         )
-        self.pipeline.recover()
+        self.pipeline.upkeep.recover()
 
 
 @pytest.fixture

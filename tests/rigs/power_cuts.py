@@ -302,7 +302,7 @@ class Verdict:
 
     def _start(self) -> None:
         with open_pipeline(self._settings, announces=True) as pipeline:
-            pipeline.recover()
+            pipeline.upkeep.recover()
             cataloged = pipeline.recorder.catalog.names()
         runs = self._runs()
         assert self._there.items() <= runs.items(), "an acknowledged run is gone after the start"
@@ -320,7 +320,7 @@ class Verdict:
         before = contents(site.archive), outbox_of(site.state)
         expected: list[bytes] = []
         with open_pipeline(self._settings, announces=True) as pipeline:
-            pipeline.recover()
+            pipeline.upkeep.recover()
             assert (contents(site.archive), outbox_of(site.state)) == before, "a second start changed something"
             for step in self._begun:
                 sources = [found(path) for path in sorted(site.out.glob(f"{step:02d}-*"))]
@@ -346,7 +346,7 @@ class Verdict:
         before = self._runs()
         shutil.rmtree(self._site.state)
         with open_pipeline(self._settings, announces=True) as pipeline:
-            pipeline.recover()
+            pipeline.upkeep.recover()
             pipeline.process([found(path) for path in sorted(self._site.out.iterdir())], final=True)
         after = self._runs()
         assert before.items() <= after.items(), "a run is gone with the state"

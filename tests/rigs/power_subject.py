@@ -238,7 +238,7 @@ def main(config: str, workload: str, folder: Path, notes: _Notes) -> None:
             continue
         with closing(Workers(2)) as workers, open_pipeline(settings, announces=True, workers=workers) as pipeline:
             _note_commits(pipeline.archive, notes)
-            pipeline.recover()
+            pipeline.upkeep.recover()
             for number, step in steps[begin:end]:
                 notes.step = number
                 _take(pipeline, step, folder, notes)

@@ -433,7 +433,7 @@ def test_run_that_was_announced_and_forgotten_stays_silent(tmp_path: Path, lost:
         )
         for each in (database.close, archive.close, pipeline.close):
             stack.callback(each)
-        pipeline.recover()
+        pipeline.upkeep.recover()
         return pipeline
 
     with ExitStack() as stack:
@@ -457,7 +457,7 @@ def test_run_that_was_announced_and_forgotten_stays_silent(tmp_path: Path, lost:
             case _:
                 pass
         again = host()
-        again.rebuild()
+        again.upkeep.rebuild()
         again.process([Found("", data, None), Found("", b"[]", None)], final=True)
 
         assert len(again.recorder.catalog) == 1

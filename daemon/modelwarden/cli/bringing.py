@@ -85,7 +85,7 @@ def archive_files(
         Bar("archiving", 2 * len(files)) as bar,  # each is read, and then archived
         open_pipeline(settings, announces=notify, owner=owner, policies=policies, progress=bar.alive) as pipeline,
     ):
-        pipeline.recover()
+        pipeline.upkeep.recover()
         read = partial(_read, pipeline, policies, settings.intake.max_bytes, endings_now())
         for file, outcome in _outcomes(pipeline, read, files, bar):
             bar.step()

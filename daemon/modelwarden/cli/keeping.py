@@ -122,9 +122,9 @@ def _remove(
             return bool(keeps)
 
         try:
-            pipeline.recover()
+            pipeline.upkeep.recover()
             for start in range(0, len(names), AT_ONCE):
-                for name in pipeline.prune(names[start : start + AT_ONCE], spares):
+                for name in pipeline.upkeep.prune(names[start : start + AT_ONCE], spares):
                     removed.add(name)
                     bar.step()
         except NotTheArchive:

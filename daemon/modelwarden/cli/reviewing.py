@@ -182,14 +182,14 @@ def _decide(
         )
 
     with open_pipeline(settings, announces=False) as pipeline:
-        pipeline.recognise()
+        pipeline.upkeep.recognise()
         is_first = not os.path.isdir(os.path.join(pipeline.archive.root, REVIEWS))
-        decision = add_decision(pipeline.archive, found.timestamp, pipeline.known_decisions(), make)
+        decision = add_decision(pipeline.archive, found.timestamp, pipeline.upkeep.known_decisions(), make)
         routes = [Route(each.name, frozenset(each.on), each.symbols) for each in settings.notify.destination]
         try:
             if is_first:  # the archive has a folder more than when the state looked at it last
-                pipeline.recover()
-            pipeline.follow_decisions(routes)
+                pipeline.upkeep.recover()
+            pipeline.upkeep.follow_decisions(routes)
         except RetryLater as error:
             if decision is None:
                 raise

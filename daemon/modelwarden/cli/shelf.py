@@ -161,7 +161,7 @@ def rejected_retry(
         Bar("trying again", len(wanted)) as bar,
         open_pipeline(settings, announces=False, policies=policies, progress=bar.alive) as pipeline,
     ):
-        pipeline.recover()
+        pipeline.upkeep.recover()
         for each in wanted:
             came = _retry(pipeline, policies, settings.intake.max_bytes, each)
             bar.step()

@@ -34,7 +34,7 @@ def reindex(
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
-        forgotten = pipeline.rebuild(forgets=forget_missing, shown=shown)
+        forgotten = pipeline.upkeep.rebuild(forgets=forget_missing, shown=shown)
         count, root = len(pipeline.archive), pipeline.archive.root
         missing = [each.timestamp for each in pipeline.recorder.catalog.missing()]
     if as_json:
@@ -59,7 +59,7 @@ def adopt(config: Config = None, archive: Archive = None, as_json: Json = False)
     settings, _ = load_settings(config, archive=archive)
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False, adopts=True) as pipeline:
-        identity = pipeline.adopt()
+        identity = pipeline.upkeep.adopt()
         there = set(pipeline.archive.tree.run_names())
         missing = sorted(pipeline.recorder.catalog.names() - there, key=oldest_first)
     root = show_path(settings.archive_dir)
@@ -81,7 +81,7 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)
     with open_pipeline(settings, announces=False) as pipeline:
-        pipeline.recognise(mends=False)
+        pipeline.upkeep.recognise(mends=False)
         runs, findings = verify_archive(
             pipeline.archive, pipeline.recorder.catalog, decided=pipeline.recorder.decided, shown=shown
         )

@@ -5,6 +5,7 @@ go over them by their names and types.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, TypedDict
 
 from modelwarden.gate.assessment import CLASSIFICATIONS, Assessment, Classification, count_by_classification
@@ -93,3 +94,15 @@ def class_counts(assessments: Sequence[Assessment]) -> Counts:
     """How many of these models are in each class."""
     approved, review, dropped = count_by_classification(assessments).values()
     return Counts(approved_count=approved, review_count=review, dropped_count=dropped)
+
+
+def iso_of(seconds: float) -> str:
+    """A moment (seconds since the epoch) as a run records it: ISO 8601 in UTC, with microseconds.
+
+    A file's time beyond the year 9999 is the epoch.
+    """
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = datetime.fromtimestamp(0, UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

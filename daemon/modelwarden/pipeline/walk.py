@@ -6,47 +6,37 @@ has committed; a crash anywhere before leads, started again, to the same archive
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
-from itertools import islice
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import jiter
 from pydantic_core import to_json
 
-from modelwarden.archive.decisions import Head, Known, read_news
 from modelwarden.archive.folders import oldest_first
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Postponed, Pruned, Rejected, Unfinished
-from modelwarden.archive.pruned import PrunedRun
-from modelwarden.archive.publishing import Archive, Changes, Line, NameTaken, Staged
+from modelwarden.archive.publishing import Archive, NameTaken, Staged
 from modelwarden.archive.record import original_name
-from modelwarden.archive.reviewing import mend_head
-from modelwarden.cores import Shown, unseen
 from modelwarden.errors import RejectSummary, RetryLater
-from modelwarden.filesystems import doubt_of_locks, path_text, show_path
+from modelwarden.filesystems import path_text, show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.json_object import NotJson
 from modelwarden.gate.policy import Policy
-from modelwarden.gate.run import Source
+from modelwarden.gate.run import Source, iso_of
 from modelwarden.gate.timestamp import format_timestamp, timestamp_in_name, timestamp_of_mtime
 from modelwarden.log import log
 from modelwarden.memory import give_back
 from modelwarden.pipeline.crew import Crew
 from modelwarden.pipeline.policies import Policies
-from modelwarden.pipeline.recognition import adopt, recognise
 from modelwarden.pipeline.recording import Recorder, RunWithRows
-from modelwarden.pipeline.rereading import read_again
 from modelwarden.pipeline.staging import Candidate, Judging, StagedRun, Stager, Staging, Translation
 from modelwarden.pipeline.suggestion import suggest_format
+from modelwarden.pipeline.upkeep import Upkeep
 from modelwarden.pipeline.workers import Orders, Workers
 from modelwarden.state.database import Database
 from modelwarden.state.ledger import Dealt
 from modelwarden.state.messages import Route
-
-REREAD_TOGETHER: Final = 1024
-"""Runs whose rows are made again in one transaction: the daemon waits for no more than that."""
 
 MUCH_WORK: Final = 4 << 20
 """Bytes of summaries, from which on it is worth while to give back what their work needed."""
@@ -116,6 +106,7 @@ class Pipeline:
     Attributes:
         archive: as given.
         recorder: what the state remembers.
+        upkeep: brings archive, index and state into line.
     """
 
     def __init__(
@@ -137,11 +128,10 @@ class Pipeline:
     ) -> None:
         self.archive = archive
         self._progress = progress
-        self._database = database
-        self._may_make = may_make
         self.recorder = Recorder(
             database, archive.read, routes, clock, deadline_seconds, progress, ring, archive.pruned.find
         )
+        self.upkeep = Upkeep(archive, self.recorder, database, host, clock, may_make=may_make)
         self._policies = policies
         self._clock = clock
         self._owner = owner
@@ -177,149 +167,6 @@ class Pipeline:
     def policy_of(self, path: str) -> Policy:
         """What judges a file of this path."""
         return self._policies.of_path(path)
-
-    def recover(self) -> None:
-        """Start-up: see that it is the archive, sweep half-made runs, then archive -> index -> state.
-
-        Raises:
-            NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
-            RetryLater: the lock could not be had, or the disk or the state file refused.
-        """
-        self.recognise()
-        swept = self.archive.tree.sweep()
-        changes, owed = self._reconcile(rebuild=False)
-        log.info(
-            "reconciled",
-            runs=len(self.archive),
-            index_repaired=changes.repaired,
-            swept=swept,
-            added_to_catalog=len(changes.appeared),
-            removed_from_catalog=len(changes.vanished),
-            messages_owed=owed,
-        )
-
-    def rebuild(self, *, forgets: bool = False, shown: Shown = unseen) -> int:
-        """Make the index and the catalog again from the archive's folders, whatever they say now.
-
-        What the state alone still knows of what was pruned is recorded in the archive again.
-
-        Args:
-            forgets: whether to let go, instead, of what is not there any more: runs, decisions, and what was pruned.
-            shown: shows how far it is.
-
-        Returns:
-            How many were let go of.
-
-        Raises:
-            NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
-            RetryLater: the lock could not be had, or the disk or the state file refused.
-        """
-        self.recognise()
-        recorded = self.archive.pruned.all()
-        unrecorded = {each: name for each, name in self.recorder.catalog.pruned().items() if each not in recorded}
-        if unrecorded and not forgets:
-            pruned = [PrunedRun(name, sha256, "") for sha256, name in unrecorded.items()]
-            self.archive.record_pruned(pruned, _iso(self._clock()), self._host)
-        lines: dict[str, Line] = {}
-        names = self.archive.durable_names()
-        with closing(shown(read_again(self.archive.tree, names), len(names), "reading")) as runs:
-            while some := list(islice(runs, REREAD_TOGETHER)):
-                self.recorder.learn_again([(each.run, each.models) for each in some])
-                lines |= {each.run.timestamp: each.line for each in some}
-        self._reconcile(rebuild=True, lines=lines)
-        forgotten = 0
-        if forgets:
-            forgotten = self.recorder.forget_missing() + self.recorder.forget_pruned(unrecorded)
-            mend_head(self.archive, Known(), forgets=True)
-        # A lock that could be had says that a process is dead only where it tells of all hosts.
-        self.archive.tree.sweep(everybody=doubt_of_locks(self.archive.root) is None)
-        return forgotten
-
-    def prune(self, names: Sequence[str], spares: Callable[[str], bool]) -> Iterator[str]:
-        """Remove runs, each whole, and name those that were removed, each when nothing is left of it.
-
-        A message about one that is still owed can be sent all the same, and the files that they came from stay dealt
-        with. If the state file refuses, the runs are gone all the same, and the next start leads it on.
-
-        Nothing is done before the first name is asked for.
-
-        Args:
-            names: the runs'.
-            spares: see `Archive.unpublish`.
-
-        Raises:
-            NotTheArchive: the folder does not hold the archive that the state knows; nothing was changed.
-            RetryLater: the lock could not be had, or the disk refused: each run is there whole, or is gone.
-        """
-        taken, changes = self.archive.unpublish(names, _iso(self._clock()), self._host, spares)
-        self.recorder.note(changes)
-        try:
-            self.recorder.record()
-        except RetryLater as error:
-            log.warning("pruned_unrecorded", reason=str(error), hint="the next start of the daemon records it")
-        for each in taken:
-            self.archive.tree.discard(each.folder)
-            yield each.name
-
-    def recognise(self, *, mends: bool = True) -> None:
-        """See to it that the folder holds the archive that the state knows (see pipeline.recognition)."""
-        recognise(self.archive, self.recorder.catalog, self._database, may_make=self._may_make, mends=mends)
-
-    def adopt(self) -> str:
-        """Make what is in the folder the archive that the state knows; return its id."""
-        return adopt(self.archive, self.recorder.catalog, self._database)
-
-    def _reconcile(self, *, rebuild: bool, lines: Mapping[str, Line] = MappingProxyType({})) -> tuple[Changes, int]:
-        """Archive -> index -> state; what that changed, and how many messages it owes.
-
-        Args:
-            rebuild: see `Archive.reconcile`.
-            lines: of the runs that were read again and are in the catalog as they were read.
-        """
-        known = dict(self.recorder.catalog.digests())  # before the archive's: who publishes meanwhile did not vanish
-        found = self.archive.reconcile(rebuild=rebuild, lines=lines)
-        there = self.archive.digests()
-        changes = Changes(
-            appeared=[
-                name
-                for name in self.archive.names()
-                if (rebuild and name not in lines) or known.get(name) != there[name]
-            ],
-            vanished=sorted(name for name, sha256 in known.items() if there.get(name) != sha256),
-            repaired=found.repaired,
-            look=found.look,
-        )
-        self.recorder.note(changes)
-        owed = self.recorder.record()
-        self.recorder.keep_pruned(self._gone_on_purpose(set(there.values())))
-        return changes, owed + self.follow_decisions(reads_all=rebuild)
-
-    def _gone_on_purpose(self, there: Collection[str]) -> Mapping[str, str]:
-        """The names of the runs that were pruned and did not come back, by the sha256 of their bytes."""
-        return {sha256: name for sha256, name in self.archive.pruned.all().items() if sha256 not in there}
-
-    def known_decisions(self) -> Known:
-        """What the state knows of the decisions."""
-        return Known(self.recorder.decided.looks(), Head(*self.recorder.decided.end()))
-
-    def follow_decisions(self, routes: Sequence[Route] | None = None, *, reads_all: bool = False) -> int:
-        """`reviews/` -> state: what is new there; return how many messages it owes.
-
-        Args:
-            routes: see `Recorder.record_decisions`.
-            reads_all: do not believe that a folder that looks as it did holds what it did.
-
-        Raises:
-            RetryLater: the lock could not be had, or the disk or the state file refused.
-        """
-        known = self.known_decisions()
-        looks = dict.fromkeys(known.looks, "") if reads_all else known.looks
-        news = read_news(self.archive.root, looks, self._clock())
-        mend_head(self.archive, known, news.kept)  # before the state takes over what may have been altered
-        owed = self.recorder.record_decisions(news.looks, news.files, routes)
-        if lost := self.recorder.decided.lost():
-            log.warning("decisions_lost", first=lost[0], count=len(lost), hint="see `modelwarden verify`")
-        return owed
 
     def process(self, batch: Sequence[Found], *, final: bool = False, on_purpose: bool = False) -> list[Outcome]:
         """Walk a batch; one outcome a summary, in order.
@@ -455,7 +302,7 @@ class Pipeline:
             found.data,
             summary.sha256,
             _source(found),
-            _iso(self._clock()),
+            iso_of(self._clock()),
             timestamp,
             self._policies.key_of(found.path),
             self.archive.tree.reserve_name(timestamp) if reserve else None,
@@ -493,7 +340,7 @@ class Pipeline:
         identity = summary.sha256[:16]
         rejected = Rejected(error)
         source = _source(summary.found)
-        at = _iso(self._clock())
+        at = iso_of(self._clock())
         document = {
             "path": source.path,
             "reason": rejected.reason,
@@ -556,14 +403,6 @@ def _dealt(summary: _Summary, outcome: Outcome, now: float) -> Sequence[Dealt]:
 
 
 def _source(found: Found) -> Source:
-    mtime = None if found.fingerprint is None else _iso(found.fingerprint.modified / 1e9)
+    mtime = None if found.fingerprint is None else iso_of(found.fingerprint.modified / 1e9)
     size = len(found.data) if found.fingerprint is None or found.folder else found.fingerprint.size
     return Source(path_text(found.folder or found.path), size, mtime)
-
-
-def _iso(seconds: float) -> str:
-    try:
-        moment = datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):  # a file's time beyond year 9999
-        moment = datetime.fromtimestamp(0, UTC)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -175,7 +175,7 @@ class Service:
     def _reconciles(self) -> bool:
         """Reconcile; False, and said, while the archive is away, or the lock or the disk is in the way."""
         try:
-            self._pipeline.recover()
+            self._pipeline.upkeep.recover()
         except NotTheArchive as error:
             self._say_away(error)
             return False

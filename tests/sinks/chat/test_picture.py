@@ -82,7 +82,7 @@ class Office:
             deadline_seconds=48 * 3600,
         )
         stack.callback(self._pipeline.close)
-        self._pipeline.recover()
+        self._pipeline.upkeep.recover()
 
     def archive(self, *summaries: dict[str, Any]) -> None:
         """Archive summaries."""
