@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from modelwarden.formats.description import Format
 from modelwarden.formats.normalising import NotFinal, Torn
 from modelwarden.formats.sandbox import complaint_about, translate
 from modelwarden.formats.worker import Order
+from processes import until
 
 Starts = Callable[[str], None]
 
@@ -211,6 +214,25 @@ def test_worker_that_dies_is_started_anew(starts: Starts) -> None:
     assert "was ended by SIGKILL" in refusal(".")
     starts("raise SystemExit(3)")
     assert "ended with 3" in refusal(".")
+
+
+def test_nothing_goes_on_for_who_was_killed() -> None:
+    """Neither the worker nor the process that it forked for a file is left behind, whatever that was doing."""
+    endless = "from modelwarden.formats.description import Format; from modelwarden.formats.worker import Order; "
+    endless += "from modelwarden.formats.sandbox import translate; "
+    endless += "translate(Order(Format('own', '', ('*',), 'json', 'last(repeat(1))'), '/x'), b'{}')"
+    with subprocess.Popen([sys.executable, "-P", "-c", endless]) as asking:
+        try:
+            (worker,) = until(lambda: child_pids(asking.pid), "a worker")
+            (reading,) = until(lambda: child_pids(worker), "the process of the file")
+        finally:
+            asking.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (worker, reading)), "both to end")
+
+
+def child_pids(pid: int) -> list[int]:
+    """The processes that its first thread started."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_signals_for_the_daemon_do_not_end_the_worker() -> None:

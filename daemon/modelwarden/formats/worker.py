@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import resource
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -227,7 +228,22 @@ def _answer(channel: socket.socket, question: int, answers: int) -> None:
                 status = answer_one(order, stream, answers)
             finally:
                 os._exit(status)
-    _, ended = os.waitpid(child, 0)
+    ended = _wait_for(child, channel)
     with suppress(BrokenPipeError):
         os.write(answers, ended.to_bytes(STATUS_BYTES, "big"))
     os.close(answers)
+
+
+def _wait_for(child: int, channel: socket.socket) -> int:
+    """How the process ended; if who asked is gone meanwhile, however that came, nobody waits for it: it is killed."""
+    with suppress(OSError):  # a kernel before 5.3, or one that may not be asked: then it ends by its own limits
+        pidfd = os.pidfd_open(child)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.register(channel, 0)  # for its hang-up, which is told unasked
+            if pidfd not in dict(poll.poll()):
+                os.kill(child, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
+    return os.waitpid(child, 0)[1]
