@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modelwarden.archive.record import encode_assessments
+from modelwarden.archive.encoding import encode_assessments
 from modelwarden.archive.report import render_report
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary

@@ -14,8 +14,8 @@ import pytest
 from commands import command
 from invariants import contents
 from modelwarden import TrainingArchiveManager
+from modelwarden.archive.encoding import encode_assessments
 from modelwarden.archive.publishing import Archive
-from modelwarden.archive.record import encode_assessments
 from modelwarden.gate.timestamp import run_key
 from modelwarden.state.cataloguing import WritableCatalog
 from modelwarden.state.database import Database
@@ -373,7 +373,7 @@ def test_staged_runs_on_a_mount_without_locks_are_left_to_a_person(
 ) -> None:
     """A lock that could be had says nothing of a daemon on another host."""
     monkeypatch.setattr("modelwarden.verification.doubt_of_locks", lambda _: "cifs may keep locks to this host")
-    monkeypatch.setattr("modelwarden.pipeline.walk.doubt_of_locks", lambda _: "cifs may keep locks to this host")
+    monkeypatch.setattr("modelwarden.pipeline.upkeep.doubt_of_locks", lambda _: "cifs may keep locks to this host")
     findings = verified(archive).findings
     assert len(findings) == 2
     assert all("when no host has this archive open" in each.mend for each in findings)

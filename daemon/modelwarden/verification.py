@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modelwarden.archive.decisions import REVIEWS, Kept, faults_in, read_all, read_head
+from modelwarden.archive.encoding import encode_assessments, encode_entry
 from modelwarden.archive.folders import REJECTED
 from modelwarden.archive.index import INDEX_FILE, Index
 from modelwarden.archive.numbered import file_name
@@ -26,8 +27,6 @@ from modelwarden.archive.record import (
     SUMMARY_FILE,
     decode_assessments,
     decode_head,
-    encode_assessments,
-    encode_entry,
 )
 from modelwarden.archive.tree import Tree
 from modelwarden.cores import Shown, ask_all_cores, unseen

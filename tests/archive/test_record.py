@@ -10,11 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelwarden.archive.record import (
-    decode_assessments,
-    encode_assessments,
-    encode_entry,
-)
+from modelwarden.archive.encoding import encode_assessments, encode_entry
+from modelwarden.archive.record import decode_assessments
 from modelwarden.errors import RejectSummary
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gating import assess_model, judge

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from modelwarden.archive.encoding import encode_entry
 from modelwarden.archive.index import Index
-from modelwarden.archive.record import encode_entry
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.gating import assess_summary
 from modelwarden.gate.policy import Policy

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 import typer.main
 
@@ -24,7 +25,7 @@ from modelwarden.archive.outcomes import Archived, Rejected
 from modelwarden.archive.publishing import Archive, Changes, Committed, Staged
 from modelwarden.config import load_settings
 from modelwarden.fingerprint import Fingerprint
-from modelwarden.pipeline import walk
+from modelwarden.pipeline import crew
 from modelwarden.pipeline.walk import Found, Pipeline
 from modelwarden.pipeline.workers import Workers
 from modelwarden.wiring.pipeline import open_pipeline
@@ -226,8 +227,11 @@ def _command(config: str, archive: Path, kind: str, notes: _Notes) -> None:
 
 def main(config: str, workload: str, folder: Path, notes: _Notes) -> None:
     """Take all steps of a workload."""
-    setattr(walk, "GROUP", SMALL_GROUP)  # noqa: B010 - it is a constant to everybody else
-    setattr(walk, "BACKLOG", 2 * SMALL_GROUP)  # noqa: B010
+    with patch.multiple(crew, GROUP=SMALL_GROUP, BACKLOG=2 * SMALL_GROUP):  # fails if there are none of these names
+        _take_all(config, workload, folder, notes)
+
+
+def _take_all(config: str, workload: str, folder: Path, notes: _Notes) -> None:
     settings, _ = load_settings(config)
     steps = list(enumerate(WORKLOADS[workload]))
     starts = [number for number, step in steps if number == 0 or step.starts or step.command]

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelwarden.archive.record import decode_assessments, encode_assessments
+from modelwarden.archive.encoding import encode_assessments
+from modelwarden.archive.record import decode_assessments
 from modelwarden.gate.assessment import Assessment, Classification
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig

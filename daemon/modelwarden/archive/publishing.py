@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 import jiter
 
 from modelwarden import durable
+from modelwarden.archive.encoding import encode_entry
 from modelwarden.archive.folders import look_of, oldest_first
 from modelwarden.archive.identity import DAMAGED, IDENTITY_FILE, identity_file, identity_in
 from modelwarden.archive.index import Index, IndexLock
 from modelwarden.archive.outcomes import AlreadyArchived, Archived, Postponed, Pruned
 from modelwarden.archive.pruned import PrunedRun, PrunedRuns, add_pruned
-from modelwarden.archive.record import decode_assessments, encode_entry
+from modelwarden.archive.record import decode_assessments
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
 from modelwarden.filesystems import path_into

@@ -1,12 +1,12 @@
-"""What a run says of itself: model_assessments.json, the index entry, and the way back from bytes. Pure.
+"""What a run says of itself, read back from model_assessments.json; the names of its files. Pure.
 
-The rule: model_assessments.json holds all that the index and the catalog need, so both can be rebuilt from the
-archive alone; what is written is strict JSON (figures that are not finite become null, with the reason in words).
+The rule: what archive/encoding.py did not write is refused. Somebody may have edited the file, and what is wrong must
+not come out later, in the index or the catalog.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, get_args, get_type_hints
 
@@ -30,8 +30,12 @@ REPORT_FILE: Final = "recommendations.md"
 RUN_FILES: Final = (SUMMARY_FILE, ASSESSMENTS_FILE, REPORT_FILE)
 
 
-_OF_FORMATS: Final = ("format", "original", "supersedes")
+OF_FORMATS: Final = ("format", "original", "supersedes")
 """What only runs have whose file a format read."""
+
+
+BEFORE_MODELS: Final = b',\n  "models": [\n'
+"""What stands between the run's fields and its models, so that the fields can be read alone."""
 
 
 def files_of(run: RunRecord) -> tuple[str, ...]:
@@ -48,25 +52,6 @@ def original_name(name: str) -> str:
     if not name.isprintable() or len(encoded) > _LONGEST_ORIGINAL or name[:1] in {"", "."} or "/" in name:
         return "trainer-file"
     return f"trainer-{name}" if name in RUN_FILES else name
-
-
-def encode_assessments(run: RunRecord, assessments: Sequence[Assessment]) -> bytes:
-    """model_assessments.json: the run's fields, then one line a model, so that grep and diff are of use."""
-    from modelwarden.archive.model_line import model_lines  # noqa: PLC0415 - for who writes; see _json
-
-    head: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        **{name: value for name, value in run._asdict().items() if value is not None or name not in _OF_FORMATS},
-        "source": run.source._asdict(),
-    }
-    if run.is_ahead:
-        head["remarks"] = [TIMESTAMP_AHEAD]
-    fields = b",\n".join(
-        b"  %s: %s" % (_json(name), _policy_json(run.policy) if name == "policy" else _json(value))
-        for name, value in head.items()
-    )
-    models = b",\n    ".join(model_lines(assessments, run.policy))
-    return b"{\n%s%s    %s\n  ]\n}\n" % (fields, _BEFORE_MODELS, models)
 
 
 _FLAGS: Final[Mapping[str, str]] = {flag.value: flag for flag in Flag}
@@ -91,18 +76,15 @@ def decode_assessments(data: bytes) -> tuple[RunRecord, list[Assessment]]:
 
 def decode_head(data: bytes) -> RunRecord:
     """The run alone, without looking at its models. Raises ValueError as `decode_assessments`."""
-    head, found, _ = data.partition(_BEFORE_MODELS)
+    head, found, _ = data.partition(BEFORE_MODELS)
     try:
         return _decode_run(jiter.from_json(head + b"\n}" if found else data))
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not a modelwarden assessment: {error!r}") from error
 
 
-_BEFORE_MODELS: Final = b',\n  "models": [\n'
-
-
 def _decode_run(document: Mapping[str, Any]) -> RunRecord:
-    document = {**dict.fromkeys(_OF_FORMATS), **document}
+    document = {**dict.fromkeys(OF_FORMATS), **document}
     for name, kinds in _HEAD_TYPES.items():
         _insist_on_type(document[name], kinds, name)
     if (original := document["original"]) is not None and (original_name(original) != original):
@@ -240,32 +222,3 @@ def _decode_metrics(metrics: Mapping[str, Any], policy: Policy) -> tuple[tuple[f
         values.append(float(metric["not_finite"]) if "not_finite" in metric else metric["value"])
         bands.append(_BAND[metric["band"]])
     return tuple(values), tuple(bands)
-
-
-@lru_cache(maxsize=64)
-def _policy_json(policy: Policy) -> bytes:
-    return _json(policy.as_json())
-
-
-def encode_entry(run: RunRecord) -> bytes:
-    """The run's line in index.json."""
-    return _json(
-        {
-            "timestamp": run.timestamp,
-            "run_name": run.run_name,
-            "archived_at": run.archived_at,
-            "source": run.source.path,
-            "sha256": run.sha256,
-            "models": run.models,
-            "approved_count": run.approved_count,
-            "review_count": run.review_count,
-            "dropped_count": run.dropped_count,
-            "policy": run.policy.id,
-        }
-    )
-
-
-def _json(value: object) -> bytes:
-    from pydantic_core import to_json  # noqa: PLC0415 - for who writes; who asks does not wait for it
-
-    return to_json(value, inf_nan_mode="null")

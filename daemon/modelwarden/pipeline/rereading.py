@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from modelwarden.archive.encoding import encode_entry
 from modelwarden.archive.publishing import Line
-from modelwarden.archive.record import decode_assessments, encode_entry
+from modelwarden.archive.record import decode_assessments
 from modelwarden.archive.tree import Tree
 from modelwarden.cores import ask_all_cores
 from modelwarden.errors import RetryLater, UnknownRun

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
-from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, SUMMARY_FILE, encode_assessments
+from modelwarden.archive.encoding import encode_assessments
+from modelwarden.archive.record import ASSESSMENTS_FILE, REPORT_FILE, SUMMARY_FILE
 from modelwarden.archive.report import render_report
 from modelwarden.archive.tree import Draft, Tree
 from modelwarden.errors import RejectSummary, RetryLater
