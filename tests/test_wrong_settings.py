@@ -632,28 +632,29 @@ def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_file(monkeypatch:
 
 
 NOT_UNDERSTOOD = "[[notify.destination]]\nname = 'a'\nurl = 'nosuch://x'\n"
-BY_SETTINGS = [
-    ["config", "check"],
+DELIVERING = [["config", "check"], ["run"], ["run", "--once"], ["courier"], ["notify-test"]]
+"""The commands that deliver, or say whether one can: these ask whether a URL is understood."""
+
+OTHERS = [
     ["config", "show"],
-    ["run"],
-    ["run", "--once"],
-    ["courier"],
     ["check", "x.json"],
     ["verify"],
     ["reindex"],
+    ["outbox"],
     ["outbox", "retry"],
     ["outbox", "drop", "1"],
     ["mute", "team", "--for", "1h"],
-    ["notify-test"],
+    ["status"],
+    ["doctor"],
 ]
-"""The commands that settings must be wholly right for. `outbox` and `status`, which only look, ask about no URL."""
+"""Other commands that the settings must be right for."""
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        *(pytest.param(each, TOGETHER, id=f"all-{' '.join(each)}") for each in [*BY_SETTINGS, ["outbox"], ["status"]]),
-        *(pytest.param(each, NOT_UNDERSTOOD, id=f"url-{' '.join(each)}") for each in BY_SETTINGS),
+        *(pytest.param(each, TOGETHER, id=f"all-{' '.join(each)}") for each in [*DELIVERING, *OTHERS]),
+        *(pytest.param(each, NOT_UNDERSTOOD, id=f"url-{' '.join(each)}") for each in DELIVERING),
     ],
 )
 def test_every_command_gives_the_same_message(tmp_path: Path, words: list[str], text: str) -> None:

@@ -66,6 +66,7 @@ def imported(folder: Path, *words: str) -> set[str]:
         ["review"],
         ["audit"],
         ["rejected"],
+        ["export"],
     ],
     ids=" ".join,
 )
@@ -80,7 +81,19 @@ def test_completion_of_the_archives_names_imports_as_little(site: Path, kind: st
     assert imported(site, "complete", kind, "", "--", "show", "--config", "c.toml") & SLOW == set()
 
 
-@pytest.mark.parametrize("words", [["status"], ["outbox"], ["explain", "fitness"], ["formats"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["outbox"],
+        ["mute", "team", "--for", "0"],
+        ["config", "show"],
+        ["prune", "--keep-last", "9", "--dry-run"],
+        ["explain", "fitness"],
+        ["formats"],
+    ],
+    ids=" ".join,
+)
 def test_question_about_the_settings_imports_no_daemon(site: Path, words: list[str]) -> None:
     """What needs the settings reads them, and neither opens the pipeline nor judges a URL."""
     found = imported(site, *words, "--config", "c.toml")

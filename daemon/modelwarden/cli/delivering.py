@@ -168,7 +168,7 @@ def retry(
 
     Example: modelwarden outbox retry
     """
-    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
+    settings, _ = load_settings(config, archive=archive)
     with _outbox(settings) as owed:
         counts = owed.counts()
         if not ids and not counts[Status.DEAD]:
@@ -198,7 +198,7 @@ def drop(ids: Ids, config: Config = None, archive: Archive = None, as_json: Json
 
     Example: modelwarden outbox drop 17
     """
-    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
+    settings, _ = load_settings(config, archive=archive)
     with _outbox(settings) as owed:
         refused = _unfit(owed, ids)
         count = owed.drop(ids, time.time())
@@ -221,7 +221,7 @@ def mute(
 
     Example: modelwarden mute team --for 2h
     """
-    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
+    settings, _ = load_settings(config, archive=archive)
     _insist(settings, [destination])
     try:
         seconds = 0.0 if time_span == "0" else parse_duration(time_span)

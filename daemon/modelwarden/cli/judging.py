@@ -44,7 +44,7 @@ def check(
 
     Example: modelwarden check training_output/summary.json
     """
-    settings, _ = load_settings(config, asks_apprise=True)
+    settings, _ = load_settings(config)
     policies = policies_as_told(settings, format_name, policy)
     by = [
         (file, policies.of_path(path := os.path.abspath(file)), reading(path, policies.folder_of(path)))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from typing import Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -26,7 +26,6 @@ from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settin
 from modelwarden.cli.progress import Bar, shown
 from modelwarden.cli.screen import is_terminal, paged
 from modelwarden.cli.tables import Cell, print_table
-from modelwarden.config import Settings
 from modelwarden.durable import refusal
 from modelwarden.errors import NotTheArchive, RetryLater, StopService
 from modelwarden.filesystems import show_path
@@ -35,8 +34,9 @@ from modelwarden.gate.deployment import choose_checkpoint
 from modelwarden.gate.run import RunRecord
 from modelwarden.gate.timestamp import format_timestamp
 from modelwarden.questions import Questions
-from modelwarden.service.logs import configure_logs
-from modelwarden.wiring.pipeline import open_pipeline
+
+if TYPE_CHECKING:
+    from modelwarden.config import Settings
 
 AT_ONCE: Final = 256
 """Runs that are removed under one lock."""
@@ -79,7 +79,7 @@ def prune(
         raise StopService("no rule is given, so every run is kept", where="prune", hint=_USAGE)
     now = time.time()
     since = None if keep_within is None else _since(keep_within, now)
-    settings = settings_for_asking(config, archive)
+    settings = None if dry_run else settings_for_asking(config, archive)  # who only asks needs to know where it is
     with asking_as_set(config, archive) as questions:
         runs = questions.runs(1 << 31, now).shown
         verdicts = [
@@ -87,7 +87,7 @@ def prune(
             for at, run in enumerate(shown(runs, len(runs), "looking"))
         ]
     gone = {each.run.timestamp: each.run for each in verdicts if not each.keeps}
-    if not dry_run and gone:
+    if settings is not None and gone:
         removed, spared = _remove(
             settings, gone, lambda asked, run: tuple(_decided(asked, run, keep_approved, keep_reviewed))
         )
@@ -99,13 +99,16 @@ def prune(
 
 
 def _remove(
-    settings: Settings, gone: Mapping[str, RunRecord], rules: Callable[[Questions, RunRecord], tuple[str, ...]]
+    settings: "Settings", gone: Mapping[str, RunRecord], rules: Callable[[Questions, RunRecord], tuple[str, ...]]
 ) -> tuple[set[str], Mapping[str, tuple[str, ...]]]:
     """Remove runs; return which, and which are kept by a rule after all: somebody decided about one meanwhile.
 
     Raises:
         RetryLater: the lock could not be had, or the disk refused; the message says how many are gone.
     """
+    from modelwarden.service.logs import configure_logs  # noqa: PLC0415 - this one alone
+    from modelwarden.wiring.pipeline import open_pipeline  # noqa: PLC0415 - likewise
+
     names = list(gone)
     removed: set[str] = set()
     spared: dict[str, tuple[str, ...]] = {}
@@ -284,6 +287,7 @@ def _write_csv(stream: Any, columns: Sequence[str], rows: Iterator[Sequence[Any]
     """Write a table; return how many rows it has below its heading."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
+    stream.flush()  # the columns are there before the first run is read
     count = 0
     for row in rows:
         writer.writerow(["" if cell is None else _csv_text(cell) for cell in row])

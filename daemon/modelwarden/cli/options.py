@@ -50,7 +50,7 @@ def settings_for_asking(config: str | None, archive: str | None) -> "Settings":
     """
     from modelwarden.config import load_settings  # noqa: PLC0415 - it takes longer than a question
 
-    settings, _ = load_settings(config, archive=archive, asks_apprise=True)
+    settings, _ = load_settings(config, archive=archive)
     _insist_on_archive(settings.archive_dir)
     return settings
 

@@ -129,7 +129,7 @@ def config_show(config: Config = None, archive: Archive = None, as_json: Json = 
 
     Example: modelwarden config show
     """
-    settings, path = load_settings(config, archive=archive, asks_apprise=True)
+    settings, path = load_settings(config, archive=archive)
     document = settings.model_dump(mode="json")  # a secret's dump is its mask
     source_of = sources(config, archive=archive)
     if as_json:

@@ -57,8 +57,8 @@ def load_settings(
         watch: a folder to watch, instead of all that are configured.
         archive: the archive, instead of the one that is configured.
         urls: which URLs are judged.
-        asks_apprise: whether URLs are judged even if nothing else is wrong. Apprise takes a quarter of a second and
-            45 MiB.
+        asks_apprise: whether URLs are judged even if nothing else is wrong: for who delivers, or says whether one can.
+            Apprise takes a quarter of a second and 45 MiB.
 
     Raises:
         StopService: anything is wrong; one message names everything.
