@@ -24,6 +24,13 @@ from modelwarden.wiring.service import open_service
 DRAIN_SECONDS: Final = 120.0
 """How long `run --once` lets the courier deliver before it leaves the rest owed."""
 
+SWITCH_SECONDS: Final = 0.0005
+"""How long a thread may go on while another waits for its turn; Python's own value is ten times that.
+
+In a burst the thread that hears the kernel's hints computes without a break, and whoever asks the disk for something
+gives its turn away each time. The first of 2,000 runs was archived after 0.12 s with 5 ms, after 0.07 s with this.
+"""
+
 SOMETHING_LEFT: Final = 1
 """Exit code of `run --once` where a file was rejected, a folder could not be read, or a message is still owed."""
 
@@ -64,6 +71,7 @@ def run(
     arguments = _courier_arguments(path, settings)
     to_a_person = speaks_to_a_person(settings.log.format)
     reads_again = None if once or to_a_person else read_again
+    sys.setswitchinterval(SWITCH_SECONDS)
     with open_service(
         settings, arguments, courier=courier and not once, read_settings=reads_again, measures=not once
     ) as service:

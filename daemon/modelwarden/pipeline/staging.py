@@ -4,6 +4,7 @@ The rule: nothing here touches the lock, the index or the state, so that any pro
 complete on disk, or a reason why not.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -134,8 +135,7 @@ class Stager:
                 draft.discard()
             raise
         # All are written before the first is waited for: the disk has begun with most of it.
-        syncs = map(_sync, drafts) if len(drafts) <= 1 else self._threads().map(_sync, drafts)
-        failures = dict(zip([draft.folder for draft in drafts], syncs, strict=True))
+        failures = dict(zip([draft.folder for draft in drafts], self._sync_all(drafts), strict=True))
         return [
             outcome if not isinstance(outcome, StagedRun) else failures[outcome.folder] or outcome
             for outcome in outcomes
@@ -185,6 +185,14 @@ class Stager:
         drafts.append(draft)
         return StagedRun(draft.folder, run, rows)
 
+    def _sync_all(self, drafts: Sequence[Draft]) -> Sequence[RetryLater | None]:
+        """Sync all, each thread its share: to hand a thread one draft after the other costs more than to sync it."""
+        if len(drafts) <= 1:
+            return _sync_some(drafts)
+        size = math.ceil(len(drafts) / SYNC_THREADS)
+        shares = [drafts[start : start + size] for start in range(0, len(drafts), size)]
+        return [failure for share in self._threads().map(_sync_some, shares) for failure in share]
+
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
@@ -196,6 +204,10 @@ class Stager:
         if candidate.name is not None and timestamp == candidate.timestamp:
             return candidate.name
         return self._tree.reserve_name(timestamp)
+
+
+def _sync_some(drafts: Sequence[Draft]) -> list[RetryLater | None]:
+    return [_sync(draft) for draft in drafts]
 
 
 def _sync(draft: Draft) -> RetryLater | None:
