@@ -17,7 +17,7 @@ if sys.platform != "linux":  # before all that is imported below: elsewhere some
 
 import typer
 
-from modelwarden.errors import ModelwardenError
+from modelwarden.errors import ModelwardenError, StopService
 from modelwarden.streams import use_utf8
 
 CANT_WRITE: Final = 74
@@ -127,6 +127,11 @@ def main() -> None:
         _complain(error)
         _write_no_more()
         sys.exit(CANT_WRITE)
+    except Exception as error:
+        if (damage := _damage_told_by(error)) is None:
+            raise
+        _complain(damage)
+        sys.exit(damage.exit_code)
 
 
 def _answer(words: Sequence[str]) -> None:
@@ -138,6 +143,15 @@ def _answer(words: Sequence[str]) -> None:
             raise end.__context__ from None
         sys.stdout.flush()
         raise
+
+
+def _damage_told_by(error: Exception) -> ModelwardenError | None:
+    """What is said of a state file that SQLite found to be damaged; None if it is about something else."""
+    if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return None
+    from modelwarden.state.database import DAMAGED_HINT  # noqa: PLC0415 - for who did not get an answer
+
+    return StopService(f"the state file is damaged ({error})", hint=DAMAGED_HINT)
 
 
 def _write_no_more() -> None:

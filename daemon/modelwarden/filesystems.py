@@ -8,6 +8,7 @@ import fcntl
 import os
 import pwd
 import re
+import shlex
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -123,7 +124,7 @@ def insist_on_owner(*folders: str) -> None:
             raise StopService(
                 f"belongs to {name}, who could not change what root writes there",
                 where=show_path(folder),
-                hint=f"run this as its owner: `sudo -u {name} modelwarden ...`",
+                hint=f"run this as its owner: `sudo -u {shlex.quote(name)} modelwarden ...`",
             )
 
 

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -11,7 +13,8 @@ import pytest
 
 from answers import answer
 from commands import command
-from processes import Site, destination, drop, make_site, modelwarden, outbox_of, running_daemon
+from processes import Site, clean_environment, destination, drop, make_site, modelwarden, outbox_of, running_daemon
+from rigs.launching import without_the_rights_of_root
 from servers import HttpServer, http_server, unused_port
 from summaries import encoded, flat_summary
 
@@ -209,6 +212,54 @@ def test_silence_of_a_folder_is_announced_once_and_its_end_once(tmp_path: Path, 
     first, second = (row["payload"] for row in outbox_of(site.state)[:2])
     assert first.startswith(f"no summary in {site.out} since")
     assert second.startswith(f"summaries come again in {site.out}")
+
+
+@pytest.mark.parametrize("words", [("outbox",), ("outbox", "--json"), ("verify", "--json"), ("reindex",)], ids=" ".join)
+def test_state_file_that_is_damaged_is_said_in_one_sentence(
+    tmp_path: Path, server: HttpServer, words: tuple[str, ...]
+) -> None:
+    """What it is and what to do; no half of a document."""
+    site = owing(tmp_path, server)
+    file = site.state / "modelwarden.sqlite"
+    with closing(sqlite3.connect(file)) as state:
+        (size,) = state.execute("PRAGMA page_size").fetchone()
+        about = "tbl_name = 'outbox'" if "outbox" in words else "tbl_name IN ('outbox', 'all_runs')"
+        pages = [page for (page,) in state.execute(f"SELECT rootpage FROM sqlite_master WHERE rootpage AND {about}")]
+    with file.open("r+b") as stream:
+        for page in pages:
+            stream.seek((page - 1) * size)
+            stream.write(b"\xff" * size)
+
+    done = modelwarden(*words, "--config", site.config)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("modelwarden: ")
+    assert "malformed" in done.stderr
+    assert "move it away: it is made again from the archive" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("outbox",), ("outbox", "retry"), ("mute", "team", "--for", "2h")], ids=" ".join)
+def test_state_folder_that_is_closed_to_who_asks_is_not_called_empty(
+    tmp_path: Path, server: HttpServer, words: tuple[str, ...]
+) -> None:
+    """It is the service's user's: nobody may look for settings that are right."""
+    site = owing(tmp_path, server)
+    program = (*without_the_rights_of_root(), sys.executable, "-P", "-m", "modelwarden")
+    site.state.chmod(0)
+    try:
+        done = subprocess.run(
+            [*program, *words, "--config", site.config],
+            env=clean_environment(),
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    finally:
+        site.state.chmod(0o700)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"modelwarden: {site.state}: no right to look there: run this as the service's user\n"
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,19 @@ def _json(value: object) -> str:
 
 
 def print_answer_as_it_comes(name: str, values: Iterable[object]) -> None:
-    """Print an answer with one list that may be long: each value is printed as it comes."""
-    typer.echo(f'{{\n  "schema_version": {SCHEMA_VERSION},\n  "{name}": [', nl=False)
-    between = "\n    "
+    """Print an answer with one list that may be long: each value is printed as it comes, and nothing before the first.
+
+    Who fails to get that one has printed no half of a document.
+    """
+    head = f'{{\n  "schema_version": {SCHEMA_VERSION},\n  "{name}": ['
+    before = f"{head}\n    "
+    is_empty = True
     for value in values:
         text = _json(value).replace("\n", "\n    ")
-        typer.echo(f"{between}{text}", nl=False)
-        between = ",\n    "
-    typer.echo("]\n}" if between[0] == "\n" else "\n  ]\n}")
+        typer.echo(f"{before}{text}", nl=False)
+        before = ",\n    "
+        is_empty = False
+    typer.echo(f"{head}]\n}}" if is_empty else "\n  ]\n}")
 
 
 def run_json(run: RunRecord) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from modelwarden.config.places import state_dir_of
 from modelwarden.errors import RetryLater, StopService
 from modelwarden.service.bell import ring_bell
 from modelwarden.sinks.protocol import OUTCOMES, Delivered, Delivery, PerhapsDelivered, Refused, TryLater
+from modelwarden.state.database import DAMAGED_HINT
 from modelwarden.state.messages import OPEN, Row, Status
 from modelwarden.state.outbox import Outbox
 from modelwarden.state.outbox_view import OutboxView
@@ -298,7 +299,7 @@ def _outbox_view(settings: Settings) -> Iterator[OutboxView]:
         try:
             yield OutboxView(snapshot.connection)
         except Unreadable as error:
-            raise RetryLater(f"the state file can't be read ({error})", hint="try again") from error
+            raise RetryLater(f"the state file can't be read ({error})", hint=f"try again; {DAMAGED_HINT}") from error
 
 
 @contextmanager

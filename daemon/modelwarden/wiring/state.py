@@ -33,13 +33,20 @@ def insist_on_state(settings: Settings) -> None:
 
 
 def insist_on_state_file(settings: Settings) -> None:
-    """Raise StopService where there is no state file."""
-    if not has_state(settings):
+    """Raise StopService where there is no state file, or where nobody can say, for its folder is closed to who asks."""
+    folder = state_dir_of(settings.archive_dir, settings.state_dir)
+    try:
+        os.stat(os.path.join(folder, STATE_FILE))
+    except PermissionError:
+        raise StopService(
+            "no right to look there", where=show_path(folder), hint="run this as the service's user"
+        ) from None
+    except OSError:
         raise StopService(
             "no state file there; `modelwarden run` makes it at its first start",
-            where=show_path(state_dir_of(settings.archive_dir, settings.state_dir)),
+            where=show_path(folder),
             hint="name the daemon's settings with --config",
-        )
+        ) from None
 
 
 def open_database(settings: Settings) -> Database:
