@@ -122,6 +122,18 @@ def test_log_that_goes_up_to_a_number_is_read_when_its_last_line_is_there(tmp_pa
     assert log.look() is Look.READ_IF_COMPLETE
 
 
+def test_log_whose_number_stands_beyond_what_is_looked_at_is_read_for_what_it_says(tmp_path: Path) -> None:
+    """A long file beside costs a read; it does not make the run late. In a short one the number is not to be found."""
+    log = watched(tmp_path, TABLE, "complete")
+    beside = log.path.with_name("args.yaml")
+    beside.write_bytes(b"#" * LONGEST_HEAD + b"\nepochs: 5\n")
+    log.path.write_bytes(b"epoch,loss\n4,0.5\n")
+    assert log.look() is Look.READ_IF_COMPLETE
+    beside.write_bytes(b"task: detect\n")
+    log.path.write_bytes(b"epoch,loss\n4,0.25\n")
+    assert log.look() is None
+
+
 def test_document_that_is_closed_behind_each_row_is_seen_row_by_row(tmp_path: Path) -> None:
     """The brackets are written over: they are no last line, and the number stands in the document's own beginning."""
     log = watched(tmp_path, CLOSED, "complete")

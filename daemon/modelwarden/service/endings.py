@@ -193,8 +193,10 @@ class Endings:
         except FileNotFoundError:
             return False
         goal = re.search(format_.goal.encode(), head)
+        if goal is None:
+            return len(head) == LONGEST_HEAD  # it may stand further on: then who reads all of it says
         try:
-            return goal is not None and float(said[1]) >= float(goal[1]) - 1
+            return float(said[1]) >= float(goal[1]) - 1
         except (TypeError, ValueError):  # one of them is no number
             return True
 
