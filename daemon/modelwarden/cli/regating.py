@@ -113,6 +113,8 @@ def regate(
         tried = _with_setting(tried, each)
     along = None if swept is None else _sweep_of(tried, swept)
     with asking_as_set(config, archive) as questions:
+        if not as_json:
+            _print_head(tried)  # at once: to judge an archive of years takes a while
         began = time.monotonic()
         count, models = questions.judged(tried)
         judged = shown(models, count, "judging again")
@@ -228,7 +230,6 @@ def _tell(found: WhatIf, policy: Policy, limit: int, seconds: float, *, as_json:
         )
         return
     with paged():
-        _print_head(policy)
         rate = f" in {seconds:.1f} s" if is_terminal() else ""
         typer.echo(
             f"{found.assessments - found.foreign:,} assessments judged again{rate}: {found.changed:,} change class"
@@ -315,7 +316,6 @@ def _tell_steps(judged: int, steps: Sequence[Step], policy: Policy, along: _Swee
         )
         return
     with paged():
-        _print_head(policy)
         typer.echo(f"{judged:,} assessments, {along.setting} along {len(steps)} values")
         typer.echo()
         at = policy.metrics.index(along.metric)
