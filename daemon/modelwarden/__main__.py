@@ -21,7 +21,7 @@ from modelwarden.errors import ModelwardenError, StopService
 from modelwarden.streams import use_utf8
 
 CANT_WRITE: Final = 74
-"""Exit code where the output could not be written (sysexits: EX_IOERR)."""
+"""Exit code if the output could not be written (sysexits: EX_IOERR)."""
 
 COMMANDS: Final = {
     "run": "running.run",
@@ -166,7 +166,7 @@ def _complain(error: Exception) -> None:
 
 
 def insist_on_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale has another encoding.
+    """Start again in Python's UTF-8 mode if the locale has another encoding.
 
     Symbols, settings and file names hold any character, and what cron starts has the C locale: arguments, paths and
     output would be ASCII.

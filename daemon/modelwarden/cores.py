@@ -75,7 +75,7 @@ class _Process:
         theirs.close()
 
     def answers(self) -> Sequence[Any] | None:
-        """About its next share; None where it died."""
+        """About its next share; None if it died."""
         try:
             answers: Sequence[Any] = self.pipe.recv()
         except (OSError, EOFError):

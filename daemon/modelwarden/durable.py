@@ -1,6 +1,6 @@
 """The one place that makes bytes survive a power cut: new files, folders and replaced files.
 
-The rule: a function returns only when what it did is on disk, or raises; where not, its name says `unsynced`. A failed
+The rule: a function returns only when what it did is on disk, or raises; if not, its name says `unsynced`. A failed
 fsync is never retried on the same file (see `StorageSuspect`), and nothing here ever overwrites a file in place.
 """
 
@@ -139,7 +139,7 @@ def write_tail(descriptor: int, path: str, offset: int, data: bytes) -> None:
 def swap_or_rename(new: str, name: str) -> bool:
     """Give a synced file the name, in one step; the folder is the caller's to sync.
 
-    Returns True where the two swapped names, so that `new` is now the file that had the name before; False where
+    Returns True if the two swapped names, so that `new` is now the file that had the name before; False if
     there was none, or the file system can't swap, and `new` was renamed over it.
 
     Raises:
@@ -166,11 +166,11 @@ def rename_over(new: str, name: str) -> None:
 
 
 def make_folder(path: str, mode: int = 0o777) -> None:
-    """Make the folder and its parents where they are missing, each on disk in its parent.
+    """Make the folder and its parents if they are missing, each on disk in its parent.
 
     Args:
         path: of the folder.
-        mode: of the last one, before the umask, where it is made here.
+        mode: of the last one, before the umask, if it is made here.
 
     Raises:
         RetryLater: the disk refused, or something that is no folder has the name.
@@ -238,7 +238,7 @@ def close_unwritten(descriptor: int) -> None:
 
 
 def leave_marker(path: str, folder: int) -> None:
-    """Make an empty file where there is none; not synced, for a marker says something by being there.
+    """Make an empty file if there is none; not synced, for a marker says something by being there.
 
     Args:
         path: of the file.
@@ -253,11 +253,11 @@ def leave_marker(path: str, folder: int) -> None:
 
 
 def remove_if_there(path: str, folder: int | None = None) -> None:
-    """Remove the file; nothing where there is none. Raises RetryLater where the disk refuses.
+    """Remove the file; nothing if there is none. Raises RetryLater if the disk refuses.
 
     Args:
         path: of the file.
-        folder: the folder that it lies in, open, where no other that has come to its path is meant.
+        folder: the folder that it lies in, open, if no other that has come to its path is meant.
     """
     with _storage_errors("remove", path):
         try:
@@ -308,7 +308,7 @@ def _storage_errors(action: str, path: str) -> Iterator[None]:
 
 
 def _renameat2(source: str, target: str, flags: int) -> int:
-    """The system call: 0, or the errno of its refusal; ENOSYS where the C library has none."""
+    """The system call: 0, or the errno of its refusal; ENOSYS if the C library has none."""
     if _system_call is None:
         return errno.ENOSYS
     if _system_call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags) == 0:
@@ -317,7 +317,7 @@ def _renameat2(source: str, target: str, flags: int) -> int:
 
 
 def _load(name: str, *argument_types: "type[ctypes._SimpleCData[Any]]") -> "ctypes._NamedFuncPointer | None":
-    """A function of the C library's that Python has no name for, or None where the library lacks it."""
+    """A function of the C library's that Python has no name for, or None if the library lacks it."""
     try:
         function: ctypes._NamedFuncPointer = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (OSError, AttributeError):

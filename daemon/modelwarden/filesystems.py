@@ -1,6 +1,6 @@
 """Paths as the system has them: how one is shown, who owns it, and what kind of file system it lies on.
 
-The rule: where the kind can't be told, a path counts as local; the answer chooses a default or a warning, never whether
+The rule: if the kind can't be told, a path counts as local; the answer chooses a default or a warning, never whether
 a run is kept.
 """
 
@@ -55,13 +55,13 @@ def path_into(folder: int, path: str) -> str:
 
     Args:
         folder: the open folder.
-        path: its path, which is all there is where /proc is not mounted.
+        path: its path, which is all there is if /proc is not mounted.
     """
     return f"/proc/self/fd/{folder}" if _HAS_PROC else path
 
 
 def network_file_system(path: str) -> str | None:
-    """The type of the network file system that holds the path (`nfs4`), or None where it is local.
+    """The type of the network file system that holds the path (`nfs4`), or None if it is local.
 
     A path that is not there yet counts by its nearest parent that is. FUSE counts as a network: what is behind
     it can change without a hint.
@@ -71,7 +71,7 @@ def network_file_system(path: str) -> str | None:
 
 
 def doubt_of_locks(path: str) -> str | None:
-    """Why a lock on this mount may not hold against another host; None where it does, or the disk is local.
+    """Why a lock on this mount may not hold against another host; None if it does, or the disk is local.
 
     flock(2): an NFS client turns flock into a lock on the server, unless `nolock` or `local_lock` says not to. Lustre
     does with the option `flock` alone. What a FUSE program, CIFS, 9p or virtiofs does about it can't be seen from here.
@@ -141,7 +141,7 @@ class _Mount(NamedTuple):
 
 
 def _mount_of(path: str) -> _Mount:
-    """The mount that the path lies on; of no kind where /proc does not tell."""
+    """The mount that the path lies on; of no kind if /proc does not tell."""
     best, mount = "", _Mount("", frozenset())
     try:
         with open("/proc/self/mountinfo", "rb") as stream:

@@ -39,7 +39,7 @@ class ArchivedRun:
     """What `archive_training_run` returns.
 
     Attributes:
-        timestamp: the run's name in the archive, `YYYYMMDD_HHMMSS` with `_2`... where two collide.
+        timestamp: the run's name in the archive, `YYYYMMDD_HHMMSS` with `_2`... if two collide.
         approved_count: models that may be deployed.
         review_count: models that a person decides on.
         dropped_count: models that must not be deployed.
@@ -64,7 +64,7 @@ class SymbolAssessment:
         flags: see gate.assessment.Flag.
         use_checkpoint: whether an earlier checkpoint is recommended.
         best_idx: index of the peak of the fitness history, or None.
-        checkpoint_update: the checkpoint at that peak, where it is known.
+        checkpoint_update: the checkpoint at that peak, if it is known.
         metrics: the final figure by metric, one a gate of the run's policy; None if missing or not a number.
         reasons: sentences that name the figures which decided.
         remarks: what changes nothing and should be known; see gate.assessment.Remark.
@@ -111,7 +111,7 @@ class TrainingArchiveManager:
     """An archive, to put runs into and to ask questions of.
 
     Args:
-        archive_dir: the archive; made where missing.
+        archive_dir: the archive; made if missing.
         config: thresholds of the default policy; the calibrated ones if None.
         state_dir: where the catalog is kept; `.state` in the archive if None.
         policy: what judges instead of the default policy.

@@ -377,7 +377,7 @@ class Questions:
         )
 
     def course(self, run: RunRecord, symbol: str) -> Sequence[float]:
-        """A model's history over the validation points, NaN where one is missing; none if it can't be told."""
+        """A model's history over the validation points, NaN if one is missing; none if it can't be told."""
         try:
             return read_histories(self._root, run.timestamp, run.policy).get(symbol, ())
         except (OSError, RejectSummary):
@@ -407,7 +407,7 @@ class Questions:
 
         Raises RetryLater if the disk refused.
         """
-        if names is None:  # nobody reads all names where no run supersedes one
+        if names is None:  # nobody reads all names if no run supersedes one
             names = (
                 run_names(self._root) if self._ask(lambda catalog: catalog.superseding() != [], lambda: True) else ()
             )

@@ -83,7 +83,7 @@ class Report(NamedTuple):
 
     Attributes:
         runs: how many folders were read.
-        findings: what is wrong; empty where all is well.
+        findings: what is wrong; empty if all is well.
     """
 
     runs: int

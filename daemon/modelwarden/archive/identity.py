@@ -34,7 +34,7 @@ def identity_file(identity: str) -> bytes:
 
 
 def identity_in(folder: int, root: str) -> str | None:
-    """The id of the archive in an open folder; None where it has none, DAMAGED where the file does not say.
+    """The id of the archive in an open folder; None if it has none, DAMAGED if the file does not say.
 
     Args:
         folder: the open folder.

@@ -155,7 +155,7 @@ class Index:
         return self._file.was_written_under_the_lock()
 
     def load(self) -> bool:
-        """Read index.json. False, and empty, where there is none or it is not what `write` writes."""
+        """Read index.json. False, and empty, if there is none or it is not what `write` writes."""
         self._clear()
         self._file.drop_spare()
         data = self._file.read()

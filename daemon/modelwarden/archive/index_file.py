@@ -64,7 +64,7 @@ class IndexFile:
             return False
 
     def read(self) -> bytes | None:
-        """The file's bytes, None where there is none.
+        """The file's bytes, None if there is none.
 
         Raises:
             RetryLater: the disk refused.
@@ -138,7 +138,7 @@ class IndexFile:
     def drop_spare(self) -> None:
         """Remove the spare: the process ends, or index.json was changed by somebody else."""
         self._spare_lines = None
-        with suppress(RetryLater):  # the next write must remove it, and says so where it can't
+        with suppress(RetryLater):  # the next write must remove it, and says so if it can't
             durable.remove_if_there(self._spare)
 
 
@@ -146,9 +146,9 @@ class IndexFile:
 def _nobody_else(path: str | None, signature: Signature | None) -> Iterator[int | None]:
     """While entered, an open file that nobody else has open or can open: the kernel makes them wait.
 
-    None where somebody has, where another name leads to the file (a hard link kept as a backup), where there is none,
-    where it is not as it was left (somebody replaced or wrote to index.json just before the two swapped names), or
-    where the file system grants no leases.
+    None if somebody has, if another name leads to the file (a hard link kept as a backup), if there is none,
+    if it is not as it was left (somebody replaced or wrote to index.json just before the two swapped names), or
+    if the file system grants no leases.
     """
     if path is None:
         yield None

@@ -104,7 +104,7 @@ class Archive:
     Args:
         root: the archive directory.
         owner: whose half-made runs are swept at start (see Tree).
-        make: whether to make the archive directory where it is missing; not where a disk may only be away.
+        make: whether to make the archive directory if it is missing; not if a disk may only be away.
         progress: called for each run that is read from its folder: a long look is seen to go on.
 
     Attributes:
@@ -158,7 +158,7 @@ class Archive:
         return name if name is not None and os.path.isdir(self.tree.path_of(name)) else None
 
     def identity(self) -> str | None:
-        """The id in the folder; None where it has none, DAMAGED where its file does not say.
+        """The id in the folder; None if it has none, DAMAGED if its file does not say.
 
         Raises:
             NotTheArchive: there is no such folder, or not the archive that was trusted.
@@ -219,7 +219,7 @@ class Archive:
         """Make the index equal to the archive and return what that changed.
 
         Args:
-            rebuild: do not believe the index even where it reads well; make every line again.
+            rebuild: do not believe the index even if it reads well; make every line again.
             lines: by name, those of runs that were read already: a run that is still as it was is not read again.
 
         Raises:
@@ -377,7 +377,7 @@ class Archive:
     def _catch_up(self) -> None:
         """Under the lock: learn what others published, and finish what somebody left half done.
 
-        Who failed in a commit looks for itself, also where another has finished it meanwhile and took the marker away:
+        Who failed in a commit looks for itself, also if another has finished it meanwhile and took the marker away:
         until then it does not know what is archived.
         """
         if self._unsure:

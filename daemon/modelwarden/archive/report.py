@@ -103,7 +103,7 @@ def _span_of(model: Assessment) -> str:
 
 
 def spark_line(history: Sequence[float]) -> str:
-    """The history as a line of blocks from its lowest to its highest point, `·` where a point is missing."""
+    """The history as a line of blocks from its lowest to its highest point, `·` if a point is missing."""
     points = _thin(history)
     if math.isfinite(sum(points)):
         return _blocks(points)

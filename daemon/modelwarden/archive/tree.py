@@ -48,7 +48,7 @@ class Tree:
         owner: a short text of letters and digits that several processes may share. Each stages in a folder of its
             own, `.staging/{owner}-{random}`, and holds a lock in it for as long as it lives.
         staging: for a process that works for another: that one's folder.
-        make: whether to make the archive directory where it is missing; not where a disk may only be away.
+        make: whether to make the archive directory if it is missing; not if a disk may only be away.
 
     Attributes:
         identity: the id that the archive must have; None: any.
@@ -102,12 +102,12 @@ class Tree:
             durable.close_unwritten(folder)
 
     def insist(self) -> None:
-        """Raise NotTheArchive where the folder holds another archive or none; RetryLater where the disk refuses."""
+        """Raise NotTheArchive if the folder holds another archive or none; RetryLater if the disk refuses."""
         with self.entered():
             return
 
     def holds(self, name: str) -> bool:
-        """Whether the archive that is meant has a run of that name; False also where it can't be told."""
+        """Whether the archive that is meant has a run of that name; False also if it can't be told."""
         try:
             with self.entered() as folder:
                 return os.path.isdir(os.path.join(path_into(folder, self.root), name))
@@ -137,7 +137,7 @@ class Tree:
         A process is dead when its lock can be had; age is never asked.
 
         Args:
-            everybody: of any owner; only where a lock tells of other hosts too (see filesystems.doubt_of_locks).
+            everybody: of any owner; only if a lock tells of other hosts too (see filesystems.doubt_of_locks).
 
         Raises:
             RetryLater: the disk refused to say what is there.
@@ -169,7 +169,7 @@ class Tree:
         return os.path.join(self._staging, name)
 
     def enter_staging(self) -> None:
-        """Make this process's staging folder and lock it, once (and again where somebody removed it)."""
+        """Make this process's staging folder and lock it, once (and again if somebody removed it)."""
         if self._staging_lock is None or not os.path.isdir(self._staging):
             with self.entered() as archive:
                 staging = os.path.join(path_into(archive, self.root), STAGING, os.path.basename(self._staging))
@@ -228,7 +228,7 @@ class Tree:
         durable.rename_new(folder, self.path_of(name))
 
     def sync(self) -> None:
-        """Put the names on disk. Raises StorageSuspect where that fails."""
+        """Put the names on disk. Raises StorageSuspect if that fails."""
         durable.sync_folder(self.root)
 
     def reserve_name(self, timestamp: str) -> str:
@@ -253,7 +253,7 @@ class Tree:
         self._reserved.clear()
 
     def run_names(self) -> Iterator[str]:
-        """The names of all folders that may be runs, in no order. Raises RetryLater where the disk refuses."""
+        """The names of all folders that may be runs, in no order. Raises RetryLater if the disk refuses."""
         try:
             with os.scandir(self.root) as entries:
                 for entry in entries:
@@ -267,7 +267,7 @@ class Tree:
         return all(os.path.isfile(os.path.join(self.path_of(name), file)) for file in RUN_FILES)
 
     def fingerprint(self, name: str) -> Fingerprint | None:
-        """Of the run's model_assessments.json; None where there is none to be seen."""
+        """Of the run's model_assessments.json; None if there is none to be seen."""
         try:
             return Fingerprint.of(os.lstat(os.path.join(self.path_of(name), ASSESSMENTS_FILE)))
         except OSError:
@@ -320,7 +320,7 @@ class Tree:
         return target
 
     def read_rejected(self, identity: str, file: str) -> bytes:
-        """The bytes of a rejected file's file; b"" where there is none or it can't be read."""
+        """The bytes of a rejected file's file; b"" if there is none or it can't be read."""
         try:
             with open(os.path.join(self.root, REJECTED, identity, file), "rb") as stream:
                 return stream.read()
@@ -328,7 +328,7 @@ class Tree:
             return b""
 
     def take_off_shelf(self, identity: str) -> None:
-        """Remove a rejected file's folder, in one step for who looks. Raises RetryLater where the disk refuses."""
+        """Remove a rejected file's folder, in one step for who looks. Raises RetryLater if the disk refuses."""
         self.enter_staging()
         with self.entered() as archive:
             shelf = os.path.join(path_into(archive, self.root), REJECTED)
@@ -355,7 +355,7 @@ class Draft:
         durable.make_unsynced_folder(folder)
 
     def write(self, name: str, data: bytes) -> None:
-        """Add a file; the disk begins to write it. Raises RetryLater where the disk refuses."""
+        """Add a file; the disk begins to write it. Raises RetryLater if the disk refuses."""
         path = os.path.join(self.folder, name)
         self._open[path] = durable.write_unsynced_file(path, data)
 
@@ -400,7 +400,7 @@ def _size(file: str) -> int:
 
 
 def _listed(folder: str) -> list[str]:
-    """The names in a folder; none where it is not there."""
+    """The names in a folder; none if it is not there."""
     try:
         return os.listdir(folder)
     except FileNotFoundError:

@@ -113,5 +113,5 @@ def bounds_json(policy: Policy) -> dict[str, Any]:
 
 
 def course_json(course: Sequence[float]) -> list[float | None]:
-    """A history: null where a point is missing."""
+    """A history: null if a point is missing."""
     return [point if math.isfinite(point) else None for point in course]

@@ -36,7 +36,7 @@ _LONGEST_NAME: Final = 60
 """Columns of a run's name in a list at a terminal."""
 
 NOTHING: Final = 1
-"""Exit code where nothing is what was asked for."""
+"""Exit code if nothing is what was asked for."""
 
 RUN_HELP: Final = "Its name, the beginning of it, a date, a run name, or `latest`."
 

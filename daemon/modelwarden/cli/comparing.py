@@ -86,7 +86,7 @@ def _sparks(rows: Sequence[SymbolInRun]) -> Iterator[str]:
 
 
 def courses_of(rows: Sequence[SymbolInRun]) -> Mapping[str, tuple[Gate, list[float]]]:
-    """By metric, in the order of the youngest policy: its gate there, and a figure a run, NaN where it has none."""
+    """By metric, in the order of the youngest policy: its gate there, and a figure a run, NaN if it has none."""
     gates: dict[str, Gate] = {}
     for _, model, policy in reversed(rows):
         for gate in policy.for_symbol(model.symbol).gates:

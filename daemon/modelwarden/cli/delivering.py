@@ -31,7 +31,7 @@ from modelwarden.wiring.destinations import UNENCRYPTED_HINT, destinations_of
 from modelwarden.wiring.state import insist_on_right_user, insist_on_state_file, open_old_database
 
 NOT_TAKEN: Final = 1
-"""Exit code of `notify-test` where a service did not take the message, and of `retry` and `drop` that met less."""
+"""Exit code of `notify-test` if a service did not take the message, and of `retry` and `drop` that met less."""
 
 SOMETHING_DEAD: Final = 1
 """Exit code of `outbox` if a message was given up."""
@@ -304,7 +304,7 @@ def _outbox_view(settings: Settings) -> Iterator[OutboxView]:
 
 @contextmanager
 def _outbox(settings: Settings) -> Iterator[Outbox]:
-    """The outbox of a daemon that was started before. Raises StopService where there is none."""
+    """The outbox of a daemon that was started before. Raises StopService if there is none."""
     with closing(open_old_database(settings)) as database:
         yield Outbox(database)
 

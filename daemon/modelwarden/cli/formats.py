@@ -118,7 +118,7 @@ def format_as_toml(format_: Format) -> str:
 
 
 def _text_lines(name: str, text: str) -> Sequence[str]:
-    """A text of lines as TOML: as it is between quotes, or escaped where that can't hold it."""
+    """A text of lines as TOML: as it is between quotes, or escaped if that can't hold it."""
     from modelwarden.cli.settings import as_toml  # noqa: PLC0415 - as above
 
     quotes = "'''"

@@ -34,7 +34,7 @@ from modelwarden.errors import ModelwardenError, StopService
 from modelwarden.filesystems import show_path
 
 LEFT_AS_IT_IS: Final = 1
-"""Exit code where a file that somebody changed was left as it is."""
+"""Exit code if a file that somebody changed was left as it is."""
 
 _BOOTED: Final = "/run/systemd/system"
 """There if systemd runs this machine (sd_booted(3))."""
@@ -125,7 +125,7 @@ class _Work:
             self._unsaid = self._unsaid or error
 
     def answer(self) -> None:
-        """Print what was done up to now, if it is to be data. Raises OSError where that could not be printed."""
+        """Print what was done up to now, if it is to be data. Raises OSError if that could not be printed."""
         if self._as_json:
             print_answer(
                 dry_run=self.is_try,
@@ -135,7 +135,7 @@ class _Work:
             )
 
     def end(self) -> None:
-        """Exit with 1 if a file was left as it is. Raises OSError where what was done could not be printed."""
+        """Exit with 1 if a file was left as it is. Raises OSError if what was done could not be printed."""
         self.answer()
         if self._unsaid is not None:
             raise self._unsaid
@@ -293,7 +293,7 @@ def remove(
 
 
 def standing_of(path: str, piece: Piece) -> Standing:
-    """What is at the place of a file. Raises OSError where it can't be seen, StopService if it is a folder."""
+    """What is at the place of a file. Raises OSError if it can't be seen, StopService if it is a folder."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """How far a long piece of work has come, for who waits at a terminal.
 
-The rule: nothing is shown of what takes less than a second, nothing where standard error is no terminal, and what is
+The rule: nothing is shown of what takes less than a second, nothing if standard error is no terminal, and what is
 shown is gone when the work is done. No thread draws it: who works may fork.
 """
 

@@ -32,7 +32,7 @@ gives its turn away each time. The first of 2,000 runs was archived after 0.12 s
 """
 
 SOMETHING_LEFT: Final = 1
-"""Exit code of `run --once` where a file was rejected, a folder could not be read, or a message is still owed."""
+"""Exit code of `run --once` if a file was rejected, a folder could not be read, or a message is still owed."""
 
 
 def run(
@@ -131,5 +131,5 @@ def _options_for_asking(config: str | None, watch: str | None, archive: str | No
 
 
 def _courier_arguments(path: str | None, settings: Settings) -> list[str]:
-    """What makes a child read the same settings; where there is no file, an empty one, lest it find another."""
+    """What makes a child read the same settings; if there is no file, an empty one, lest it find another."""
     return ["--archive", settings.archive_dir, "--config", path if path is not None else os.devnull]

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 PIPE_WIDTH: Final = 10_000
-"""Columns where standard output is no terminal: a row is a line, and nothing that a script greps for is cut."""
+"""Columns if standard output is no terminal: a row is a line, and nothing that a script greps for is cut."""
 
 _STYLES: Final = {"green": "32", "yellow": "33", "red": "31", "bold red": "1;31", "bold": "1", "dim": "2"}
 _PAGERS: Final = ("less", "more")
@@ -36,7 +36,7 @@ def has_colour() -> bool:
 
 
 def styled(text: str, style: str) -> str:
-    """The text in that style where colours are wanted; `style` is one of those above, or "" for none."""
+    """The text in that style if colours are wanted; `style` is one of those above, or "" for none."""
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style and has_colour() else text
 
 

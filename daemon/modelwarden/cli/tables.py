@@ -61,7 +61,7 @@ def print_table(
         headings: of the columns.
         rows: what stands under them.
         right: the columns that are aligned there; they are never broken.
-        short: those of which a text loses its end where a word of it is too wide: another command has it whole.
+        short: those of which a text loses its end if a word of it is too wide: another command has it whole.
     """
     cells = [[visible_cell(cell) for cell in row] for row in rows]
     columns = range(len(headings))
@@ -187,7 +187,7 @@ def _missed(model: Assessment, policy: Policy) -> Sequence[str]:
 
 
 def figure_text(gate: Gate, value: float | None, band: Band) -> str:
-    """Four digits, and more where fewer would show a figure of another band: 0.69999 is not 0.7."""
+    """Four digits, and more if fewer would show a figure of another band: 0.69999 is not 0.7."""
     if value is None:
         return "-"
     texts = (f"{value:.{digits}g}" for digits in range(4, 17))

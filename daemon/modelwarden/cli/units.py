@@ -67,7 +67,7 @@ class Piece(NamedTuple):
     Attributes:
         path: of the file, as the running system has it.
         text: what stands in it.
-        mode: its mode where it is made.
+        mode: its mode if it is made.
         is_settings: whether it is a person's from the moment it is there.
     """
 

@@ -16,7 +16,7 @@ from modelwarden.verification import verify as verify_archive
 from modelwarden.wiring.pipeline import open_pipeline
 
 NOT_RIGHT = 1
-"""Exit code of `verify` where something is wrong."""
+"""Exit code of `verify` if something is wrong."""
 
 
 def reindex(

@@ -208,7 +208,7 @@ def _no_such(fallback: str, names: list[str], own: str) -> str:
 
 
 def _rings_of(tables: tuple[DestinationTable, ...], names: list[str]) -> Iterator[Problem]:
-    """Destinations that stand in for one another in a circle: where all fail, each waits for the next for ever."""
+    """Destinations that stand in for one another in a circle: if all fail, each waits for the next for ever."""
     told: set[int] = set()
     for start in range(len(tables)):
         ring = [start]

@@ -18,7 +18,7 @@ DEFAULT_STATE: Final = ".state"
 
 
 def state_dir_of(archive_dir: str, state_dir: str | None) -> str:
-    """The state directory: the one named, else `.state` in the archive where that is a local file system.
+    """The state directory: the one named, else `.state` in the archive if that is a local file system.
 
     Raises:
         StopService: none is named and the archive is on a network, where SQLite's log can't be.

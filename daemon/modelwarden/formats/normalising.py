@@ -125,7 +125,7 @@ def _document(part: Part) -> Mapping[str, Any]:
 
 
 def _timestamp(documents: Sequence[Mapping[str, Any]]) -> Any:
-    """The run's; of several files the latest, where each has one."""
+    """The run's; of several files the latest, if each has one."""
     found = [each.get("timestamp") for each in documents]
     if len(found) == 1:
         return found[0]

@@ -1,7 +1,7 @@
 """Readers: a trainer's bytes to one document of objects, lists, text and numbers.
 
-The rule: never a value that was not written. What is torn is left out where its end can be seen, and is not ready
-where it can't; a key that stands twice is refused, for two readers could read two things; NaN and infinities stay.
+The rule: never a value that was not written. What is torn is left out if its end can be seen, and is not ready
+if it can't; a key that stands twice is refused, for two readers could read two things; NaN and infinities stay.
 """
 
 import csv
@@ -197,7 +197,7 @@ def _read_yaml(data: bytes) -> Any:
 
 
 def _insist_on_own_keys(node: Any, seen: set[int]) -> None:
-    """Raise where a mapping has a key twice; an alias stands for what was looked at already."""
+    """Raise if a mapping has a key twice; an alias stands for what was looked at already."""
     if node is None or id(node) in seen:
         return
     seen.add(id(node))

@@ -73,7 +73,7 @@ class PointAssessment(NamedTuple):
 
     Attributes:
         classification: by the same policy.
-        values: the figure per gate of the policy, in the policy's order; None where missing.
+        values: the figure per gate of the policy, in the policy's order; None if missing.
         bands: the band per gate, in the same order.
     """
 
@@ -94,17 +94,17 @@ class Assessment(NamedTuple):
         flags: in the order of `Flag`, those of gates in the policy's order.
         use_checkpoint: whether an earlier checkpoint is recommended; True exactly with FITNESS_DECLINE.
         best_idx: index of the peak in the history, None without one.
-        checkpoint_update: the checkpoint at that peak, where the summary lets it be known; NOT_KEPT if there is none.
-        values: the final figure per gate of the policy, in the policy's order; None where missing.
+        checkpoint_update: the checkpoint at that peak, if the summary lets it be known; NOT_KEPT if there is none.
+        values: the final figure per gate of the policy, in the policy's order; None if missing.
         bands: the band per gate, in the same order.
         peak: the highest fitness of the history, None without one.
-        decline: how far the final fitness lies below the peak, relative to the peak (absolute where the peak
+        decline: how far the final fitness lies below the peak, relative to the peak (absolute if the peak
             is not positive); None without a history or without a usable final fitness.
         largest_fall: the largest fall from a running peak to a later low in the history, likewise; None
             without a history.
         fell_from: the peak that the largest fall began at, None without a fall.
         reasons: sentences that name the figures which decided.
-        history: the fitness history as it was read; NaN where a point is missing.
+        history: the fitness history as it was read; NaN if a point is missing.
         points: how many points the history has, up to the one that was judged; None in a run that was recorded before.
         last_checkpoint: the checkpoint at the last of them, likewise.
         at_checkpoint: the figures at the peak, judged, if FITNESS_DECLINE is flagged, the summary has them and the peak

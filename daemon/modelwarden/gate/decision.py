@@ -69,7 +69,7 @@ class Decision(NamedTuple):
 
 
 def in_force(decisions: Iterable[Decision], sha256: str) -> Mapping[str, Decision]:
-    """By symbol the decision that counts about the models of a run of these bytes; none where it was withdrawn."""
+    """By symbol the decision that counts about the models of a run of these bytes; none if it was withdrawn."""
     last: dict[str, Decision] = {}
     for decision in sorted(decisions, key=lambda each: each.number):
         if decision.sha256 == sha256:

@@ -23,7 +23,7 @@ class Choice(NamedTuple):
     is_last: bool
 
     def __str__(self) -> str:
-        """One word or two, also where the number is not known: `150`, `best.pt`, `last`, `point 3`."""
+        """One word or two, also if the number is not known: `150`, `best.pt`, `last`, `point 3`."""
         if self.checkpoint is not None:
             return str(self.checkpoint)
         return "last" if self.is_last else f"point {self.point}"

@@ -96,7 +96,7 @@ def assess_model_quality(
         final_consistency: a fraction 0..1.
         final_max_dd: the size of the largest drawdown, a fraction, never negative.
         fitness_history: fitness over the validation points, oldest first.
-        config: thresholds; the calibrated defaults where None.
+        config: thresholds; the calibrated defaults if None.
 
     Returns:
         (classification, flags, use_checkpoint, best_idx). Classification and flags compare equal to their names.
@@ -297,7 +297,7 @@ def judge(  # noqa: C901, PLR0912 - a branch a rule
 
 
 def infinity_flags(values: Sequence[float | None], bands: Sequence[Band], gates: Sequence[Gate]) -> Sequence[str]:
-    """The flags of figures that are +infinity where that means something."""
+    """The flags of figures that are +infinity if that means something."""
     return [
         gate.infinity_flag
         for gate, band, value in zip(gates, bands, values, strict=True)
@@ -332,7 +332,7 @@ def _largest_fall(points: Sequence[float]) -> tuple[float, float, float | None]:
 
 
 def _largest_rise(points: Sequence[float]) -> tuple[float, float, float | None]:
-    """The same where lower is better: the lowest point, the largest rise from a running low, and that low."""
+    """The same if lower is better: the lowest point, the largest rise from a running low, and that low."""
     low = points[0]
     largest_rise, rose_from = 0.0, None
     for point in points:

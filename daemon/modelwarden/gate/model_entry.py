@@ -33,8 +33,8 @@ class Model(NamedTuple):
 
     Attributes:
         symbol: 1..128 characters, none of them a control character or invisible. As the trainer wrote it.
-        values: the final figure per metric gate, in the table's order; None where missing.
-        history: the history's metric over the validation points; NaN where a point is missing or null.
+        values: the final figure per metric gate, in the table's order; None if missing.
+        history: the history's metric over the validation points; NaN if a point is missing or null.
         checkpoints: the trainer's own checkpoint ids, one a point of the history, or None; NOT_KEPT for one that it
             does not have any more.
         validation_interval: updates between two points, the model's own or the run's, or None.
@@ -74,7 +74,7 @@ def read_model(
         place: where that is.
         key: the symbol that it stands under, in an object of models.
         fields: what the policy asks for.
-        run_interval: the updates between two validation points, where the model does not say so itself.
+        run_interval: the updates between two validation points, if the model does not say so itself.
         refuse: what becomes of a problem.
     """
     if not isinstance(entry, dict):

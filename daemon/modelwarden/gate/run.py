@@ -32,7 +32,7 @@ class RunRecord(NamedTuple):
     """One archived run, without its models.
 
     Attributes:
-        timestamp: the run's name, `YYYYMMDD_HHMMSS` with `_2`, `_3`... where two collide.
+        timestamp: the run's name, `YYYYMMDD_HHMMSS` with `_2`, `_3`... if two collide.
         run_name: the trainer's name for it, or None.
         archived_at: ISO 8601 in UTC.
         archived_by: the host.

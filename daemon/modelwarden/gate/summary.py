@@ -44,9 +44,9 @@ class Summary:
 
     Attributes:
         models: at least one, each with its own symbol, in the order of the file.
-        timestamp: `YYYYMMDD_HHMMSS`, or None where the summary names none.
+        timestamp: `YYYYMMDD_HHMMSS`, or None if the summary names none.
         run_name: the trainer's name for the run, or None.
-        reward_scale: what the drawdown proxy was computed with, or None where the summary is silent.
+        reward_scale: what the drawdown proxy was computed with, or None if the summary is silent.
     """
 
     models: tuple[Model, ...]
@@ -217,7 +217,7 @@ def _symbol_twice(symbol: str) -> RejectSummary:
 
 
 def _keys_twice(error: KeyTwice) -> RejectSummary:
-    """The same, where it is a symbol's key that stands twice in words that say so."""
+    """The same, if it is a symbol's key that stands twice in words that say so."""
     (what, where, hint), *others = [
         _symbol_twice(key).problems[0] if problem.where in MODEL_CONTAINERS else problem
         for problem, key in zip(error.problems, error.keys, strict=True)

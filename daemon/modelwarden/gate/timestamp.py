@@ -1,4 +1,4 @@
-"""A run's timestamp and name: from what a trainer writes to `YYYYMMDD_HHMMSS`, with `_2`, `_3`... where two collide.
+"""A run's timestamp and name: from what a trainer writes to `YYYYMMDD_HHMMSS`, with `_2`, `_3`... if two collide.
 
 The rule: what leaves this module is made of digits and one underscore. Nothing a summary or a file name says
 reaches a path in any other form.
@@ -23,7 +23,7 @@ _COMPACT: Final = re.compile(r"(?<![0-9])([0-9]{8}_[0-9]{6})(?![0-9])")
 
 
 def parse_timestamp(text: str) -> str | None:
-    """The timestamp as `YYYYMMDD_HHMMSS`, or None where the text is no timestamp.
+    """The timestamp as `YYYYMMDD_HHMMSS`, or None if the text is no timestamp.
 
     With an offset it becomes UTC; without one it stays as written.
     """
@@ -45,7 +45,7 @@ def timestamp_in_name(file_name: str) -> str | None:
 
 
 def timestamp_of_mtime(seconds: float) -> str:
-    """A file's modification time as a timestamp in UTC; the epoch where the time lies outside years 1..9999."""
+    """A file's modification time as a timestamp in UTC; the epoch if the time lies outside years 1..9999."""
     try:
         return format_timestamp(datetime.fromtimestamp(seconds, UTC))
     except (ValueError, OverflowError, OSError):
@@ -53,7 +53,7 @@ def timestamp_of_mtime(seconds: float) -> str:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """The moment as `YYYYMMDD_HHMMSS`, in UTC where it has an offset."""
+    """The moment as `YYYYMMDD_HHMMSS`, in UTC if it has an offset."""
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC)
     # By hand: strftime("%Y") does not pad years below 1000 on every C library.

@@ -250,7 +250,7 @@ def _why_invalid(gate: Gate, value: float | None) -> str:
 
 
 def _share(figure: float | None, threshold: float, peak: float | None) -> str:
-    """A decline or a fall as a share of the peak, or as a difference where the peak is not positive."""
+    """A decline or a fall as a share of the peak, or as a difference if the peak is not positive."""
     figure = figure or 0.0
     if peak is not None and peak > 0:
         least, form = _share_form(threshold)

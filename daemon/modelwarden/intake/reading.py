@@ -1,6 +1,6 @@
 """Reading a file that a stranger may still be writing.
 
-The rule: never block, never follow a link, never read more than the cap; and bytes count only where the file stood
+The rule: never block, never follow a link, never read more than the cap; and bytes count only if the file stood
 still from before the read to after it.
 """
 

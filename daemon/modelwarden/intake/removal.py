@@ -29,7 +29,7 @@ class Kept(NamedTuple):
     """Something else has the name, or somebody still writes to the file: it stays, and is looked at again.
 
     Attributes:
-        path: where it is: under its own name, or aside where that was taken meanwhile.
+        path: where it is: under its own name, or aside if that was taken meanwhile.
     """
 
     path: str

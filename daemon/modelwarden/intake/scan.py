@@ -89,7 +89,7 @@ class Scan:
     Args:
         root: whose patterns count.
         excluded: folders (real paths) that are never entered: the archive and the state.
-        folder: where to start; the root itself where None.
+        folder: where to start; the root itself if None.
 
     Attributes:
         problems: what could not be seen, path and reason. Empty: the walk was complete.

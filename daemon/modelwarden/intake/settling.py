@@ -94,7 +94,7 @@ class Settling:
             self._schedule(path, waiting, at)
 
     def next_look(self) -> float | None:
-        """When the next file is due, or None where none waits."""
+        """When the next file is due, or None if none waits."""
         while self._order:
             look_at, _, path = self._order[0]
             waiting = self._waiting.get(path)

@@ -197,7 +197,7 @@ class _Arm(WatchCallback):
         self._refused: list[str] = []  # by the kernel: its limit
 
     def supervise(self) -> bool:
-        """Whether the root is watched; arms it where it can be."""
+        """Whether the root is watched; arms it if it can be."""
         resolved = os.path.realpath(self._root.path)
         identity = _identity(resolved)
         if self._identity is not None:

@@ -1,4 +1,4 @@
-"""Who stages: this process, or its workers where there is a backlog; in groups, as they are ready.
+"""Who stages: this process, or its workers if there is a backlog; in groups, as they are ready.
 
 The rule: whatever becomes of a worker, each summary is handed on once, staged or with its reason, in order.
 """
@@ -87,7 +87,7 @@ class Crew(Generic[S]):
         group: list[tuple[S, Staging]] = []
         size = self._group_size()
         if size == GROUP:
-            size = DRAFTS  # somebody may wait for the first of a burst; not where that writes much of the index twice
+            size = DRAFTS  # somebody may wait for the first of a burst; not if that writes much of the index twice
         try:
             while asked:
                 chunk, answer = asked.pop(0)

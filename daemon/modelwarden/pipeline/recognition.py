@@ -1,7 +1,7 @@
 """Whether the archive in sight is the one that the state knows.
 
 The rule: a state that knows an archive believes no other, and makes none. What it does not know yet it adopts only
-where that can be a first start, or where the archive has a run that the catalog has.
+if that can be a first start, or if the archive has a run that the catalog has.
 """
 
 from modelwarden.archive.identity import IDENTITY_FILE, difference, new_id, stranger
@@ -25,7 +25,7 @@ def recognise(
         archive: as it is in sight; not trusted yet, or still the one that was.
         catalog: the runs that the state knows.
         database: knows which archive that is.
-        may_make: whether a first start may make an archive where there is none.
+        may_make: whether a first start may make an archive if there is none.
         mends: whether an identity that is missing may be made, or made again; else nothing is written at all.
 
     Raises:
@@ -57,7 +57,7 @@ def recognise(
 def adopt(archive: Archive, catalog: WritableCatalog, database: Database) -> str:
     """Make what is in the folder the archive that the state knows, whatever that is; return its id.
 
-    The folder and an identity are made where they are missing.
+    The folder and an identity are made if they are missing.
 
     Raises:
         RetryLater: the disk, the lock or the state file refused.

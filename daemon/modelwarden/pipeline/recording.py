@@ -35,7 +35,7 @@ class Recorder:
     Args:
         database: the open state file.
         read: from a run's name to what the archive has of it.
-        routes: the destinations. None where the caller has no say in what is announced (a command that asks, the
+        routes: the destinations. None if the caller has no say in what is announced (a command that asks, the
             Python API): own runs it comes upon are left to the daemon.
         clock: seconds since the epoch.
         deadline_seconds: how long a message may be tried.
@@ -162,7 +162,7 @@ class Recorder:
         Args:
             looks: of the folders that changed, as `Decided.keep` takes it.
             files: the decisions in them, by the sha256 of their bytes.
-            routes: the destinations, where the caller has a say in what is announced only here.
+            routes: the destinations, if the caller has a say in what is announced only here.
 
         Raises:
             RetryLater: the state file refused.
@@ -194,7 +194,7 @@ class Recorder:
     def reject(
         self, identity: str, at: str, path: str, reason: str, text: str, dealt: Sequence[Dealt], *, ours: bool = True
     ) -> bool:
-        """One transaction for a rejected file; False where the same bytes were rejected before.
+        """One transaction for a rejected file; False if the same bytes were rejected before.
 
         Where another daemon of the same archive kept it first (not `ours`), that one announces it.
 
@@ -267,7 +267,7 @@ class Recorder:
             return self.catalog.forget_missing() + self.decided.forget_lost()
 
     def _catalog(self, name: str, live: RunWithRows | None) -> Sequence[RunRecord]:
-        """Put a run into the catalog; return it where it is new and was archived in this state's name.
+        """Put a run into the catalog; return it if it is new and was archived in this state's name.
 
         Raises:
             RetryLater: the disk refused to read it.

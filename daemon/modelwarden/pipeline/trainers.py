@@ -173,7 +173,7 @@ def _wish(folder: JudgedFolder, policy: Policy | None, *, if_complete: bool) -> 
 
 
 def _insist_on_gated_metric(summary: bytes, policy: Policy) -> None:
-    """Raise where nothing of a file is judged: in the words of the policy and of the file, not of the summary."""
+    """Raise if nothing of a file is judged: in the words of the policy and of the file, not of the summary."""
     metrics = dict.fromkeys(name for model in read_object(summary)["models"] for name in model["metrics"])
     metrics.pop(DIVERGED, None)
     gates = [gate for gate in policy.gates if gate.metric != DIVERGED]

@@ -111,7 +111,7 @@ class Upkeep:
         if forgets:
             forgotten = self._recorder.forget_missing() + self._recorder.forget_pruned(unrecorded)
             mend_head(self._archive, Known(), forgets=True)
-        # A lock that could be had says that a process is dead only where it tells of all hosts.
+        # A lock that could be had says that a process is dead only if it tells of all hosts.
         self._archive.tree.sweep(everybody=doubt_of_locks(self._archive.root) is None)
         return forgotten
 

@@ -93,7 +93,7 @@ class Pipeline:
         database: the open state file.
         policies: what judges.
         routes: the destinations, or None (see Recorder).
-        owner: what a run records as `daemon_id`: the state file's, or another where the run is not to be announced.
+        owner: what a run records as `daemon_id`: the state file's, or another if the run is not to be announced.
         host: the name that a run records as `archived_by`.
         clock: seconds since the epoch.
         deadline_seconds: how long a message may be tried.
@@ -319,7 +319,7 @@ class Pipeline:
         return Translation(found.summary, name, original_name(found.name), max(before, key=oldest_first, default=None))
 
     def _timestamp(self, found: Found) -> str:
-        """The run's timestamp where the summary has none: the file name's, else the file's time, else now."""
+        """The run's timestamp if the summary has none: the file name's, else the file's time, else now."""
         named = timestamp_in_name(os.path.basename(found.path))
         if named is not None:
             return named

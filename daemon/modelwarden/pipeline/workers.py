@@ -69,7 +69,7 @@ class Workers:
     """The workers of one process, forked here.
 
     Args:
-        size: how many; none where that is fewer than WORTHWHILE.
+        size: how many; none if that is fewer than WORTHWHILE.
     """
 
     def __init__(self, size: int) -> None:
@@ -100,7 +100,7 @@ class Workers:
     def stage(self, batch: Sequence[Candidate]) -> Future[list[Staging]]:
         """Let a worker stage these.
 
-        The future raises WorkerLost where it died; what it had begun is swept with the staging folder.
+        The future raises WorkerLost if it died; what it had begun is swept with the staging folder.
         """
         return self._threads.submit(self._ask, batch)
 

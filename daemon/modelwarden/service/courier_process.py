@@ -32,7 +32,7 @@ class CourierHandle(Protocol):
         """See that it runs; `now` is a monotonic clock."""
 
     def next_look(self) -> float | None:
-        """When it is to be started again; None where that is not foreseen."""
+        """When it is to be started again; None if that is not foreseen."""
 
     def stop(self) -> None:
         """End it, within STOP_SECONDS."""
@@ -67,7 +67,7 @@ class CourierProcess:
         self._pause = FIRST_PAUSE
 
     def supervise(self, now: float) -> None:
-        """Start it where it does not run, with growing pauses where it keeps dying."""
+        """Start it if it does not run, with growing pauses if it keeps dying."""
         process = self._process
         if process is not None:
             if process.poll() is None:
@@ -115,7 +115,7 @@ class CourierProcess:
 
 
 def drain_outbox(arguments: Sequence[str], seconds: float) -> int:
-    """Run a courier until nothing is owed, at most so many seconds; return its exit code, 1 where something is."""
+    """Run a courier until nothing is owed, at most so many seconds; return its exit code, 1 if something is."""
     process = _start([*arguments, "--drain"])
     try:
         return process.wait(seconds)
@@ -129,7 +129,7 @@ def drain_outbox(arguments: Sequence[str], seconds: float) -> int:
 
 
 def check_destinations(arguments: Sequence[str]) -> int:
-    """Let a courier look whether it understands its destinations; return its exit code, 0 where it does.
+    """Let a courier look whether it understands its destinations; return its exit code, 0 if it does.
 
     In a process of its own, since Apprise takes 45 MiB that the daemon would keep for years.
     """

@@ -114,7 +114,7 @@ class Discovery:
         self.is_watched = self._watch.supervise()
 
     def look(self) -> None:
-        """Follow the hints that came, and scan where it is time to."""
+        """Follow the hints that came, and scan if it is time to."""
         hints = self._watch.drain()
         if hints.paths:
             resolved = [(root, os.path.realpath(root.path)) for root in self._roots]  # once a turn: it asks the disk

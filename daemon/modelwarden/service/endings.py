@@ -1,6 +1,6 @@
 """Which trainers' files are worth reading: whether a training ended, as far as can be told without reading them.
 
-The rule: a log that grows for days costs a look at its figures, and where its last line tells, the bytes that came
+The rule: a log that grows for days costs a look at its figures, and if its last line tells, the bytes that came
 since the last look and the first few of the file that says how far it goes. What was read once is not read again while
 it is not final.
 """

@@ -285,7 +285,7 @@ class Service:
             self._processing.work(paths)
 
     def _catch_up(self) -> None:
-        """Record what the disk refused before; where it still does, whatever comes next tells so."""
+        """Record what the disk refused before; if it still does, whatever comes next tells so."""
         with suppress(RetryLater):
             self._pipeline.recorder.catch_up()
 

@@ -155,7 +155,7 @@ class TextFile:
         return self._timer() >= self._due_at
 
     def stand(self, readings: Readings) -> None:
-        """Write the file; where that fails, say so once, and try again at the next time."""
+        """Write the file; if that fails, say so once, and try again at the next time."""
         self._due_at = self._timer() + WRITE_SECONDS
         self.metrics.standing = tuple(_gauges(readings))
         try:

@@ -132,7 +132,7 @@ class MetricsServer:
                 os.unlink(self._address)
 
     def _listen(self) -> None:
-        """Take the address; where it can't be had, say so once."""
+        """Take the address; if it can't be had, say so once."""
         try:
             listener = _listener_at(self._address)
         except OSError as error:

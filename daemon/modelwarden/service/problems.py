@@ -60,7 +60,7 @@ class Problems:
         self._unannounced: list[Event] = []
 
     def begin(self, what: str, text: str) -> None:
-        """An episode of that kind is on; announced where it was not on before."""
+        """An episode of that kind is on; announced if it was not on before."""
         if what not in self._episodes:
             event = self._event(what, text)
             self._episodes[what] = event

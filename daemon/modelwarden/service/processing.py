@@ -299,7 +299,7 @@ class Processing:
         say("postponed", path=show_path(path), reason=str(error), seconds=self.trouble_pause)
 
     def _read(self, path: str) -> Found | None:
-        """The file's bytes where it has some; every other end of the read is dealt with here."""
+        """The file's bytes if it has some; every other end of the read is dealt with here."""
         reading = read_whole(path, self._max_bytes)
         if not isinstance(reading, Refused):
             self._unreadable.pop(path, None)

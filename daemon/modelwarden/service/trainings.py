@@ -80,7 +80,7 @@ class Trainings:
         settling: when files are looked at.
         endings: which are worth reading.
         policies: which folder is which, and what judges there.
-        read: reads one file; None where it has no bytes, and settling knows.
+        read: reads one file; None if it has no bytes, and settling knows.
         reject: keeps a file, or a group, with its reason.
         is_dealt_with: whether a file is known as it is.
         ring: ends the main loop's wait; called by the thread.

@@ -70,7 +70,7 @@ CREATE INDEX outbox_due ON outbox (status, next_at);
 _CHANGES: Final = {
     # From the schema of that number to the next one.
     1: """
--- The destination that a message was owed to first, where another stands in for it.
+-- The destination that a message was owed to first, if another stands in for it.
 ALTER TABLE outbox ADD COLUMN stands_for TEXT;
 -- Destinations that are to be left in peace until a moment (seconds since the epoch).
 CREATE TABLE mutes (destination TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
@@ -202,7 +202,7 @@ class Database:
     """An open state file. One thread uses it; other processes may have it open too.
 
     Args:
-        state_dir: its folder; made where missing, readable by the owner alone (it may hold what errors said).
+        state_dir: its folder; made if missing, readable by the owner alone (it may hold what errors said).
         born_at: the moment, ISO 8601, that a new file records as its birth.
 
     Attributes:
@@ -228,7 +228,7 @@ class Database:
             raise StopService(f"the state file can't be used ({error})", where=self.path, hint=hint) from error
 
     def close(self) -> None:
-        """Close the file; the write-ahead log is folded in where nobody else has it open."""
+        """Close the file; the write-ahead log is folded in if nobody else has it open."""
         self.connection.close()
 
     @contextmanager
@@ -245,7 +245,7 @@ class Database:
                 yield connection
                 connection.execute("COMMIT")
             finally:
-                if connection.in_transaction:  # SQLite itself rolls back where the disk is full
+                if connection.in_transaction:  # SQLite itself rolls back if the disk is full
                     connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
             what = f"the state file refused ({error})"
@@ -261,7 +261,7 @@ class Database:
         return None if identity is None else str(identity)
 
     def remember_archive(self, identity: str) -> None:
-        """From now on this state is about that archive. Raises RetryLater where the state file refuses."""
+        """From now on this state is about that archive. Raises RetryLater if the state file refuses."""
         with self.transaction() as connection:
             connection.execute("UPDATE identity SET archive_id = ?", (identity,))
 
@@ -270,7 +270,7 @@ class Database:
         self.connection.execute("UPDATE identity SET looked = ?", (look,))
 
     def _lack_of_room(self, error: Exception) -> str:
-        """What to do where a full disk is the reason, else "": SQLite calls some of what has no room an I/O error."""
+        """What to do if a full disk is the reason, else "": SQLite calls some of what has no room an I/O error."""
         name = getattr(error, "sqlite_errorname", "")
         if name == "SQLITE_FULL":
             return _MAKE_ROOM
@@ -284,7 +284,7 @@ class Database:
     def _prepare(self, born_at: str) -> None:
         connection = self.connection
         if self._schema() == 0:
-            # Who changes the journal's mode gets "database is locked" at once where another does the same.
+            # Who changes the journal's mode gets "database is locked" at once if another does the same.
             from filelock import FileLock  # noqa: PLC0415 - for who writes; who asks does not wait for it
 
             with FileLock(f"{self.path}.lock", timeout=BUSY_SECONDS, fallback_to_soft=False):

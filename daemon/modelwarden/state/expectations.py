@@ -29,7 +29,7 @@ class Expectations:
         self._database = database
 
     def of(self, path: str, now: float) -> Expectation:
-        """What is known of a folder; from now on, where nothing is."""
+        """What is known of a folder; from now on, if nothing is."""
         row = self._database.connection.execute(
             "SELECT seen_at, is_overdue FROM expectations WHERE path = ?", (os.fsencode(path),)
         ).fetchone()

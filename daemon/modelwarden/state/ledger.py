@@ -94,7 +94,7 @@ class Ledger:
         self.forget([path for path, (_, run) in self._known.items() if run in names] if names else ())
 
     def reject(self, identity: str, at: str, path: str, reason: str) -> bool:
-        """Note rejected bytes, inside the caller's transaction; False where these bytes are noted already."""
+        """Note rejected bytes, inside the caller's transaction; False if these bytes are noted already."""
         cursor = self._connection.execute(
             "INSERT OR IGNORE INTO rejections VALUES (?, ?, ?, ?)", (identity, at, path, reason)
         )

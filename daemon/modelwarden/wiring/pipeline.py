@@ -42,7 +42,7 @@ def open_pipeline(
     Args:
         settings: all of them.
         announces: whether the caller is the daemon, which alone decides on what is sent.
-        owner: what runs record as `daemon_id`, where nobody is to announce them; None: the state's.
+        owner: what runs record as `daemon_id`, if nobody is to announce them; None: the state's.
         adopts: whether whatever is in archive_dir is to be the archive.
         policies: what judges, in place of what the settings say.
         workers: see Pipeline.
@@ -82,7 +82,7 @@ def open_pipeline(
 
 
 def insist_on_archive(settings: Settings, *, adopts: bool = False) -> None:
-    """Raise StopService where a start would make the state in an archive that is not there and may not be made."""
+    """Raise StopService if a start would make the state in an archive that is not there and may not be made."""
     if settings.state_dir is None and not (settings.create_archive or adopts or has_identity(settings.archive_dir)):
         raise StopService(
             "there is no archive, and create_archive = false",

@@ -14,7 +14,7 @@ from modelwarden.state.database import STATE_FILE, Database
 
 
 def insist_on_right_user(settings: Settings) -> None:
-    """Raise StopService where root would write to an archive or a state that belongs to somebody else."""
+    """Raise StopService if root would write to an archive or a state that belongs to somebody else."""
     insist_on_owner(settings.archive_dir, state_dir_of(settings.archive_dir, settings.state_dir))
 
 
@@ -24,16 +24,16 @@ def has_state(settings: Settings) -> bool:
 
 
 def insist_on_state(settings: Settings) -> None:
-    """Raise StopService where there is no state file: what is not the daemon makes none, above all on no empty disk.
+    """Raise StopService if there is no state file: what is not the daemon makes none, above all on no empty disk.
 
-    Also where root would write to what is another's.
+    Also if root would write to what is another's.
     """
     insist_on_right_user(settings)
     insist_on_state_file(settings)
 
 
 def insist_on_state_file(settings: Settings) -> None:
-    """Raise StopService where there is no state file, or where nobody can say, for its folder is closed to who asks."""
+    """Raise StopService if there is no state file, or if nobody can say, for its folder is closed to who asks."""
     folder = state_dir_of(settings.archive_dir, settings.state_dir)
     try:
         os.stat(os.path.join(folder, STATE_FILE))
@@ -50,7 +50,7 @@ def insist_on_state_file(settings: Settings) -> None:
 
 
 def open_database(settings: Settings) -> Database:
-    """The state file of these settings; made where missing. Raises StopService where it can't be used."""
+    """The state file of these settings; made if missing. Raises StopService if it can't be used."""
     born_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Database(state_dir_of(settings.archive_dir, settings.state_dir), born_at)
 

@@ -28,7 +28,7 @@ _SAID: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 """The levels of what a person is told; Apprise's other lines hold payloads."""
 
 _LOST: Final = "Socket Exception: "
-"""How Apprise's debug line begins where an exception ended a send; an answer that refuses raises none."""
+"""How Apprise's debug line begins if an exception ended a send; an answer that refuses raises none."""
 
 _NOT_TAKEN: Final = re.compile(
     r"Connection refused|Failed to establish|NameResolution|name resolution|getaddrinfo|Name or service not known"

@@ -28,7 +28,7 @@ from modelwarden.sinks.chat.page import (
 )
 
 MODELS_NAMED: Final = 10
-"""Most models of one class that a message names; fewer where the text would grow too long."""
+"""Most models of one class that a message names; fewer if the text would grow too long."""
 
 RUNS_NAMED: Final = 20
 """Most runs that a message standing for many names, and most models of one class."""
@@ -76,8 +76,8 @@ class Message(NamedTuple):
     Attributes:
         title: at most 150 characters.
         body: plain text, at most 3,000 characters.
-        page: what both say, for services that show a document: it is written when it is sent; None where there is none.
-        picture: a PNG for services that take attachments; b"" where there is none.
+        page: what both say, for services that show a document: it is written when it is sent; None if there is none.
+        picture: a PNG for services that take attachments; b"" if there is none.
         mark: short and the same in every repeat; "" if it can't be repeated.
         severity: how much it is to alarm.
         thread: what it belongs to, the same for all messages of a series of runs; "" for nothing.
@@ -388,7 +388,7 @@ def _short_row(model: Assessment, news: RunNews) -> Row:
 
 
 def _advised(row: Row, model: Assessment, news: RunNews) -> Row:
-    """The row with what is to be done about the checkpoint, or with what is to be known of it where nothing is."""
+    """The row with what is to be done about the checkpoint, or with what is to be known of it if nothing is."""
     use, note = checkpoint_advice(model, news.policy, quote=shown)
     if use:
         return row._replace(advice=use, caveat=note)

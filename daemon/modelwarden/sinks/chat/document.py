@@ -48,7 +48,7 @@ def _document(page: Page, picture: Picture | None = None) -> str:
 
 
 def _columns_of(section: Section) -> tuple[str, ...]:
-    """A column a figure where all rows have the same ones and each is a word; else none, and figures keep their names.
+    """A column a figure if all rows have the same ones and each is a word; else none, and figures keep their names.
 
     So that no cell is ever empty: a mail's plain part is made of its cells, one after the other.
     """

@@ -102,7 +102,7 @@ def main() -> None:
         picture = _draw(*pickle.loads(pickled))  # noqa: S301 - from the process that started this one
     except Exception as error:  # noqa: BLE001 - a run that is gone or strange, a library's fault: no picture
         sys.exit(f"{type(error).__name__}: {error}")
-    # Opened anew: where PYTHONUNBUFFERED is set, what sys.stdout can't write at once is dropped without a word.
+    # Opened anew: if PYTHONUNBUFFERED is set, what sys.stdout can't write at once is dropped without a word.
     with open(sys.stdout.fileno(), "wb", closefd=False) as stream:
         stream.write(picture)
 

@@ -43,7 +43,7 @@ class Figure(NamedTuple):
     Attributes:
         label: what it is; "" if the value says it.
         value: the figure, one word; or what is wrong with it, in words.
-        bound: the bound beside it, with its sign; "" where it is compared with none.
+        bound: the bound beside it, with its sign; "" if it is compared with none.
     """
 
     label: str

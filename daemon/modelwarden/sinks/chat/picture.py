@@ -37,7 +37,7 @@ class Pictures:
         self._was_missed = False
 
     def of(self, news: RunNews, seconds: float) -> bytes:
-        """The PNG of a run's approved models, within so many seconds; b"" where there is none. Never raises."""
+        """The PNG of a run's approved models, within so many seconds; b"" if there is none. Never raises."""
         if not any(model.classification is Classification.APPROVED for model in news.assessments):
             return b""
         if find_spec("matplotlib") is None:

@@ -68,7 +68,7 @@ class _Line(NamedTuple):
     Attributes:
         model: whose it is.
         points: index and fitness; at least one.
-        peak: the highest, as the gate has it; None where it is not drawn.
+        peak: the highest, as the gate has it; None if it is not drawn.
     """
 
     model: Assessment
@@ -87,7 +87,7 @@ class _Label(NamedTuple):
     Attributes:
         figure: the final fitness.
         name: the symbol.
-        checkpoint: the one to use instead of the last; "" where it is the last.
+        checkpoint: the one to use instead of the last; "" if it is the last.
     """
 
     figure: str
@@ -96,7 +96,7 @@ class _Label(NamedTuple):
 
 
 def fitness_plot(news: RunNews) -> bytes | None:
-    """A PNG of WIDTH x HEIGHT pixels; None where matplotlib is not installed or no approved model has a history.
+    """A PNG of WIDTH x HEIGHT pixels; None if matplotlib is not installed or no approved model has a history.
 
     Of many models those are drawn that have an earlier checkpoint to use, then those that end highest.
     """
