@@ -239,11 +239,13 @@ def test_state_file_that_is_damaged_is_said_in_one_sentence(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [("outbox",), ("outbox", "retry"), ("mute", "team", "--for", "2h")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("outbox",), ("outbox", "retry"), ("mute", "team", "--for", "2h"), ("courier",)], ids=" ".join
+)
 def test_state_folder_that_is_closed_to_who_asks_is_not_called_empty(
     tmp_path: Path, server: HttpServer, words: tuple[str, ...]
 ) -> None:
-    """It is the service's user's: nobody may look for settings that are right."""
+    """It is the service's user's: nobody may look for settings that are right, and no courier wait for a daemon."""
     site = owing(tmp_path, server)
     program = (*without_the_rights_of_root(), sys.executable, "-P", "-m", "modelwarden")
     site.state.chmod(0)
@@ -253,6 +255,7 @@ def test_state_folder_that_is_closed_to_who_asks_is_not_called_empty(
             env=clean_environment(),
             capture_output=True,
             encoding="utf-8",
+            timeout=60,
             check=False,
         )
     finally:

@@ -19,8 +19,17 @@ def insist_on_right_user(settings: Settings) -> None:
 
 
 def has_state(settings: Settings) -> bool:
-    """Whether there is a state file of these settings."""
-    return os.path.exists(os.path.join(state_dir_of(settings.archive_dir, settings.state_dir), STATE_FILE))
+    """Whether there is a state file of these settings. Raises StopService if its folder is closed to who asks."""
+    folder = state_dir_of(settings.archive_dir, settings.state_dir)
+    try:
+        os.stat(os.path.join(folder, STATE_FILE))
+    except PermissionError:
+        raise StopService(
+            "no right to look there", where=show_path(folder), hint="run this as the service's user"
+        ) from None
+    except OSError:
+        return False
+    return True
 
 
 def insist_on_state(settings: Settings) -> None:
@@ -34,19 +43,12 @@ def insist_on_state(settings: Settings) -> None:
 
 def insist_on_state_file(settings: Settings) -> None:
     """Raise StopService if there is no state file, or if nobody can say, for its folder is closed to who asks."""
-    folder = state_dir_of(settings.archive_dir, settings.state_dir)
-    try:
-        os.stat(os.path.join(folder, STATE_FILE))
-    except PermissionError:
-        raise StopService(
-            "no right to look there", where=show_path(folder), hint="run this as the service's user"
-        ) from None
-    except OSError:
+    if not has_state(settings):
         raise StopService(
             "no state file there; `modelwarden run` makes it at its first start",
-            where=show_path(folder),
+            where=show_path(state_dir_of(settings.archive_dir, settings.state_dir)),
             hint="name the daemon's settings with --config",
-        ) from None
+        )
 
 
 def open_database(settings: Settings) -> Database:
