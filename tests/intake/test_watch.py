@@ -226,6 +226,22 @@ def test_two_folders_that_change_places_are_told_by_their_new_paths(root: Path) 
             listener.settle(folder)
 
 
+def test_folder_whose_move_is_not_told_yet_is_watched_under_its_new_name(root: Path) -> None:
+    """The kernel knows it by one number, which stands under the old name still; that one is let go later."""
+    for name in ("a", "b"):
+        (root / name / "below").mkdir(parents=True)
+    with listening(Root(str(root))) as listener:
+        (arm,) = listener.watch._arms
+        with listener.watch._lock:  # the reader can't tell
+            (root / "a").rename(root / "c")
+            (root / "b").rename(root / "a")
+            (root / "c").rename(root / "b")
+            arm.renew([str(root / "a")])
+        listener.settle(root)
+        for folder in (root / "a", root / "b", root / "a" / "below", root / "b" / "below"):
+            listener.settle(folder)
+
+
 def test_folder_that_left_is_not_heard(root: Path, tmp_path: Path) -> None:
     """What happens in a folder that was moved out is nobody's business, and takes no watch."""
     (root / "old" / "below").mkdir(parents=True)

@@ -12,8 +12,9 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 from watchdog.observers.inotify_c import (
     CallbackId,
@@ -176,6 +177,16 @@ class _Reader(InotifyFD):
             self.close()
 
 
+class _Watched(NamedTuple):
+    """How watchdog knows a folder that it watches for an arm: the kernel's number of it, and an id of this name's."""
+
+    descriptor: WatchDescriptor
+    identity: CallbackId
+
+
+_ids: Final = count()
+
+
 class _Arm(WatchCallback):
     """The watched folders of one root, and the folder that it was armed on.
 
@@ -186,13 +197,12 @@ class _Arm(WatchCallback):
         self._root = root
         self._excluded = excluded
         self._watch = watch
-        self._id = CallbackId(id(self))
         self._reader: InotifyFD | None = None
         self._identity: tuple[str, int, int] | None = None
         self._said: str | None = None
         self._lock = Lock()
         self._path_of: dict[WatchDescriptor, str] = {}
-        self._descriptor_of: dict[str, WatchDescriptor] = {}
+        self._watched: dict[str, _Watched] = {}
         self._unreadable: list[str] = []
         self._refused: list[str] = []  # by the kernel: its limit
 
@@ -201,7 +211,7 @@ class _Arm(WatchCallback):
         resolved = os.path.realpath(self._root.path)
         identity = _identity(resolved)
         if self._identity is not None:
-            if identity == self._identity and self._watch.is_read(self._reader) and resolved in self._descriptor_of:
+            if identity == self._identity and self._watch.is_read(self._reader) and resolved in self._watched:
                 return self._is_armed()
             self._say("watch_lost", reason="the folder was replaced, or watchdog's thread died")
             self._watch.losses += 1
@@ -238,7 +248,7 @@ class _Arm(WatchCallback):
         self._reader = self._identity = None
         with self._lock:
             self._path_of.clear()
-            self._descriptor_of.clear()
+            self._watched.clear()
         self._unreadable.clear()
         self._refused.clear()
 
@@ -260,8 +270,8 @@ class _Arm(WatchCallback):
         """The folder is gone."""
         with self._lock:
             path = self._path_of.pop(wd, None)
-            if path is not None and self._descriptor_of.get(path) == wd:
-                del self._descriptor_of[path]
+            if path is not None and (watched := self._watched.get(path)) is not None and watched.descriptor == wd:
+                del self._watched[path]
 
     def on_queue_overflow(self) -> None:
         """The kernel dropped events: no path is certain any more."""
@@ -272,7 +282,7 @@ class _Arm(WatchCallback):
             self._reader = self._watch.reader()
             self._identity = identity
             self._watch_below(resolved)
-            if resolved not in self._descriptor_of:
+            if resolved not in self._watched:
                 raise OSError("inotify watch limit reached" if self._refused else "the folder is gone")  # noqa: TRY301
         except OSError as error:
             # The limit of watches or of instances. Scanning goes on meanwhile.
@@ -293,14 +303,14 @@ class _Arm(WatchCallback):
         self._refused.clear()
         for path in again:
             self._watch_below(path)
-            if path in self._descriptor_of:
+            if path in self._watched:
                 self._watch.note(path)  # what came before it was watched
                 self._said = None  # that all is watched is news again
         if not self._refused:
             return True
         if self._said != _INCOMPLETE:
             self._watch.note_everything()  # what came there is found by scanning from now on
-        there = len(self._descriptor_of)
+        there = len(self._watched)
         reason = f"{there} folders are watched, and at least {len(self._refused)} are not"
         self._say(_INCOMPLETE, reason=reason, hint="raise fs.inotify.max_user_watches")
         return False
@@ -337,32 +347,35 @@ class _Arm(WatchCallback):
 
     def _add(self, folder: str) -> bool:
         """Watch one folder; False if it may not be read. Raises OSError if the kernel refuses."""
-        if folder in self._descriptor_of:
+        if folder in self._watched:
             return True
         if self._reader is None or not os.access(folder, os.R_OK, effective_ids=True):
             os.lstat(folder)  # gone is not unreadable
             return False
-        descriptor = self._reader.add_callback(os.fsencode(folder), _MASK, self, self._id)
+        # An id of its own: a folder may still be watched under a name that it had, for its move is not told yet.
+        identity = CallbackId(next(_ids))
+        descriptor = self._reader.add_callback(os.fsencode(folder), _MASK, self, identity)
         if descriptor < 0:  # the right went away in between, and watchdog does not say so
-            self._reader.remove_callbacks([(descriptor, self._id)])
+            self._reader.remove_callbacks([(descriptor, identity)])
             return False
         with self._lock:
             self._path_of[descriptor] = folder
-            self._descriptor_of[folder] = descriptor
+            self._watched[folder] = _Watched(descriptor, identity)
         return True
 
     def _let_go(self, top: str) -> None:
         """Watch nothing at or below a path any more."""
         below = top.rstrip("/") + "/"
         with self._lock:
-            gone = [path for path in self._descriptor_of if path == top or path.startswith(below)]
-            descriptors = [self._descriptor_of.pop(path) for path in gone]
-            for descriptor in descriptors:
-                self._path_of.pop(descriptor, None)
+            paths = [path for path in self._watched if path == top or path.startswith(below)]
+            gone = {path: self._watched.pop(path) for path in paths}
+            for path, watched in gone.items():
+                if self._path_of.get(watched.descriptor) == path:  # else it has another name by now
+                    del self._path_of[watched.descriptor]
         self._unreadable = [path for path in self._unreadable if path != top and not path.startswith(below)]
         self._refused = [path for path in self._refused if path != top and not path.startswith(below)]
         if self._reader is not None and self._watch.is_read(self._reader):
-            self._reader.remove_callbacks([(descriptor, self._id) for descriptor in descriptors])
+            self._reader.remove_callbacks([*gone.values()])
 
     def _say(self, what: str, **details: str) -> None:
         """Log a state once, not at every look."""
