@@ -424,5 +424,6 @@ def test_case_16_what_is_no_regular_file_never_blocks_and_is_left_alone(
         odd = {str(watched.site.out / name) for name in ("early.json", "late.json")}
         told = [event for event in watched.latest.events() if odd & {event.get("path"), event.get("source")}]
         leads_out = make in (make_escaping_link, make_link_to_a_folder)
-        assert [event["event"] for event in told] == ["links_not_followed"] * 2 * leads_out, "once each"
+        assert {event["event"] for event in told} == ({"links_not_followed"} if leads_out else set())
+        assert sum(event["links"] for event in told) == 2 * leads_out, "once each; one scan may find both"
     watched.assert_once()
