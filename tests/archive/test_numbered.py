@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,6 @@ from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, StorageSuspect
 
 WHERE = "shelf/one"
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    """An archive, under its lock as far as numbered files are concerned."""
-    made = Tree(str(tmp_path / "archive"), "0f1e2d3c")
-    made.enter_staging()
-    yield made
-    made.close()
 
 
 def files(tree: Tree) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,15 +18,6 @@ AT, HOST = "2025-02-01T00:00:00Z", "here"
 
 def runs(*numbers: int) -> list[PrunedRun]:
     return [PrunedRun(f"20250101_00000{each}", hashlib.sha256(b"%d" % each).hexdigest(), "/out/a") for each in numbers]
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    """An archive, under its lock as far as the record is concerned."""
-    made = Tree(str(tmp_path / "archive"), "0f1e2d3c")
-    made.enter_staging()
-    yield made
-    made.close()
 
 
 def record(tree: Tree, pruned: Sequence[PrunedRun]) -> None:

@@ -1,15 +1,14 @@
 """Several files that are one run: all of one moment, or none."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from changing import once_read
 from modelwarden.errors import RejectSummary
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.formats.readers import members_of
-from modelwarden.intake.reading import Reading, read_whole
 from modelwarden.pipeline.groups import Changed, Group, read_group
 
 MOST = 1000
@@ -21,19 +20,6 @@ def group_in(folder: Path) -> Group:
         (folder / name).write_bytes(b"old")
     files = [str(folder / name) for name in ("a", "b", "c")]
     return Group(str(folder), tuple((path, Fingerprint.of(os.lstat(path))) for path in files))
-
-
-def when_read(monkeypatch: pytest.MonkeyPatch, path: Path, act: Callable[[], object]) -> None:
-    """Do something once, right after this file was read."""
-    left = [act]
-
-    def read(which: str, most: int) -> Reading:
-        reading = read_whole(which, most)
-        if which == str(path) and left:
-            left.pop()()
-        return reading
-
-    monkeypatch.setattr("modelwarden.pipeline.groups.read_whole", read)
 
 
 def test_group_that_stands_still_is_read_as_it_is(tmp_path: Path) -> None:
@@ -55,7 +41,7 @@ def test_file_that_is_written_in_place_while_others_are_read_makes_no_group(
             stream.write(b"new")
         os.utime(path, ns=(group.files[0][1].modified, group.files[0][1].modified))
 
-    when_read(monkeypatch, tmp_path / "b", write)
+    once_read(monkeypatch, "groups", tmp_path / "b", write)
     with pytest.raises(Changed, match=rf"^{which}: changed while the run was read"):
         read_group(group, MOST)
 
@@ -63,7 +49,7 @@ def test_file_that_is_written_in_place_while_others_are_read_makes_no_group(
 def test_file_that_is_cut_before_it_is_read_makes_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that stops for a moment in the midst leaves what stands still and is half a file."""
     group = group_in(tmp_path)
-    when_read(monkeypatch, tmp_path / "a", lambda: (tmp_path / "c").write_bytes(b"n"))
+    once_read(monkeypatch, "groups", tmp_path / "a", lambda: (tmp_path / "c").write_bytes(b"n"))
     with pytest.raises(Changed, match=r"^c: changed"):
         read_group(group, MOST)
 
@@ -71,11 +57,11 @@ def test_file_that_is_cut_before_it_is_read_makes_no_group(tmp_path: Path, monke
 def test_file_that_is_gone_makes_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next look finds the others."""
     group = group_in(tmp_path)
-    when_read(monkeypatch, tmp_path / "a", (tmp_path / "b").unlink)
+    once_read(monkeypatch, "groups", tmp_path / "a", (tmp_path / "b").unlink)
     with pytest.raises(Changed, match=r"^b: was there a moment ago and is gone"):
         read_group(group, MOST)
     group = group_in(tmp_path)
-    when_read(monkeypatch, tmp_path / "c", (tmp_path / "a").unlink)
+    once_read(monkeypatch, "groups", tmp_path / "c", (tmp_path / "a").unlink)
     with pytest.raises(Changed, match=r"^a: changed"):
         read_group(group, MOST)
 

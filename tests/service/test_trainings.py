@@ -2,13 +2,14 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from changing import once_read
 from modelwarden.errors import RejectSummary
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.formats.description import Format
@@ -16,7 +17,7 @@ from modelwarden.formats.finality import parse_condition
 from modelwarden.formats.readers import members_of
 from modelwarden.gate.policy import Policy
 from modelwarden.gate.thresholds import ModelGatingConfig
-from modelwarden.intake.reading import Reading, Whole, read_whole
+from modelwarden.intake.reading import Whole, read_whole
 from modelwarden.intake.settling import Settling
 from modelwarden.pipeline.policies import JudgedFolder, Policies
 from modelwarden.pipeline.walk import Found
@@ -93,20 +94,6 @@ def host(folder: Path, format_: Format, final: str, group: str = "") -> Iterator
         yield Host(judged, settling, trainings, rejected)
     finally:
         trainings.close()
-
-
-def once_read(monkeypatch: pytest.MonkeyPatch, where: str, path: Path, act: Callable[[], object]) -> Callable[[], bool]:
-    """Do something once, right after a file was read; whether it was done."""
-    left = [act]
-
-    def read(which: str, most: int) -> Reading:
-        reading = read_whole(which, most)
-        if which == str(path) and left:
-            left.pop()()
-        return reading
-
-    monkeypatch.setattr(f"modelwarden.pipeline.{where}.read_whole", read)
-    return lambda: not left
 
 
 @pytest.mark.parametrize("final", [f"quiet:{QUIET}s", f"complete and quiet:{QUIET}s"])

@@ -16,6 +16,7 @@ import typer
 
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.lines import wrapped
+from modelwarden.cli.moments import iso
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.screen import width
 from modelwarden.cli.status import LEAST_FREE, counted
@@ -223,7 +224,7 @@ def _state(state_dir: str) -> Found:
 
 def _clock(answer: _Answer | ModelwardenError) -> Found:
     """A run is dated by it, and a message tried by it."""
-    now = _iso(time.time())
+    now = iso(time.time())
     if isinstance(answer, _Answer) and answer.last_at > now:
         return Found("clock", f"it is {now}, and a run was archived later", "set it, by NTP")
     try:
@@ -289,7 +290,3 @@ def _nearest(path: str) -> str:
     while not os.path.isdir(path):
         path = os.path.dirname(path) or "/"
     return path
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

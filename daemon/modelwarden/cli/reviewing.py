@@ -140,8 +140,8 @@ def _decide(
 ) -> tuple[Decision, bool]:
     """Add the decision, and owe its messages; False if the one in force says the same."""
     from modelwarden.archive.reviewing import add_decision  # noqa: PLC0415 - who only asks needs none of the three
-    from modelwarden.service.logs import configure_logs  # noqa: PLC0415
-    from modelwarden.wiring.pipeline import open_pipeline  # noqa: PLC0415
+    from modelwarden.service.logs import configure_logs  # noqa: PLC0415 - likewise
+    from modelwarden.wiring.pipeline import open_pipeline  # noqa: PLC0415 - likewise
 
     settings = settings_for_asking(config, archive)
     configure_logs("warning", settings.log.format)
