@@ -149,9 +149,9 @@ def _damage_told_by(error: Exception) -> ModelwardenError | None:
     """What is said of a state file that SQLite found to be damaged; None if it is about something else."""
     if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return None
-    from modelwarden.state.database import DAMAGED_HINT  # noqa: PLC0415 - for who did not get an answer
+    from modelwarden.state.database import DAMAGED_HINT, STATE_FILE  # noqa: PLC0415 - for who did not get an answer
 
-    return StopService(f"the state file is damaged ({error})", hint=DAMAGED_HINT)
+    return StopService(f"the state file {STATE_FILE} is damaged ({error})", hint=DAMAGED_HINT)
 
 
 def _write_no_more() -> None:

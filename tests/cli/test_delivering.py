@@ -239,6 +239,26 @@ def test_state_file_that_is_damaged_is_said_in_one_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("policies", ["'[1'", "'{\"gates\": 7}'", "NULL"])
+@pytest.mark.parametrize("words", [("verify",), ("reindex",)], ids=" ".join)
+def test_policy_that_is_damaged_in_the_state_file_is_damage_of_the_file(
+    tmp_path: Path, server: HttpServer, words: tuple[str, ...], policies: str
+) -> None:
+    """SQLite reads the row, and there is no policy in it: told as what SQLite itself can't read."""
+    site = owing(tmp_path, server)
+    with closing(sqlite3.connect(site.state / "modelwarden.sqlite")) as state, state:
+        if policies == "NULL":
+            state.execute("DELETE FROM policies")
+        else:
+            state.execute(f"UPDATE policies SET thresholds = {policies}")
+
+    done = modelwarden(*words, "--config", site.config)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("modelwarden: the state file modelwarden.sqlite is damaged")
+    assert "move it away: it is made again from the archive" in done.stderr
+
+
 @pytest.mark.parametrize(
     "words", [("outbox",), ("outbox", "retry"), ("mute", "team", "--for", "2h"), ("courier",)], ids=" ".join
 )

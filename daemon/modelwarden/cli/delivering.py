@@ -299,7 +299,9 @@ def _outbox_view(settings: Settings) -> Iterator[OutboxView]:
         try:
             yield OutboxView(snapshot.connection)
         except Unreadable as error:
-            raise RetryLater(f"the state file can't be read ({error})", hint=f"try again; {DAMAGED_HINT}") from error
+            raise RetryLater(
+                f"the state file can't be read ({error})", hint=f"try again; if it is damaged, {DAMAGED_HINT}"
+            ) from error
 
 
 @contextmanager

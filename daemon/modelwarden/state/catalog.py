@@ -489,14 +489,21 @@ class Catalog:
         return RunRecord._make((*row[:_AT_SOURCE], source, *row[behind:at_policy], policy, *row[at_policy + 1 :]))
 
     def policy(self, policy_id: str) -> Policy:
-        """The thresholds behind an id that a run names."""
+        """The policy behind an id that a run names.
+
+        Raises:
+            sqlite3.DatabaseError: the state file does not say: it is damaged.
+        """
         if policy_id not in self._policies:
-            (thresholds,) = self._connection.execute(
-                "SELECT thresholds FROM policies WHERE id = ?", (policy_id,)
-            ).fetchone()
-            recorded = json.loads(thresholds)
-            is_whole = "gates" in recorded  # else the ten thresholds of an earlier state file
-            self._policies[policy_id] = (Policy.from_json if is_whole else Policy.from_thresholds)(recorded)
+            row = self._connection.execute("SELECT thresholds FROM policies WHERE id = ?", (policy_id,)).fetchone()
+            try:
+                recorded = json.loads(row[0])
+                is_whole = "gates" in recorded  # else the ten thresholds of an earlier state file
+                self._policies[policy_id] = (Policy.from_json if is_whole else Policy.from_thresholds)(recorded)
+            except (ValueError, TypeError) as error:
+                damaged = sqlite3.DatabaseError(f"what it has of the policy {policy_id} can't be read")
+                damaged.sqlite_errorname = "SQLITE_CORRUPT"  # told as what SQLite itself can't read
+                raise damaged from error
         return self._policies[policy_id]
 
 

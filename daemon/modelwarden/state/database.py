@@ -21,8 +21,8 @@ STATE_FILE: Final = "modelwarden.sqlite"
 SCHEMA: Final = 6
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for another process's; the courier's and the daemon's take milliseconds."""
-DAMAGED_HINT: Final = "if it is damaged, move it away: it is made again from the archive, nothing old is sent"
-"""What to do about a state file that can't be read."""
+DAMAGED_HINT: Final = "move it away: it is made again from the archive, nothing old is sent"
+"""What to do about a state file that is damaged."""
 
 _TABLES: Final = """
 CREATE TABLE identity (daemon_id TEXT NOT NULL, born_at TEXT NOT NULL);
@@ -224,7 +224,7 @@ class Database:
             if not os.access(state_dir, os.W_OK):
                 hint = durable.hint_for(errno.EROFS) if _is_read_only(state_dir) else "run this as the service's user"
                 raise StopService(f"no right to write there ({error})", where=state_dir, hint=hint) from error
-            hint = self._lack_of_room(error) or DAMAGED_HINT
+            hint = self._lack_of_room(error) or f"if it is damaged, {DAMAGED_HINT}"
             raise StopService(f"the state file can't be used ({error})", where=self.path, hint=hint) from error
 
     def close(self) -> None:
