@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -278,6 +279,39 @@ def test_contradiction_is_found_for_any_metric() -> None:
     ).values()
     assert (model.classification, model.flags) == (Classification.REVIEW, (Flag.INCONSISTENT_FIGURES,))
     assert "final_eval_accuracy is 0.95, but metrics.eval_accuracy is 0.5" in model.contradictions[0]
+
+
+FORGIVING = Policy((LOSS, replace(ACCURACY, missing=Missing.IGNORE)), history="eval_loss")
+
+
+@pytest.mark.parametrize("listed", [[0.95, 0.2], 0.2])
+def test_figure_that_stands_in_the_lists_alone_is_not_missing(listed: Any) -> None:
+    """A model may have some final figures beside the symbol, and others in its lists: a bad one is never overlooked."""
+    entry = {"final_eval_loss": 0.3, "metrics": {"eval_accuracy": listed}}
+    (model,) = judged({"A": entry}, FORGIVING).values()
+    assert (model.values, model.classification) == ((0.3, 0.2), Classification.DROP)
+    assert model.others == {}
+
+
+def test_null_beside_a_list_is_judged_by_it_and_looked_at() -> None:
+    """Null is how some write NaN: what the list ends at may be an older figure, and may be a bad one."""
+    for listed, expected in ((0.95, Classification.REVIEW), (0.2, Classification.DROP)):
+        entry = {"final_eval_loss": 0.3, "final_eval_accuracy": None, "metrics": {"eval_accuracy": [listed]}}
+        (model,) = judged({"A": entry}, FORGIVING).values()
+        assert model.classification is expected
+        assert f"final_eval_accuracy is null, but metrics.eval_accuracy ends at {listed}" in model.contradictions[0]
+
+
+def test_figures_of_both_layouts_are_judged_at_the_best_point() -> None:
+    """The list has the figure there; the final figure is what the trainer says of the model that it restored."""
+    best = Policy((LOSS, ACCURACY), history="eval_loss", judge_at=JudgeAt.BEST)
+    entry = {"final_eval_accuracy": 0.95, "metrics": {"eval_loss": [0.5, 0.3, 0.6]}}
+    (model,) = judged({"A": entry}, best).values()
+    assert (model.values, model.classification) == ((0.3, 0.95), Classification.APPROVED)
+    ended = {"final_eval_loss": 0.3, "metrics": {"eval_accuracy": [0.95, None]}}  # and the last point has no figure
+    accuracy = Policy((LOSS, ACCURACY), history="eval_accuracy", judge_at=JudgeAt.BEST)
+    (model,) = judged({"A": ended}, accuracy).values()
+    assert (model.values, model.classification) == ((0.3, 0.95), Classification.APPROVED)
 
 
 def test_reward_scale_concerns_policies_that_gate_the_drawdown() -> None:

@@ -100,6 +100,17 @@ def read_model(
         beside = number_list(lists.get(fields.history_series)) if lists is not None and fields.history_series else None
         if flat_history is None and beside:
             history = [math.nan if point is None else point for point in beside]
+        if lists is not None and None in values:
+            found, whole = _with_listed(values, name, lists, place, fields, refuse)
+            contradictions += tuple(
+                f"{gate.argument} is null, but {name}.{gate.series} ends at {final!r}"
+                for gate, value, final in zip(fields.gates, values, found, strict=True)
+                if value is None and final is not None and gate.argument in entry
+            )
+            if any(
+                v is None and whole.get(gate.series) is not None for gate, v in zip(fields.gates, values, strict=True)
+            ):
+                values, lists, is_flat = found, whole, False
     else:
         lists = lists or {}
         inner = f"{place}.{name}"
@@ -160,6 +171,23 @@ def _lists(entry: Mapping[str, Any], place: str, fields: Fields, refuse: Refuse)
         if lists is not None and not is_flat:
             refuse(RejectSummary(f"expected an object of lists, got {kind_of(lists)}", where=f"{place}.{name}"))
     return "", None, True
+
+
+def _with_listed(
+    values: tuple[float | None, ...], name: str, lists: Lists, place: str, fields: Fields, refuse: Refuse
+) -> tuple[tuple[float | None, ...], Lists]:
+    """Final figures with those that stand in the lists alone, for a policy may let a missing metric pass.
+
+    The lists come back with the final figures that they lack, so that the model can be judged at its best point, too.
+    """
+    whole = dict(lists)
+    found = list(values)
+    for at, (gate, value) in enumerate(zip(fields.gates, values, strict=True)):
+        if value is None:
+            found[at] = _last(lists, gate.series, f"{place}.{name}", fields, refuse)
+        elif lists.get(gate.series) is None:
+            whole[gate.series] = value
+    return tuple(found), whole
 
 
 def _last(lists: Mapping[str, Any], name: str, place: str, fields: Fields, refuse: Refuse) -> float | None:
