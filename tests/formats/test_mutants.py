@@ -155,6 +155,26 @@ CASES: Final = (
     ),
     Caught(
         Mutant(
+            "advises_a_checkpoint_that_was_written_over",
+            "formats/normalising.py",
+            "        ids = [each if last[each] == at else None for at, each in enumerate(ids)]\n",
+            "",
+        ),
+        "formats/test_normalising.py",
+        "test_checkpoint_that_was_written_over_is_not_named",
+    ),
+    Caught(
+        Mutant(
+            "keeps_the_rows_of_a_training_that_was_begun_anew",
+            "formats/worker.py",
+            "elif $at < .least then",
+            "elif true then",
+        ),
+        "formats/test_presets.py",
+        "test_what_a_training_began_anew_left_behind_is_not_judged",
+    ),
+    Caught(
+        Mutant(
             "looks_for_checkpoints_outside_the_watched_folder",
             "pipeline/trainers.py",
             "        if is_inside(folder, root):",

@@ -79,6 +79,15 @@ def test_checkpoint_that_is_not_there_has_no_name() -> None:
     assert model(metrics=metrics, checkpoints=ids, kept=frozenset({"20"}))["checkpoints"] == [None, 20, None, None]
 
 
+def test_checkpoint_that_was_written_over_is_not_named() -> None:
+    """Of two points with one name the later has what lies there: nobody is told to use it for the earlier's figures."""
+    metrics: Any = {"x": [1, 5, 2, 3]}
+    ids = ["a", "b", "a", "b"]
+    assert model(metrics=metrics, checkpoints=ids)["checkpoints"] == [None, None, "a", "b"]
+    saved = model(wish=Wish(at_saved=True), metrics=metrics, checkpoints=ids, saved="a")
+    assert saved["metrics"]["x"] == [1.0, 5.0, 2.0]
+
+
 def test_checkpoints_are_of_the_policys_history_or_left_out() -> None:
     """A summary lists one for each point of it, and for no other course."""
     fields: Any = {"metrics": {"x": [1, 2], "y": 3}, "checkpoints": [1, 2]}

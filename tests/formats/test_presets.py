@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from modelwarden.errors import RejectSummary
+from modelwarden.formats.bundle import bundle
 from modelwarden.formats.description import problems_of
 from modelwarden.formats.finality import Look, parse_condition
 from modelwarden.formats.fitting import fitted
@@ -410,6 +411,72 @@ def test_keras_epoch_of_a_restart_counts_once() -> None:
     made = translate(Order(presets()["keras"], "/a/run/training.log"), data)
     assert isinstance(made, bytes)
     assert json.loads(made)["models"][0]["metrics"]["loss"] == [0.9, 0.7, 0.6]
+
+
+ULTRALYTICS_HEADER = b"  epoch,  val/box_loss\n"
+RAY_ROW = '{{"training_iteration": {}, "val_loss": {}, "checkpoint_dir_name": null, "done": true}}\n'
+
+
+def log_of(name: str, rows: Sequence[tuple[int, float]]) -> tuple[str, bytes]:
+    """A trainer's log with these steps and losses, and where it lies."""
+    lines = "".join(f"{step},{loss}\n" for step, loss in rows).encode()
+    if name == "keras":
+        return "/a/run/training.log", b"epoch,val_loss\n" + lines
+    if name == "lightning":
+        return "/a/lightning_logs/run/metrics.csv", (
+            "epoch,step,train_loss,val_loss\n" + "".join(f"0,{step},0.5,\n0,{step},,{loss}\n" for step, loss in rows)
+        ).encode()
+    if name == "ultralytics":
+        files = {"results.csv": ULTRALYTICS_HEADER + lines, "args.yaml": b"epochs: 9\n"}
+        return "/a/run/results.csv", bundle(files)
+    return "/a/e/run/result.json", "".join(RAY_ROW.format(step, loss) for step, loss in rows).encode()
+
+
+@pytest.mark.parametrize(
+    ("rows", "losses"),
+    [
+        ([(1, 0.9), (2, 0.1), (3, 0.2), (1, 0.8), (2, 0.7)], [0.8, 0.7]),  # two trainings
+        ([(1, 0.9), (2, 0.1), (3, 0.2), (2, 0.8)], [0.9, 0.8]),  # restored from the first step, and not so far yet
+        ([(1, 0.9), (2, 0.1), (2, 0.8), (3, 0.7)], [0.9, 0.8, 0.7]),  # one step twice
+        ([(2, 0.9), (4, 0.1), (6, 0.2), (1, 0.8), (3, 0.7)], [0.8, 0.7]),  # at other steps
+    ],
+)
+@pytest.mark.parametrize("name", ["keras", "lightning", "ultralytics", "ray"])
+def test_what_a_training_began_anew_left_behind_is_not_judged(
+    name: str, rows: Sequence[tuple[int, float]], losses: Sequence[float]
+) -> None:
+    """A log that is appended to holds points of models that are gone: the last row's training counts alone."""
+    path, data = log_of(name, rows)
+    made = translate(Order(presets()[name], path, Wish(history="val_loss")), data)
+    assert isinstance(made, bytes)
+    metrics = json.loads(made)["models"][0]["metrics"]
+    assert metrics["val/box_loss" if name == "ultralytics" else "val_loss"] == losses
+
+
+def test_header_in_the_middle_of_a_log_is_no_point() -> None:
+    """Two logs were joined: the second counts."""
+    data = b"epoch,loss\n0,0.9\n1,0.1\nepoch,loss\n0,0.8\n"
+    made = translate(Order(presets()["keras"], "/a/run/training.log"), data)
+    assert isinstance(made, bytes)
+    [model] = json.loads(made)["models"]
+    assert (model["metrics"], model["checkpoints"]) == ({"loss": [0.8]}, ["epoch 1"])
+
+
+def test_lightning_test_in_a_process_of_its_own_stands_beside_the_course() -> None:
+    """Its row is of step 0, and no training began."""
+    data = b"epoch,step,test_acc,val_loss\n0,9,,0.4\n1,19,,0.2\n0,0,0.9,\n"
+    made = translate(Order(presets()["lightning"], "/a/lightning_logs/run/metrics.csv"), data)
+    assert isinstance(made, bytes)
+    assert json.loads(made)["models"][0]["metrics"] == {"test_acc": 0.9, "val_loss": [0.4, 0.2]}
+
+
+def test_ultralytics_that_counts_its_rows_from_0_names_the_same_weights(tmp_path: Path) -> None:
+    """As versions before 8.1 do: then the row of epoch 2 is weights/epoch2.pt, and the last of three."""
+    path = str(tmp_path / "results.csv")
+    data = bundle({"results.csv": ULTRALYTICS_HEADER + b"0,0.9\n1,0.8\n2,0.7\n", "args.yaml": b"epochs: 3\n"})
+    made = translate(Order(presets()["ultralytics"], path, Wish(if_complete=True)), data)
+    assert isinstance(made, bytes)
+    assert json.loads(made)["models"][0]["checkpoints"] == ["epoch0", "epoch1", "epoch2"]
 
 
 def test_catboost_log_that_is_whole_json_is_not_final() -> None:

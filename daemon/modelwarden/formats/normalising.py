@@ -179,6 +179,8 @@ def _model(model: _Model, format_: Format, wish: Wish, symbol: str) -> Mapping[s
     }
     course = most if wish.history is None else len(figures.get(wish.history, ()))
     if ids and len(ids) == most == course:
+        last = {each: at for at, each in enumerate(ids)}  # of two of one name the later took the earlier one's place
+        ids = [each if last[each] == at else None for at, each in enumerate(ids)]
         written["checkpoints"] = [each if kept is None or str(each) in kept else None for each in ids]
     return written
 
@@ -252,7 +254,7 @@ def _up_to_saved(
             where=quote(symbol),
             hint='judge_at = "last" or "best" needs no such word of the trainer\'s',
         )
-    points, end = len(ids), ids.index(checkpoint) + 1
+    points, end = len(ids), len(ids) - ids[::-1].index(checkpoint)  # of two of one name the later took its place
     return {name: each[:end] if len(each) == points else each for name, each in figures.items()}, ids[:end]
 
 

@@ -53,9 +53,14 @@ _PRELUDE: Final = (
     'def folder($n): ($file | split("/")) as $p | ($p[-1 - $n] // "") | if . == "" then "run" else . end; '
     'def stem: $file | split("/") | .[-1] | sub("\\\\.[^.]*$"; ""); '
     "def columns($names): . as $rows | reduce $names[] as $n ({}; .[$n] = [$rows[] | .[$n]]); "
+    "def lasting(f): [foreach (reverse | .[]) as $row ({least: infinite}; ($row | f) as $at | .row = null "
+    "| if $at == null then .row = $row elif $at < .least then {least: $at, $row} else . end; .row | values)] "
+    "| reverse; "
 )
 """What every program may use: `folder(1)` is the name of the file's folder, `stem` the file's without its ending,
-`columns(names)` the rows' columns as lists."""
+`columns(names)` the rows' columns as lists. `lasting(.epoch)` takes away the rows of a training that was begun anew:
+those that a row with the same or an earlier epoch comes after, and those of which it is text, such as a header in the
+middle."""
 
 _MARKED: Final = (
     '| walk(if type == "number" then (if isnan then "NaN" elif isinfinite then '
