@@ -525,6 +525,55 @@ def test_optuna_study_with_a_running_trial_is_not_complete() -> None:
     assert not is_final("optuna", data + b'{"op_code": 4, "study_id": 0, "datetime_start": "2026-11-23T23:55:11"}\n')
 
 
+def optuna_made(*records: dict[str, Any]) -> Any:
+    """The summary of a journal, if the study is complete."""
+    data = "".join(json.dumps(each) + "\n" for each in records).encode()
+    made = translate(Order(presets()["optuna"], "/a/journal.log", Wish(if_complete=True)), data)
+    return json.loads(made) if isinstance(made, bytes) else made
+
+
+def test_optuna_trial_that_was_added_is_judged_as_it_came() -> None:
+    """study.add_trial writes its state and figures at once: nobody waits for it to end."""
+    study = {"op_code": 0, "study_name": "s", "directions": [2]}
+    added: dict[str, Any] = {
+        "op_code": 4,
+        "study_id": 0,
+        "state": 1,
+        "value": 0.97,
+        "values": None,
+        "user_attrs": {"dd": 0.04},
+    }
+    several: dict[str, Any] = {
+        "op_code": 4,
+        "study_id": 0,
+        "state": 1,
+        "value": None,
+        "values": [0.9],
+        "intermediate_values": {},
+    }
+    points: dict[str, Any] = {
+        "intermediate_values": {"10": 0.97, "2": 0.1},
+        "datetime_complete": "2026-11-30T13:38:09.815268+00:00",
+    }
+    made = optuna_made(study, {**added, **points}, several)
+    assert [each["metrics"] for each in made["models"]] == [
+        {"value": 0.97, "intermediate": [0.1, 0.97], "dd": 0.04},
+        {"value": [0.9]},
+    ]
+    assert made["models"][0]["checkpoints"] == ["step 2", "step 10"]
+    assert optuna_made(study, added, {"op_code": 4, "study_id": 0, "state": 4}) == NotFinal()  # enqueued
+
+
+def test_optuna_study_that_was_deleted_does_not_count() -> None:
+    """Nor is one that is loaded again another."""
+    study = {"op_code": 0, "study_name": "s", "directions": [2]}
+    trials = [{"op_code": 4, "study_id": each, "state": 1, "value": 0.1 * each} for each in (0, 1)]
+    deleted = {"op_code": 1, "study_id": 0}
+    assert optuna_made(study, trials[0], study, trials[0])["models"][1]["metrics"] == {"value": [0.0]}
+    made = optuna_made(study, trials[0], deleted, study, trials[1])
+    assert [each["metrics"] for each in made["models"]] == [{"value": [0.1]}]
+
+
 def test_optuna_best_of_several_objectives_is_not_guessed() -> None:
     """There is none; a policy may have one."""
     with pytest.raises(RejectSummary, match='models = "best", and no model is said to be it'):
