@@ -242,6 +242,15 @@ def test_watched_folder_that_is_the_archive_or_the_state_is_refused(tmp_path: Pa
     assert "watch[0].path: the same folder as " in message
 
 
+@pytest.mark.parametrize("where", ["a_file", "a_file/below", "a_file/far/below"])
+@pytest.mark.parametrize("line", ['archive_dir = "{}"', 'state_dir = "{}"', '[[watch]]\npath = "{}"'])
+def test_file_in_the_way_of_a_folder_is_refused(tmp_path: Path, line: str, where: str) -> None:
+    """Also if it is a part of the path: no such folder can ever be made, and the file is named."""
+    (tmp_path / "a_file").touch()
+    message = refusal(tmp_path / "config.toml", line.format(where))
+    assert f"{tmp_path / 'a_file'} is a file: name " in message
+
+
 @pytest.mark.parametrize("line", ['archive_dir = "~nobody-of-that-name/a"', '[[watch]]\npath = "~nobody-of-that-name"'])
 def test_home_of_an_unknown_user_is_refused(tmp_path: Path, line: str) -> None:
     """A `~name` that nobody has is one message, not a traceback."""

@@ -284,6 +284,44 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ["line 3: watch[0].patterns: give at least one, not an empty"],
     ),
     "nothing watched": ("watch = []", ["line 1: watch: at least one folder must be watched"]),
+    "pattern of a path without a format": (
+        "[[watch]]\npath = 'x'\npatterns = ['*.json', 'runs/*.json', '!old.json']",
+        [
+            "line 3: watch[0].patterns[1]: is of the file's name alone, since the folder has no format: write it",
+            "line 3: watch[0].patterns[2]: is of the file's name alone, since the folder has no format: write it",
+        ],
+    ),
+    "pattern of no path": (
+        f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\npatterns = ['/a.csv', '../a.csv', 'a']\n{POLICY}",
+        [
+            "line 5: watch[0].patterns[0]: is the end of a path, such as result.json or logs/*.csv: it begins with",
+            "line 5: watch[0].patterns[1]: is the end of a path, such as result.json or logs/*.csv: it begins with",
+        ],
+    ),
+    "patterns that only take away": (
+        f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\npatterns = ['!a.csv']\n{POLICY}",
+        ["line 5: watch[0].patterns: take all away: name at least one pattern of a file"],
+    ),
+    "end that the format never says": (
+        f"[[watch]]\npath = 'x'\nformat = 'keras'\npolicy = 'p'\nfinal = ['complete and quiet:1m']\n{POLICY}",
+        ['line 5: watch[0].final: keras does not say that a training ended: give "quiet:30m", or "marker:NAME"'],
+    ),
+    "end that a format like it never says": (
+        f"[[format]]\nname = 'f'\nlike = 'keras'\nfinal = 'complete'\n[[watch]]\npath = 'x'\nformat = 'f'\npolicy = 'p'\n{POLICY}",
+        ["line 7: watch[0].format: f does not say that a training ended: give"],
+    ),
+    "time that never comes": (
+        "[notify]\nsend_timeout_seconds = 1e11\ndeadline_hours = 1e300\nkeep_delivered_days = 36501",
+        [
+            "line 2: notify.send_timeout_seconds: give at most 3153600000, not 1",
+            "line 3: notify.deadline_hours: give at most 876000, not 1e+300",
+            "line 4: notify.keep_delivered_days: give at most 36500, not 36501",
+        ],
+    ),
+    "time that never comes, in days": (
+        "[[watch]]\npath = 'x'\nexpect_every = '99999999d'",
+        ["line 3: watch[0].expect_every: give a time such as"],
+    ),
     "negative": ("[intake]\nsettle_seconds = -1", ["line 2: intake.settle_seconds: give a number above 0, not -1"]),
     "not a number": (
         "[intake]\nsettle_seconds = nan",

@@ -16,6 +16,7 @@ from modelwarden.config.model import DestinationTable, MetricsTable, Settings, W
 from modelwarden.config.toml_file import Place
 from modelwarden.config.wrong_settings import Problem, closest
 from modelwarden.filesystems import show_path
+from modelwarden.formats.finality import is_plain_name
 from modelwarden.gate.policy import DEFAULT_NAME
 from modelwarden.gate.soundness import PolicyError
 from modelwarden.gate.thresholds import ModelGatingConfig
@@ -89,16 +90,17 @@ def _rests_on(policy: Place, place: Place) -> tuple[Place, ...]:
 def _of_folders(settings: Settings) -> Iterator[Problem]:
     for name in ("archive_dir", "state_dir"):
         folder = getattr(settings, name)
-        if folder is not None and _is_no_folder(folder):
-            yield Problem(((name,),), f"{show_path(folder)} is a file: name a folder")
+        if folder is not None and (file := _file_at(folder)) is not None:
+            yield Problem(((name,),), f"{show_path(file)} is a file: name a folder")
 
 
 def _of_watches(settings: Settings) -> Iterator[Problem]:
     archive = os.path.realpath(settings.archive_dir)
     for number, each in enumerate(settings.watch):
         place: Place = ("watch", number, "path")
-        if _is_no_folder(each.path):
-            yield Problem((place,), f"{show_path(each.path)} is a file: name the folder that it lies in")
+        yield from _of_patterns(each, ("watch", number))
+        if (file := _file_at(each.path)) is not None:
+            yield Problem((place,), f"{show_path(file)} is a file: name the folder that it lies in")
             continue
         if _real(each) == archive:
             words = "the same folder as archive_dir: keep what trainers leave apart from it"
@@ -134,8 +136,26 @@ def _patterns(table: WatchTable) -> set[str]:
     return {each for each in table.patterns if not each.startswith("!")} if is_known else set()
 
 
-def _is_no_folder(path: str) -> bool:
-    return os.path.exists(path) and not os.path.isdir(path)
+def _of_patterns(table: WatchTable, place: Place) -> Iterator[Problem]:
+    """Patterns that no file fits: to watch for them is to be silent for ever."""
+    rests_on = ((*place, "format"),)
+    for at, pattern in enumerate(table.patterns):
+        if table.format is None and ("/" in pattern or pattern.startswith("!")):
+            words = "is of the file's name alone, since the folder has no format: write it without / and !"
+        elif not is_plain_name(pattern.removeprefix("!")):
+            words = "is the end of a path, such as result.json or logs/*.csv: it begins with a name"
+        else:
+            continue
+        yield Problem(((*place, "patterns", at),), words, rests_on)
+    if table.format is not None and all(each.startswith("!") for each in table.patterns):
+        yield Problem(((*place, "patterns"),), "take all away: name at least one pattern of a file", rests_on)
+
+
+def _file_at(path: str) -> str | None:
+    """The file that stands where a folder is to be, or where one above it is; None if nothing is in the way."""
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return None if os.path.isdir(path) else path
 
 
 def _is_ours(name: str) -> bool:

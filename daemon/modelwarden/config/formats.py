@@ -166,12 +166,27 @@ def problems_of_formats(settings: Settings) -> Iterator[Problem]:
             told_of_extra = True
             hint = 'pip install "modelwarden[formats]"'
             yield Problem(((*place, "format"),), f"needs {', '.join(missing)}, which is not installed: {hint}")
-        for inner, words in problems_of_final(watch.final or format_.final):
-            yield Problem(((*place, *inner),), words)
+        yield from _of_final(watch, format_, place)
         if watch.group is not None:
             own = tuple(("format", i, "final") for i, each in enumerate(settings.format) if each.name == watch.format)
             yield from _of_group(watch, format_, place, own)
         yield from _of_policy(watch, format_, place, settings)
+
+
+def _of_final(watch: WatchTable, format_: Format, place: Place) -> Iterator[Problem]:
+    """What is no condition; and conditions of which none ever holds, so that nothing would be judged.
+
+    What a preset's program never says is known, also if it is a user's that is like it.
+    """
+    wrong = [*problems_of_final(watch.final or format_.final)]
+    for inner, words in wrong:
+        yield Problem(((*place, *inner),), words)
+    if wrong or not all(parse_condition(each).complete for each in watch.final or format_.final):
+        return
+    silent = (each for each in presets().values() if not any(parse_condition(said).complete for said in each.final))
+    if any(format_.program == each.program for each in silent):
+        words = f'{format_.name} does not say that a training ended: give "quiet:30m", or "marker:NAME"'
+        yield Problem(((*place, "final" if watch.final else "format"),), words, ((*place, "format"),))
 
 
 def _of_group(watch: WatchTable, format_: Format, place: Place, own: Sequence[Place]) -> Iterator[Problem]:

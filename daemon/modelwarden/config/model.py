@@ -4,7 +4,6 @@ The rule: nothing starts on settings that are not wholly understood. What a sett
 may be together in `agreement`; where they come from and how it is told that they are wrong is `loading`'s.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
@@ -30,7 +29,13 @@ def _no_secret(value: str) -> str:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_no_secret)]
 PathText = Annotated[str, Field(min_length=1), AfterValidator(checked_path)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+_LONGEST_DAYS: Final = 36_500
+"""A hundred years: what asks for more can't be told as a time of day, nor be waited for by anything that waits."""
+_LONGEST_SECONDS: Final = _LONGEST_DAYS * 86_400.0
+
+Seconds = Annotated[float, Field(strict=True, gt=0, le=_LONGEST_SECONDS, allow_inf_nan=False)]
+Hours = Annotated[float, Field(strict=True, gt=0, le=_LONGEST_DAYS * 24, allow_inf_nan=False)]
+Days = Annotated[float, Field(strict=True, gt=0, le=_LONGEST_DAYS, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
 Topic = Literal["APPROVED", "REVIEW", "DROP", "CHANGED", "REVIEWED", "REJECTED", "PROBLEM"]
@@ -42,7 +47,7 @@ def parse_duration(value: object) -> float:
     """Seconds, from a number or from text such as `90s`, `15m`, `26h`, `2d`. Raises ValueError for anything else."""
     if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhd])\s*", value)):
         value = float(found[1]) * _UNITS[found[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_SECONDS:
         raise ValueError("give a time such as 90s, 15m, 26h or 2d")
     return float(value)
 
@@ -240,8 +245,8 @@ class NotifyTable(_Table):
     destination: tuple[DestinationTable, ...] = ()
     digest_above: Whole = Field(default=5, ge=1)
     send_timeout_seconds: Seconds = 30.0
-    deadline_hours: Seconds = 48.0
-    keep_delivered_days: Seconds = 90.0
+    deadline_hours: Hours = 48.0
+    keep_delivered_days: Days = 90.0
 
 
 def _metrics_file(value: str) -> str:

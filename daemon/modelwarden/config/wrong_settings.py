@@ -169,6 +169,7 @@ _GIVE: Final = {
     "finite_number": "give a number that is finite",
     "greater_than": "give a number above {gt:g}",
     "greater_than_equal": "give at least {ge:g}",
+    "less_than_equal": "give at most {le:.0f}",
     "too_short": "give at least one",
     "string_too_short": "give some text",
     "string_too_long": "give at most {max_length} characters",
