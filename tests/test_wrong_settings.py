@@ -307,8 +307,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ['line 5: watch[0].final: keras does not say that a training ended: give "quiet:30m", or "marker:NAME"'],
     ),
     "end that a format like it never says": (
-        f"[[format]]\nname = 'f'\nlike = 'keras'\nfinal = 'complete'\n[[watch]]\npath = 'x'\nformat = 'f'\npolicy = 'p'\n{POLICY}",
-        ["line 7: watch[0].format: f does not say that a training ended: give"],
+        f"format = [{{name='f',like='sb3',final='complete'}}]\n[[watch]]\npath='x'\nformat='f'\npolicy='p'\n{POLICY}",
+        ["line 4: watch[0].format: f does not say that a training ended: give"],
     ),
     "time that never comes": (
         "[notify]\nsend_timeout_seconds = 1e11\ndeadline_hours = 1e300\nkeep_delivered_days = 36501",

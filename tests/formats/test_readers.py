@@ -148,6 +148,11 @@ def test_padded_names_of_columns_are_trimmed() -> None:
     ("reader", "data", "words"),
     [
         ("csv", b"a,b\n1\n", "line 2: has 1 cells, and there are 2 columns"),
+        (
+            "csv",
+            b"a;b\n1;0,5\n",
+            "line 2: has 2 cells, and there are 1 columns: cells are separated by commas, and dec",
+        ),
         ("csv", b"a,b\n\xff,1\n", "line 2: the file is not UTF-8"),
         ("csv", b'a,b\n"1"x,2\n', "is no table"),
         ("jsonl", b'{"a": 1}\n{"a"\n{"a": 2}\n', "line 2: not JSON"),

@@ -106,7 +106,7 @@ def _read_table(data: bytes, delimiter: str) -> list[dict[str, Any]]:
                 names = _header([each.strip() for each in cells])
             elif len(cells) != len(names):
                 what = f"has {len(cells)} cells, and there are {len(names)} columns"
-                raise RejectSummary(what, where=f"line {reader.line_num}")
+                raise RejectSummary(what, where=f"line {reader.line_num}", hint=_HOW_CELLS_STAND[delimiter])
             else:
                 rows.append(dict(zip(names, map(_cell, cells), strict=True)))
     except csv.Error as error:
@@ -116,6 +116,12 @@ def _read_table(data: bytes, delimiter: str) -> list[dict[str, Any]]:
     if not rows:
         raise Torn("there is no whole row yet")
     return rows
+
+
+_HOW_CELLS_STAND: Final = {
+    ",": "cells are separated by commas, and decimals have a point",
+    "\t": "cells are separated by tabs",
+}
 
 
 def _header(names: list[str]) -> list[str]:
