@@ -90,16 +90,15 @@ def _which_key_twice(data: bytes, message: str) -> RejectSummary:
     """The place of a key that an object has twice. A slow second reading, for files that are refused anyway."""
     place = message[message.rfind(" at line ") :]  # the key before it may be as long as the file
     try:
-        document = json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_object_of)
-    except (ValueError, RecursionError):
+        found = _find_twice(json.loads(data.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_object_of), "")
+        named = list(islice(found, PROBLEMS_NAMED))
+        more = sum(1 for _ in found)
+    except (ValueError, RecursionError):  # which of the two readings gives up first is the Python's affair
         return NotJson(f"not JSON, and an object has a key twice{place}")
-    found = _find_twice(document, "")
-    named = list(islice(found, PROBLEMS_NAMED))
     if not named:
         return NotJson(f"an object has a key twice{place}")
     hint = "keep one: a reader can't know which counts"
     first, *others = [Problem(f"the key {quote(key)} stands twice in one object", where, hint) for where, key in named]
-    more = sum(1 for _ in found)
     return KeyTwice(
         first.what, where=first.where, hint=hint, others=others, more=more, keys=tuple(key for _, key in named)
     )
