@@ -1,5 +1,6 @@
 """Loopback servers for tests: HTTP with answers to choose, and SMTP; both keep what arrives."""
 
+import asyncio
 import json
 import socket
 import ssl
@@ -208,9 +209,13 @@ class SmtpServer:
         mails: as they arrived, parsed.
         recipients: of each mail, as the sender named them to the server.
         logins: user and password of each login.
+        thinks: seconds that it looks at a mail before it takes it.
+        says_goodbye: whether it answers QUIT.
     """
 
     def __init__(self) -> None:
+        self.thinks = 0.0
+        self.says_goodbye = True
         self.mails: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.logins: list[tuple[str, str]] = []
@@ -241,7 +246,14 @@ class SmtpServer:
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
         self.recipients.append(list(envelope.rcpt_tos))
+        await asyncio.sleep(self.thinks)
         return "250 taken"
+
+    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802 - likewise
+        """Say goodbye, or nothing."""
+        if not self.says_goodbye:
+            await asyncio.Event().wait()  # until the client is gone
+        return "221 goodbye"
 
     def _authenticate(
         self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, login: object
