@@ -15,7 +15,7 @@ from answers import answer
 from commands import command
 from processes import Site, clean_environment, destination, drop, make_site, modelwarden, outbox_of, running_daemon
 from rigs.launching import without_the_rights_of_root
-from servers import HttpServer, http_server, unused_port
+from servers import Answer, HttpServer, http_server, unused_port
 from summaries import encoded, flat_summary
 
 SECRET = "c4nary-s3cret-t0ken"
@@ -394,6 +394,25 @@ def test_notify_test_says_why_a_connection_failed(tmp_path: Path) -> None:
     site = make_site(tmp_path, destination("gone", f"json://127.0.0.1:{unused_port()}/{SECRET}", "APPROVED"))
     result = modelwarden("notify-test", "--config", site.config)
     assert "Connection refused" in result.stdout
+    assert SECRET not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("words", [("notify-test",), ("doctor", "--send")], ids=" ".join)
+@pytest.mark.parametrize("kind", ["chat", "webhook"])
+def test_test_message_to_a_server_that_never_ends_its_answer_has_an_end(
+    tmp_path: Path, server: HttpServer, kind: str, words: tuple[str, ...]
+) -> None:
+    """A byte at a time is no silence, so no socket times out; who asked has an answer all the same, and the prompt."""
+    server.answer = Answer.TRICKLE
+    table = destination("team", server.url(SECRET), "APPROVED")
+    if kind == "webhook":
+        url = f"http://127.0.0.1:{server.port}/{SECRET}"
+        table = destination("team", url, "APPROVED") + f'kind = "webhook"\nsecret = "{SECRET}"\n'
+    site = make_site(tmp_path, table, "[notify]\nsend_timeout_seconds = 1\n")
+    result = modelwarden(*words, "--config", site.config)
+    assert result.returncode == 1
+    assert "team" in result.stdout
+    assert " 1 s" in result.stdout
     assert SECRET not in result.stdout + result.stderr
 
 

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from modelwarden.cli.options import Archive, Config
 from modelwarden.cli.processes import reading_settings, start_again
+from modelwarden.cli.sending import exit_now
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import StopService
@@ -89,7 +90,7 @@ def courier(
         deliveries.finish(STOP_SECONDS)
         log.info("courier_stopped")
         if deliveries.is_sending() and not starts_again:  # sent again by the next courier, as a possible repeat
-            _exit_now(0)
+            exit_now(0)
     if starts_again:
         start_again()
 
@@ -120,7 +121,7 @@ def _deliver(
         if deliveries.hung and not deliveries.is_sending():
             # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
             log.warning("courier_gives_way", reason="a send hung past its deadline")
-            _exit_now(START_AGAIN)
+            exit_now(START_AGAIN)
         if drain and not deliveries.is_sending() and not deliveries.is_paced():
             raise typer.Exit(SOMETHING_OWED if deliveries.pending() else 0)
         if rings.within(_pause(deliveries, rings)):
@@ -160,12 +161,6 @@ def _are_good(read: Callable[[], object], notifier: Notifier) -> bool:
         return False
     log.info("settings_read_again")
     return True
-
-
-def _exit_now(code: int) -> NoReturn:
-    """End without waiting for threads that send."""
-    sys.stderr.flush()
-    os._exit(code)
 
 
 class _Rings:
