@@ -33,7 +33,9 @@ _LOST: Final = "Socket Exception: "
 _NOT_TAKEN: Final = re.compile(
     r"Connection refused|Failed to establish|NameResolution|name resolution|getaddrinfo|Name or service not known"
     r"|No address associated|No route to host|Network is unreachable|ConnectTimeout|CERTIFICATE_VERIFY_FAILED"
-    r"|\berror=\d{3}\b"  # the status of an HTTP answer, as Apprise's warnings have it
+    # The status of an HTTP answer, as Apprise's warnings have it; not of one before the answer, nor of a gateway's.
+    r"|\berror=(?!502|504)[2-9]\d\d\b"
+    r"|extension not supported"  # of a mail server, for TLS or a login
     rf"|^{_LOST}(\(\d{{3}},|\{{)"  # smtplib shows the server's own answer: (554, b'no') or {recipient: (550, b'no')}
 )
 """What shows that nothing was taken. All else leaves that open: to doubt too much repeats no message."""
