@@ -49,6 +49,14 @@ _US: Final = "modelwarden"
 _SIGNED: Final = frozenset({"pgp", "wkd"})
 """Of a mail's URL: what has it signed or encrypted, which is Apprise's business."""
 
+_CALL: Final = re.compile(
+    r"(?<!\w)@"  # a person or a group, in most chats
+    r"|@(?=(?:everyone|here|channel|all)\b)"  # Discord calls all, whatever stands before
+    r"|<(?=at\b)",  # in Lark
+    re.IGNORECASE,
+)
+"""What calls people in a chat's text. Slack's and Google's forms are Apprise's to escape, which it does."""
+
 _BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
 
@@ -160,6 +168,11 @@ class Destination:
         if self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL sets none of its own
             # Apprise gives up after 4 s, and a service that takes 5 would be sent the same again and again.
             self._service.socket_read_timeout = max(self._service.socket_read_timeout, timeout)
+        title, body = message.title, message.body
+        if not self._is_mail:
+            title, body = _calling_nobody(title), _calling_nobody(body)
+        elif message.mark:
+            title = f"{title} [{message.mark}]"
         html, picture = "", None
         if hasattr(self._service, "message"):  # it composes the mail itself
             self._service.message = message
@@ -171,8 +184,8 @@ class Destination:
                     message.picture, name=PICTURE_FILE, mimetype="image/png"
                 )
         result = self._apprise.notify(
-            title=f"{message.title} [{message.mark}]" if message.mark and self._is_mail else message.title,
-            body=html or message.body,
+            title=title,
+            body=html or body,
             notify_type=NotifyType(message.severity),
             body_format=NotifyFormat.HTML if html else NotifyFormat.TEXT,
             attach=picture,
@@ -192,6 +205,11 @@ class Destination:
                 after_the_text = picture is not None and not self._is_mail
                 error = self.redact(said) or status.name.lower()
                 return PerhapsDelivered(error) if after_the_text or _is_open(lines) else TryLater(error)
+
+
+def _calling_nobody(text: str) -> str:
+    """The text as a person sees it, in which a chat finds nobody to call: a symbol is not to wake a team."""
+    return _CALL.sub("\\g<0>\N{ZERO WIDTH SPACE}", text)
 
 
 def _quiet_libraries() -> None:
