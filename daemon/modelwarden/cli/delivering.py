@@ -359,4 +359,4 @@ def _say_count(count: int, done: str, refused: Sequence[_Unfit]) -> None:
 
 
 def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return iso(seconds).replace("T", " ").replace("Z", " UTC")
