@@ -24,6 +24,7 @@ class Answer(Enum):
     HANG = auto()  # reads the request, says nothing until `release`
     TRICKLE = auto()  # a byte of the answer at a time, never the end of it
     CLOSE = auto()  # reads the request and hangs up
+    ENDLESS = auto()  # takes it, and its answer has no end
 
 
 class Posted(NamedTuple):
@@ -132,14 +133,24 @@ class _Handler(BaseHTTPRequestHandler):
             case Answer.HANG:
                 outer.released.wait()
             case Answer.TRICKLE:
-                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"." * 10_000:
-                    self.wfile.write(bytes([byte]))
-                    if outer.released.wait(0.02):
-                        return
+                self._trickle()
             case Answer.CLOSE:
                 return
+            case Answer.ENDLESS:
+                self._say_endlessly()
             case int(status):
                 self._say(status, posted)
+
+    def _trickle(self) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"." * 10_000:
+            self.wfile.write(bytes([byte]))
+            if self.server.outer.released.wait(0.02):
+                return
+
+    def _say_endlessly(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not self.server.outer.released.is_set():
+            self.wfile.write(bytes(2**20))
 
     def _say(self, status: int, posted: Posted) -> None:
         # A service that quotes the request back is what brings secrets into error texts.

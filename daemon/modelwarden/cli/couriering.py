@@ -4,19 +4,19 @@ The rule: it may end at any moment. What it has not delivered stands in the outb
 """
 
 import os
+import resource
 import select
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from modelwarden.cli.options import Archive, Config
 from modelwarden.cli.processes import reading_settings, start_again
-from modelwarden.cli.sending import exit_now
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import StopService
@@ -44,6 +44,12 @@ SENDING_POLL_SECONDS: Final = 0.05
 
 STOP_SECONDS: Final = 3.0
 """How long a courier that stops waits for what is under way; less than its parent waits before it kills it."""
+
+MEMORY_BYTES: Final = 2**29
+"""Memory that the process may have, beside its threads' stacks: half of what its unit may. It needs a tenth."""
+
+STACK_BYTES: Final = 2**23
+"""What the stack of a thread takes, which is seldom used: each destination's, and that of who has a picture drawn."""
 
 SOMETHING_OWED: Final = 1
 """Exit code of `courier --drain` if a message is still owed."""
@@ -73,6 +79,7 @@ def courier(
         if check:
             destinations_of(settings)
             return
+    _confine(len(settings.notify.destination))
     bell = Bell(state_dir_of(settings.archive_dir, settings.state_dir))
     rings, notifier = _Rings(bell, attached=attached), Notifier()
     metrics = NoCourierMetrics() if drain else courier_metrics(settings)
@@ -90,9 +97,20 @@ def courier(
         deliveries.finish(STOP_SECONDS)
         log.info("courier_stopped")
         if deliveries.is_sending() and not starts_again:  # sent again by the next courier, as a possible repeat
-            exit_now(0)
+            _exit_now(0)
     if starts_again:
         start_again()
+
+
+def _confine(destinations: int) -> None:
+    """Let the process have no more memory than it may need: Apprise reads an answer to its end, though it has none.
+
+    Such a send fails then, and neither the machine nor another's message is lost to it.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    wanted = MEMORY_BYTES + (destinations + 1) * max(STACK_BYTES, stack)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
 def _deliver(
@@ -121,7 +139,7 @@ def _deliver(
         if deliveries.hung and not deliveries.is_sending():
             # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
             log.warning("courier_gives_way", reason="a send hung past its deadline")
-            exit_now(START_AGAIN)
+            _exit_now(START_AGAIN)
         if drain and not deliveries.is_sending() and not deliveries.is_paced():
             raise typer.Exit(SOMETHING_OWED if deliveries.pending() else 0)
         if rings.within(_pause(deliveries, rings)):
@@ -161,6 +179,12 @@ def _are_good(read: Callable[[], object], notifier: Notifier) -> bool:
         return False
     log.info("settings_read_again")
     return True
+
+
+def _exit_now(code: int) -> NoReturn:
+    """End without waiting for threads that send."""
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class _Rings:
