@@ -16,7 +16,7 @@ import typer
 from modelwarden.cli.answers import print_answer, print_answer_as_it_comes
 from modelwarden.cli.moments import iso
 from modelwarden.cli.options import Archive, Config, Json, names_another
-from modelwarden.cli.sending import leaving_sends_behind, tested
+from modelwarden.cli.sending import tested
 from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.config.places import state_dir_of
@@ -238,7 +238,6 @@ def mute(
         typer.echo(f"{destination} is mute until {_moment(until)}" if seconds else f"{destination} hears all again")
 
 
-@leaving_sends_behind()
 def notify_test(
     destination: Annotated[str | None, typer.Argument(metavar="DEST", help="All if none is named.")] = None,
     config: Config = None,

@@ -19,7 +19,7 @@ from modelwarden.cli.lines import wrapped
 from modelwarden.cli.moments import iso
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.screen import width
-from modelwarden.cli.sending import leaving_sends_behind, tested
+from modelwarden.cli.sending import tested
 from modelwarden.cli.status import LEAST_FREE, counted
 from modelwarden.config import Settings, WatchTable, destination_of, load_settings
 from modelwarden.config.places import state_dir_of
@@ -79,7 +79,6 @@ class _Answer(NamedTuple):
 Send = Annotated[bool, typer.Option("--send", help="Also send a test message to each destination.")]
 
 
-@leaving_sends_behind()
 def doctor(config: Config = None, archive: Archive = None, send: Send = False, as_json: Json = False) -> None:
     """Say whether this machine is as the settings need it.
 

@@ -100,7 +100,11 @@ class Destination:
         self.redact.hide(url)
         _quiet_libraries()
         asset = apprise.AppriseAsset(
-            app_id=_US, app_desc="modelwarden judges training runs", http_redirects=False, storage_mode="memory"
+            app_id=_US,
+            app_desc="modelwarden judges training runs",
+            http_redirects=False,
+            storage_mode="memory",
+            service_timeout=0,  # whoever sends has a thread for it, and gives up by itself: see `send`
         )
         self._apprise = apprise.Apprise(asset=asset)
         if not self._apprise.add(_acknowledged(url)) or len(self._apprise) != 1:
@@ -111,6 +115,8 @@ class Destination:
             )
         self._service: Any = _ours(next(iter(self._apprise)), url, asset)
         self._apprise = apprise.Apprise(self._service, asset=asset)
+        # Else the URL sets one of its own.
+        self._is_patient = self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout
         self._service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
         # Apprise imports a plugin when it is asked for; its attributes say what it is.
         scheme = _schema_of(url)
@@ -164,10 +170,14 @@ class Destination:
         return self.send(Message("TEST from modelwarden", "This is a test message. No run was archived."), timeout)
 
     def send(self, message: Message, timeout: float) -> Delivery:
-        """Hand the message to the service: with its page if it is mail, else as plain text declared as such."""
-        if self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL sets none of its own
+        """Hand the message to the service: with its page if it is mail, else as plain text declared as such.
+
+        On the caller's thread, which a server that says a byte now and then can keep longer than the timeout. Apprise
+        would see to that with a pool of a few threads for all destinations: some that hang would starve the others.
+        """
+        if self._is_patient:
             # Apprise gives up after 4 s, and a service that takes 5 would be sent the same again and again.
-            self._service.socket_read_timeout = max(self._service.socket_read_timeout, timeout)
+            self._service.socket_read_timeout = max(apprise.URLBase.socket_read_timeout, timeout)
         title, body = message.title, message.body
         if not self._is_mail:
             title, body = _calling_nobody(title), _calling_nobody(body)
@@ -190,7 +200,6 @@ class Destination:
             body_format=NotifyFormat.HTML if html else NotifyFormat.TEXT,
             attach=picture,
             interpret_escapes=False,
-            timeout=timeout,
             log_level=logging.DEBUG,
         )
         logs = list(result.logs())
@@ -199,8 +208,6 @@ class Destination:
         match result.status:
             case apprise.AppriseResultStatus.SUCCESS:
                 return Delivered()
-            case apprise.AppriseResultStatus.TIMEOUT:
-                return PerhapsDelivered(f"no answer within {timeout:.3g} s", is_hung=True)
             case status:
                 after_the_text = picture is not None and not self._is_mail
                 error = self.redact(said) or status.name.lower()
