@@ -137,7 +137,7 @@ def _deliver(
             trouble = metrics.trouble
             notifier.status(f"delivering; {trouble}" if trouble else "delivering")
         if deliveries.hung and not deliveries.is_sending():
-            # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
+            # Its thread may go on for as long as the server likes; what it was about stands in the outbox.
             log.warning("courier_gives_way", reason="a send hung past its deadline")
             _exit_now(START_AGAIN)
         if drain and not deliveries.is_sending() and not deliveries.is_paced():

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from modelwarden.courier.delivery import OVERTIME
+from modelwarden.courier.pacing import OVERTIME
 from modelwarden.sinks.protocol import Delivery, PerhapsDelivered
 
 if TYPE_CHECKING:
