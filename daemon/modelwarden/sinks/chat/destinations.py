@@ -55,7 +55,7 @@ _CALL: Final = re.compile(
     r"|<(?=at\b)",  # in Lark
     re.IGNORECASE,
 )
-"""What calls people in a chat's text. Slack's and Google's forms are Apprise's to escape, which it does."""
+"""What calls people in a chat's text; nobody in Slack, whose own form Apprise escapes."""
 
 _BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
@@ -122,8 +122,9 @@ class Destination:
         scheme = _schema_of(url)
         self._is_mail = scheme in _MAIL
         self._insist_on_one_recipient(url)
+        self._is_slack = self._service.service_name == "Slack"
         # A webhook of Slack's says that it takes attachments, and does not.
-        is_webhook = self._service.service_name == "Slack" and self._service.mode != "bot"
+        is_webhook = self._is_slack and self._service.mode != "bot"
         self.takes_pictures = bool(self._service.attachment_support) and not is_webhook
 
     def address(self) -> tuple[str, int] | None:
@@ -179,10 +180,10 @@ class Destination:
             # Apprise gives up after 4 s, and a service that takes 5 would be sent the same again and again.
             self._service.socket_read_timeout = max(apprise.URLBase.socket_read_timeout, timeout)
         title, body = message.title, message.body
-        if not self._is_mail:
+        if self._is_mail:
+            title = f"{title} [{message.mark}]" if message.mark else title
+        elif not self._is_slack:
             title, body = _calling_nobody(title), _calling_nobody(body)
-        elif message.mark:
-            title = f"{title} [{message.mark}]"
         html, picture = "", None
         if hasattr(self._service, "message"):  # it composes the mail itself
             self._service.message = message
