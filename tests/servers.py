@@ -1,5 +1,6 @@
 """Loopback servers for tests: HTTP with answers to choose, and SMTP; both keep what arrives."""
 
+import asyncio
 import json
 import socket
 import ssl
@@ -23,6 +24,7 @@ class Answer(Enum):
     HANG = auto()  # reads the request, says nothing until `release`
     TRICKLE = auto()  # a byte of the answer at a time, never the end of it
     CLOSE = auto()  # reads the request and hangs up
+    ENDLESS = auto()  # takes it, and its answer has no end
 
 
 class Posted(NamedTuple):
@@ -131,14 +133,24 @@ class _Handler(BaseHTTPRequestHandler):
             case Answer.HANG:
                 outer.released.wait()
             case Answer.TRICKLE:
-                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"." * 10_000:
-                    self.wfile.write(bytes([byte]))
-                    if outer.released.wait(0.02):
-                        return
+                self._trickle()
             case Answer.CLOSE:
                 return
+            case Answer.ENDLESS:
+                self._say_endlessly()
             case int(status):
                 self._say(status, posted)
+
+    def _trickle(self) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"." * 10_000:
+            self.wfile.write(bytes([byte]))
+            if self.server.outer.released.wait(0.02):
+                return
+
+    def _say_endlessly(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not self.server.outer.released.is_set():
+            self.wfile.write(bytes(2**20))
 
     def _say(self, status: int, posted: Posted) -> None:
         # A service that quotes the request back is what brings secrets into error texts.
@@ -208,9 +220,13 @@ class SmtpServer:
         mails: as they arrived, parsed.
         recipients: of each mail, as the sender named them to the server.
         logins: user and password of each login.
+        thinks: seconds that it looks at a mail before it takes it.
+        says_goodbye: whether it answers QUIT.
     """
 
     def __init__(self) -> None:
+        self.thinks = 0.0
+        self.says_goodbye = True
         self.mails: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.logins: list[tuple[str, str]] = []
@@ -241,7 +257,14 @@ class SmtpServer:
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
         self.recipients.append(list(envelope.rcpt_tos))
+        await asyncio.sleep(self.thinks)
         return "250 taken"
+
+    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802 - likewise
+        """Say goodbye, or nothing."""
+        if not self.says_goodbye:
+            await asyncio.Event().wait()  # until the client is gone
+        return "221 goodbye"
 
     def _authenticate(
         self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, login: object

@@ -15,7 +15,7 @@ from answers import answer
 from commands import command
 from processes import Site, clean_environment, destination, drop, make_site, modelwarden, outbox_of, running_daemon
 from rigs.launching import without_the_rights_of_root
-from servers import HttpServer, http_server, unused_port
+from servers import Answer, HttpServer, http_server, unused_port
 from summaries import encoded, flat_summary
 
 SECRET = "c4nary-s3cret-t0ken"
@@ -107,6 +107,17 @@ def test_mute_holds_messages_back_and_its_end_lets_them_go(tmp_path: Path, serve
     assert modelwarden("mute", "team", "--for", "0", "--config", site.config).stdout == "team hears all again\n"
     modelwarden("courier", "--drain", "--config", site.config)
     assert len(server.accepted) == 1
+
+
+def test_mute_for_longer_than_there_are_dates_is_told(tmp_path: Path, server: HttpServer) -> None:
+    """Whoever mutes for good reads until when, and so does who asks what is owed; it can be ended."""
+    site = owing(tmp_path, server)
+    muted = command("mute", "team", "--for", "99999999d", "--config", site.config)
+    asked = command("outbox", "--config", site.config)
+    ended = command("mute", "team", "--for", "0", "--config", site.config)
+    assert muted.out == "team is mute until 9999-12-31 23:59:59 UTC\n"
+    assert asked.out.startswith(muted.out)
+    assert (muted.code, asked.code, ended.code) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -414,6 +425,25 @@ def test_notify_test_says_why_a_connection_failed(tmp_path: Path) -> None:
     site = make_site(tmp_path, destination("gone", f"json://127.0.0.1:{unused_port()}/{SECRET}", "APPROVED"))
     result = modelwarden("notify-test", "--config", site.config)
     assert "Connection refused" in result.stdout
+    assert SECRET not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("words", [("notify-test",), ("doctor", "--send")], ids=" ".join)
+@pytest.mark.parametrize("kind", ["chat", "webhook"])
+def test_test_message_to_a_server_that_never_ends_its_answer_has_an_end(
+    tmp_path: Path, server: HttpServer, kind: str, words: tuple[str, ...]
+) -> None:
+    """A byte at a time is no silence, so no socket times out; who asked has an answer all the same, and the prompt."""
+    server.answer = Answer.TRICKLE
+    table = destination("team", server.url(SECRET), "APPROVED")
+    if kind == "webhook":
+        url = f"http://127.0.0.1:{server.port}/{SECRET}"
+        table = destination("team", url, "APPROVED") + f'kind = "webhook"\nsecret = "{SECRET}"\n'
+    site = make_site(tmp_path, table, "[notify]\nsend_timeout_seconds = 1\n")
+    result = modelwarden(*words, "--config", site.config)
+    assert result.returncode == 1
+    assert "team" in result.stdout
+    assert " 1 s" in result.stdout
     assert SECRET not in result.stdout + result.stderr
 
 

@@ -117,6 +117,24 @@ def test_destination_that_hangs_holds_up_no_other(
     until(lambda: courier.step() * 0 or not courier.is_sending(), "the send to end")
 
 
+def test_destinations_that_hang_hold_up_no_other_however_many(
+    tmp_path: Path, stack: ExitStack, server: HttpServer, broken: HttpServer
+) -> None:
+    """More of them than the library would send to at once: no send waits for another's end."""
+    names = [f"hung {number}" for number in range(40)]
+    office = Office(tmp_path, stack, *(Route(name, frozenset(ALL)) for name in (*names, "healthy")))
+    office.archive()
+    broken.answer = Answer.HANG
+    hung = [Destination(name, broken.url(), ALL) for name in names]
+    courier = office.courier(*hung, Destination("healthy", server.url(), ALL), timeout=20)
+
+    until(lambda: courier.step() * 0 or server.accepted, "the healthy destination's message")
+
+    broken.released.set()
+    until(lambda: courier.step() * 0 or not courier.is_sending(), "the sends to end")
+    assert ("healthy", "delivered") in office.standing()
+
+
 def test_send_that_never_comes_back_is_given_up_and_ends_the_courier(
     tmp_path: Path, stack: ExitStack, server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from modelwarden.cli.couriering import MEMORY_BYTES
 from processes import (
     Daemon,
     Site,
@@ -224,6 +226,27 @@ def test_what_was_owed_while_no_courier_ran_is_one_message(tmp_path: Path) -> No
         assert message.title == f"(possible repeat) APPROVED 4 · REVIEW 0 · DROP 0: 4 runs ({HOST})"
         assert all(f"SYM{number}: run 2024010{number + 1}_000000" in message.text for number in range(4))
         assert {row["status"] for row in outbox_of(site.state)} == {"delivered"}
+
+
+@pytest.mark.delivery
+def test_answer_without_an_end_takes_no_more_memory_than_a_courier_may_have(tmp_path: Path) -> None:
+    """The library reads an answer to its end: the send fails, and what else is owed arrives from the same process."""
+    with http_server() as endless, http_server() as team:
+        endless.answer = Answer.ENDLESS
+        tables = (destination("endless", endless.url(), *NEWS), destination("team", team.url(), *NEWS))
+        site = make_site(tmp_path, *tables)
+        drop(run_of("FIRST"), site.out)
+        assert modelwarden("run", "--once", "--no-courier", "--config", site.config).returncode == 0
+        with running_courier("--config", site.config, log=site.log) as courier:
+            courier.wait_for("message_not_delivered", seconds=60)
+            until(lambda: team.accepted, "the other's message")
+            status = Path(f"/proc/{courier.process.pid}/status").read_text()
+            endless.answer = 200
+            until(lambda: {row["status"] for row in outbox_of(site.state)} == {"delivered"}, "all to be delivered")
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        assert int(peak) * 1024 < 2 * MEMORY_BYTES
+        assert len(courier.events("courier_ready")) == 1
+        assert [each.title.startswith("(possible repeat) ") for each in endless.accepted] == [True]
 
 
 def test_run_once_delivers_before_it_ends(tmp_path: Path) -> None:

@@ -107,6 +107,14 @@ def test_busy_receiver_is_tried_later_when_it_asks(server: HttpServer, status: i
     assert post(server, status, Retry_After="soon") == TryLater(f"it answered {status}")
 
 
+@pytest.mark.parametrize("status", [102, 103, 502, 504])
+def test_answer_that_is_not_the_receivers_leaves_open_whether_it_was_taken(server: HttpServer, status: int) -> None:
+    """What comes before an answer, and what a gateway says in its place: the next says that it may be a repeat."""
+    outcome = post(server, status)
+    assert isinstance(outcome, PerhapsDelivered)
+    assert outcome.error == f"it answered {status}"
+
+
 def test_redirect_is_not_followed(server: HttpServer) -> None:
     """A signed event goes nowhere else."""
     assert isinstance(post(server, 302), TryLater)

@@ -4,6 +4,7 @@ The rule: it may end at any moment. What it has not delivered stands in the outb
 """
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -44,6 +45,12 @@ SENDING_POLL_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 """How long a courier that stops waits for what is under way; less than its parent waits before it kills it."""
 
+MEMORY_BYTES: Final = 2**29
+"""Memory that the process may have, beside its threads' stacks: half of what its unit may. It needs a tenth."""
+
+STACK_BYTES: Final = 2**23
+"""What the stack of a thread takes, which is seldom used: each destination's, and that of who has a picture drawn."""
+
 SOMETHING_OWED: Final = 1
 """Exit code of `courier --drain` if a message is still owed."""
 
@@ -72,6 +79,7 @@ def courier(
         if check:
             destinations_of(settings)
             return
+    _confine(len(settings.notify.destination))
     bell = Bell(state_dir_of(settings.archive_dir, settings.state_dir))
     rings, notifier = _Rings(bell, attached=attached), Notifier()
     metrics = NoCourierMetrics() if drain else courier_metrics(settings)
@@ -92,6 +100,17 @@ def courier(
             _exit_now(0)
     if starts_again:
         start_again()
+
+
+def _confine(destinations: int) -> None:
+    """Let the process have no more memory than it may need: Apprise reads an answer to its end, though it has none.
+
+    Such a send fails then, and neither the machine nor another's message is lost to it.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    wanted = MEMORY_BYTES + (destinations + 1) * max(STACK_BYTES, stack)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
 def _deliver(
@@ -118,7 +137,7 @@ def _deliver(
             trouble = metrics.trouble
             notifier.status(f"delivering; {trouble}" if trouble else "delivering")
         if deliveries.hung and not deliveries.is_sending():
-            # The hung send's thread would hold up a tidy exit; what it was about stands in the outbox.
+            # Its thread may go on for as long as the server likes; what it was about stands in the outbox.
             log.warning("courier_gives_way", reason="a send hung past its deadline")
             _exit_now(START_AGAIN)
         if drain and not deliveries.is_sending() and not deliveries.is_paced():

@@ -16,6 +16,7 @@ import typer
 from modelwarden.cli.answers import print_answer, print_answer_as_it_comes
 from modelwarden.cli.moments import iso
 from modelwarden.cli.options import Archive, Config, Json, names_another
+from modelwarden.cli.sending import tested
 from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, load_settings, parse_duration
 from modelwarden.config.places import state_dir_of
@@ -257,22 +258,22 @@ def notify_test(
     _insist(settings, names)
     if any(each.kind == "file" for each in settings.notify.destination if each.name in names):
         insist_on_right_user(settings)  # the file may be made
-    tested: list[tuple[str, Delivery]] = []
+    answers: list[tuple[str, Delivery]] = []
     for each in destinations_of(settings):
         if each.name in names:
             if each.goes_unencrypted():
                 typer.echo(f'modelwarden: destination "{each.name}": {UNENCRYPTED_HINT}', err=True)
-            tested.append((each.name, each.test(settings.notify.send_timeout_seconds)))
+            answers.append((each.name, tested(each, settings.notify.send_timeout_seconds)))
             if not as_json:
-                typer.echo(f"{each.name}: {_said_of(tested[-1][1])}")
+                typer.echo(f"{each.name}: {_said_of(answers[-1][1])}")
     if as_json:
         print_answer(
             destinations=[
                 {"destination": name, "outcome": OUTCOMES[type(came)], "last_error": getattr(came, "error", None)}
-                for name, came in tested
+                for name, came in answers
             ]
         )
-    if not all(isinstance(came, Delivered) for _, came in tested):
+    if not all(isinstance(came, Delivered) for _, came in answers):
         raise typer.Exit(NOT_TAKEN)
 
 
@@ -359,4 +360,4 @@ def _say_count(count: int, done: str, refused: Sequence[_Unfit]) -> None:
 
 
 def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return iso(seconds).replace("T", " ").replace("Z", " UTC")

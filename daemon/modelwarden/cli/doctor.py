@@ -19,6 +19,7 @@ from modelwarden.cli.lines import wrapped
 from modelwarden.cli.moments import iso
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.screen import width
+from modelwarden.cli.sending import tested
 from modelwarden.cli.status import LEAST_FREE, counted
 from modelwarden.config import Settings, WatchTable, destination_of, load_settings
 from modelwarden.config.places import state_dir_of
@@ -266,7 +267,7 @@ def _destinations(settings: Settings, *, send: bool) -> Iterator[Found]:
 def _reached(what: str, destination: "Destination | Target", send_timeout: float | None) -> Found:
     """Whether a test message is taken, or, with None for the seconds that it may take, whether the host answers."""
     if send_timeout is not None:
-        error = getattr(destination.test(send_timeout), "error", "")
+        error = getattr(tested(destination, send_timeout), "error", "")
         return Found(what, error or "a test message was taken", "see its URL and its service" if error else "")
     address = destination.address()
     if address is None:

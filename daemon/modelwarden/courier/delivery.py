@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final
 
-from modelwarden.courier.pacing import LONGEST_PAUSE, CircuitBreaker, TokenBucket, more_may_come
+from modelwarden.courier.pacing import LONGEST_PAUSE, OVERTIME, CircuitBreaker, TokenBucket, more_may_come
 from modelwarden.courier.troubles import Watchman, about
 from modelwarden.errors import RetryLater
 from modelwarden.log import log
@@ -28,9 +28,6 @@ KEEP_SECONDS: Final = 90 * 86400.0
 
 FORGET_EVERY: Final = 3600.0
 """Seconds between two looks for what is old enough to be forgotten."""
-
-OVERTIME: Final = 2.0
-"""Seconds past its own timeout after which a send counts as hung."""
 
 
 @dataclass

@@ -15,6 +15,8 @@ FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 900.0
 """Seconds between tries: full jitter over an exponential from 5 s to 15 min."""
 
+OVERTIME: Final = 2.0
+"""Seconds past its own timeout after which a send counts as hung."""
 
 GATHER_QUIET: Final = 5.0
 GATHER_LONGEST: Final = 60.0

@@ -39,6 +39,9 @@ SHORTEST_SECRET: Final = 16
 _AGAIN: Final = frozenset({408, 429})
 """The answers below 500 that say that a later try may be taken."""
 
+_OF_GATEWAYS: Final = frozenset({502, 504})
+"""A gateway handed the request on and got no answer, or none that it could read: who stands behind it may have it."""
+
 
 class Webhook(Target):
     """A receiver.
@@ -135,6 +138,8 @@ class Webhook(Target):
         if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own classes
             return Delivered()
         said = f"it answered {status}"
+        if status < 200 or status in _OF_GATEWAYS:  # noqa: PLR2004
+            return PerhapsDelivered(said)
         if 300 <= status < 400:  # noqa: PLR2004
             return TryLater(f"{said}, a redirect, which is not followed: mend its URL")
         if 400 <= status < 500 and status not in _AGAIN:  # noqa: PLR2004

@@ -154,6 +154,39 @@ def test_slack_gets_the_title_as_the_text_of_a_notification(query: str, monkeypa
     assert json.dumps(attachment).count("&lt;!channel&gt;") == 1
 
 
+@pytest.mark.parametrize("call", ["@everyone", "@HERE", "a@everyone", "@trader", "<@123>", '<at user_id="all">'])
+def test_symbol_calls_nobody_in_a_chat(call: str) -> None:
+    """Discord, Mattermost, Telegram and others call people by plain text: a space that nobody sees breaks that."""
+    message = Message(f"DROP 1: run {call}", f"- {call}: a text")
+    with http_server() as server:
+        assert Destination("team", server.url(), ["DROP"]).send(message, 30) == Delivered()
+    (posted,) = server.accepted
+    for told, text in ((posted.title, message.title), (posted.text, message.body)):
+        assert call not in told
+        assert told.replace("\N{ZERO WIDTH SPACE}", "") == text
+
+
+def test_symbol_with_an_at_inside_stays_as_it_is() -> None:
+    """An exchange's name behind it calls nobody, and is to be copied; nor does anything in a mail."""
+    message = Message("DROP 1: run BTC@binance", "- BTC@binance: a text")
+    with http_server() as server, smtp_server() as mail:
+        assert Destination("team", server.url(), ["DROP"]).send(message, 30) == Delivered()
+        called = message._replace(title="DROP 1: run @everyone", body="@everyone")
+        assert Destination("mail", mail.url("passw0rd"), ["DROP"]).send(called, 30) == Delivered()
+    assert (server.accepted[0].title, server.accepted[0].text) == (message.title, message.body)
+    assert (mail.mails[0]["Subject"], mail.mails[0].get_content().strip()) == (called.title, called.body)
+
+
+@pytest.mark.parametrize("status", [103, 502, 504])
+def test_answer_that_is_not_the_services_leaves_open_whether_it_was_taken(status: int) -> None:
+    """What comes before an answer, and what a gateway says in its place: the next says that it may be a repeat."""
+    with http_server() as server:
+        server.answer = status
+        outcome = Destination("team", server.url(), ["DROP"]).send(Message("title", "text"), 30)
+    assert isinstance(outcome, PerhapsDelivered)
+    assert str(status) in outcome.error
+
+
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """Library loggers afterwards as they were: a destination makes them as the courier has them."""

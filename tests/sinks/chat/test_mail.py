@@ -117,14 +117,33 @@ def test_header_of_the_url_outranks_the_same_of_ours_and_adds_others() -> None:
 
 
 def test_copy_that_the_url_names_is_sent() -> None:
-    """Whoever is the one recipient: a URL may name it as a copy alone, and the sender then has the mail as well."""
+    """A URL may name the one recipient as a copy alone: the sender, whom Apprise then names first, is sent nothing.
+
+    A server that refuses the one of two has taken the mail for the other, who would get each try.
+    """
     with smtp_server() as server:
         url = server.url("passw0rd").replace("to=team", "cc=team")
         assert Destination("mail", url, ALL).send(run_message(news_of(), ALL), 30) == Delivered()
         (mail,) = server.mails
         (recipients,) = server.recipients
     assert (mail["To"], mail["Cc"]) == ("modelwarden@example.org", "team@example.org")
-    assert recipients == ["modelwarden@example.org", "team@example.org"]
+    assert recipients == ["team@example.org"]
+
+
+def test_mail_server_that_looks_at_a_mail_for_long_gets_it_once() -> None:
+    """A send has as long as the settings say, whatever the library would wait: else it would come again and again."""
+    with smtp_server() as server:
+        server.thinks = 1.0
+        (mail,) = received(server, Message("title", "text"), query="&cto=0.2")
+        assert server.mails == [mail]
+
+
+def test_mail_that_was_taken_is_delivered_whether_the_server_says_goodbye_or_not() -> None:
+    """What comes after that is not waited for: a send cut short there would repeat a mail that was taken."""
+    with smtp_server() as server:
+        server.says_goodbye = False
+        assert Destination("mail", server.url("passw0rd"), ALL).send(Message("title", "text"), 5) == Delivered()
+    assert len(server.mails) == 1
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)

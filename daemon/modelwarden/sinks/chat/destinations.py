@@ -33,7 +33,9 @@ _LOST: Final = "Socket Exception: "
 _NOT_TAKEN: Final = re.compile(
     r"Connection refused|Failed to establish|NameResolution|name resolution|getaddrinfo|Name or service not known"
     r"|No address associated|No route to host|Network is unreachable|ConnectTimeout|CERTIFICATE_VERIFY_FAILED"
-    r"|\berror=\d{3}\b"  # the status of an HTTP answer, as Apprise's warnings have it
+    # The status of an HTTP answer, as Apprise's warnings have it; not of one before the answer, nor of a gateway's.
+    r"|\berror=(?!502|504)[2-9]\d\d\b"
+    r"|extension not supported"  # of a mail server, for TLS or a login
     rf"|^{_LOST}(\(\d{{3}},|\{{)"  # smtplib shows the server's own answer: (554, b'no') or {recipient: (550, b'no')}
 )
 """What shows that nothing was taken. All else leaves that open: to doubt too much repeats no message."""
@@ -46,6 +48,14 @@ _US: Final = "modelwarden"
 
 _SIGNED: Final = frozenset({"pgp", "wkd"})
 """Of a mail's URL: what has it signed or encrypted, which is Apprise's business."""
+
+_CALL: Final = re.compile(
+    r"(?<!\w)@"  # a person or a group, in most chats
+    r"|@(?=(?:everyone|here|channel|all)\b)"  # Discord calls all, whatever stands before
+    r"|<(?=at\b)",  # in Lark
+    re.IGNORECASE,
+)
+"""What calls people in a chat's text; nobody in Slack, whose own form Apprise escapes."""
 
 _BROKER: Final = frozenset({"mqtt", "mqtts"})
 _MAIL: Final = frozenset({"mailto", "mailtos"})
@@ -90,7 +100,11 @@ class Destination:
         self.redact.hide(url)
         _quiet_libraries()
         asset = apprise.AppriseAsset(
-            app_id=_US, app_desc="modelwarden judges training runs", http_redirects=False, storage_mode="memory"
+            app_id=_US,
+            app_desc="modelwarden judges training runs",
+            http_redirects=False,
+            storage_mode="memory",
+            service_timeout=0,  # whoever sends has a thread for it, and gives up by itself: see `send`
         )
         self._apprise = apprise.Apprise(asset=asset)
         if not self._apprise.add(_acknowledged(url)) or len(self._apprise) != 1:
@@ -101,13 +115,16 @@ class Destination:
             )
         self._service: Any = _ours(next(iter(self._apprise)), url, asset)
         self._apprise = apprise.Apprise(self._service, asset=asset)
+        # Else the URL sets one of its own.
+        self._is_patient = self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout
         self._service.request_rate_per_sec = 0.0  # Apprise would sleep inside the time of a send; the courier paces
         # Apprise imports a plugin when it is asked for; its attributes say what it is.
         scheme = _schema_of(url)
         self._is_mail = scheme in _MAIL
         self._insist_on_one_recipient(url)
+        self._is_slack = self._service.service_name == "Slack"
         # A webhook of Slack's says that it takes attachments, and does not.
-        is_webhook = self._service.service_name == "Slack" and self._service.mode != "bot"
+        is_webhook = self._is_slack and self._service.mode != "bot"
         self.takes_pictures = bool(self._service.attachment_support) and not is_webhook
 
     def address(self) -> tuple[str, int] | None:
@@ -154,10 +171,19 @@ class Destination:
         return self.send(Message("TEST from modelwarden", "This is a test message. No run was archived."), timeout)
 
     def send(self, message: Message, timeout: float) -> Delivery:
-        """Hand the message to the service: with its page if it is mail, else as plain text declared as such."""
-        if self._service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL sets none of its own
+        """Hand the message to the service: with its page if it is mail, else as plain text declared as such.
+
+        On the caller's thread, which a server that says a byte now and then can keep longer than the timeout. Apprise
+        would see to that with a pool of a few threads for all destinations: some that hang would starve the others.
+        """
+        if self._is_patient:
             # Apprise gives up after 4 s, and a service that takes 5 would be sent the same again and again.
-            self._service.socket_read_timeout = max(self._service.socket_read_timeout, timeout)
+            self._service.socket_read_timeout = max(apprise.URLBase.socket_read_timeout, timeout)
+        title, body = message.title, message.body
+        if self._is_mail:
+            title = f"{title} [{message.mark}]" if message.mark else title
+        elif not self._is_slack:
+            title, body = _calling_nobody(title), _calling_nobody(body)
         html, picture = "", None
         if hasattr(self._service, "message"):  # it composes the mail itself
             self._service.message = message
@@ -169,13 +195,12 @@ class Destination:
                     message.picture, name=PICTURE_FILE, mimetype="image/png"
                 )
         result = self._apprise.notify(
-            title=f"{message.title} [{message.mark}]" if message.mark and self._is_mail else message.title,
-            body=html or message.body,
+            title=title,
+            body=html or body,
             notify_type=NotifyType(message.severity),
             body_format=NotifyFormat.HTML if html else NotifyFormat.TEXT,
             attach=picture,
             interpret_escapes=False,
-            timeout=timeout,
             log_level=logging.DEBUG,
         )
         logs = list(result.logs())
@@ -184,12 +209,15 @@ class Destination:
         match result.status:
             case apprise.AppriseResultStatus.SUCCESS:
                 return Delivered()
-            case apprise.AppriseResultStatus.TIMEOUT:
-                return PerhapsDelivered(f"no answer within {timeout:.3g} s", is_hung=True)
             case status:
                 after_the_text = picture is not None and not self._is_mail
                 error = self.redact(said) or status.name.lower()
                 return PerhapsDelivered(error) if after_the_text or _is_open(lines) else TryLater(error)
+
+
+def _calling_nobody(text: str) -> str:
+    """The text as a person sees it, in which a chat finds nobody to call: a symbol is not to wake a team."""
+    return _CALL.sub("\\g<0>\N{ZERO WIDTH SPACE}", text)
 
 
 def _quiet_libraries() -> None:

@@ -7,6 +7,7 @@ answers it, a mail program gathers what belongs together, a filter finds it.
 
 import smtplib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.header import Header
 from email.message import Message as Part
@@ -19,7 +20,7 @@ from typing import Any
 
 from apprise.exception import AppriseException
 from apprise.plugins.email import NotifyEmail
-from apprise.plugins.email.smtp import AppriseSMTPController
+from apprise.plugins.email.smtp import SMTP_EXCEPTIONS, AppriseSMTPController
 
 from modelwarden.sinks.chat.digest import PICTURE_FILE, Message
 from modelwarden.sinks.chat.document import Picture, render_html
@@ -42,16 +43,18 @@ class Mail(NotifyEmail):  # type: ignore[no-untyped-call]
         (recipient,) = apprise.targets
         mail = self._mail(title, recipient)
         try:
-            with AppriseSMTPController(
+            with _Connection(
                 host=apprise.smtp_host,
                 port=apprise.port,
                 secure_mode=apprise.secure_mode,
                 user=apprise.user,
                 password=apprise.password,
                 verify_certificate=apprise.verify_certificate,
-                socket_connect_timeout=apprise.socket_connect_timeout,
+                # smtplib has one timeout for all, and a server may look at a mail for long before it takes it.
+                socket_connect_timeout=max(apprise.socket_connect_timeout, apprise.socket_read_timeout),
             ) as server:
-                recipients = list(dict.fromkeys((recipient[1], *apprise.cc, *apprise.bcc)))
+                # One alone, or a server could take it for the one and refuse the other: the first would get each try.
+                recipients = [*apprise.cc, *apprise.bcc] or [recipient[1]]
                 is_taken = server.sendmail(apprise.from_addr[1], recipients, mail.as_string())
         except (OSError, smtplib.SMTPException, RuntimeError, AppriseException) as error:
             is_taken = False
@@ -75,6 +78,19 @@ class Mail(NotifyEmail):  # type: ignore[no-untyped-call]
             if addresses:
                 mail[each] = ", ".join(formataddr((apprise.names.get(one) or "", one)) for one in sorted(addresses))
         return mail
+
+
+class _Connection(AppriseSMTPController):
+    """Apprise's connection, but that its end is not waited for.
+
+    What the server took stays taken, and a goodbye that never comes would make a repeat of it.
+    """
+
+    def __exit__(self, *_error: object) -> None:
+        connection: Any = self._socket  # which Apprise declares as None
+        with suppress(*SMTP_EXCEPTIONS):
+            connection.putcmd("quit")
+        connection.close()
 
 
 def _content(message: Message) -> Part:
