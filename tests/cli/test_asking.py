@@ -73,7 +73,7 @@ def test_runs_limit_keeps_the_youngest_and_says_what_is_hidden(archive: Path) ->
     """A long archive shows its end, and how to see the rest."""
     done = asked(archive, "runs", "--limit", "2")
     assert [line.split()[0] for line in done.lines[2:4]] == ["20240102_000000", "20240103_000000"]
-    assert done.lines[4] == "1 older runs: --last 3 shows all"
+    assert done.lines[4] == "1 older run: --last 3 shows all"
     assert len(in_json(archive, "runs", "-n", "1")["runs"]) == 1
 
 
@@ -85,6 +85,20 @@ def test_runs_in_json_are_the_records(archive: Path) -> None:
         shared = row.keys() & entry.keys()
         assert shared >= {"timestamp", "run_name", "archived_at", "sha256", "approved_count", "dropped_count", "policy"}
         assert {name: row[name] for name in shared - {"source"}} == {name: entry[name] for name in shared - {"source"}}
+
+
+def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
+    """Numbers and their nouns agree, whatever is counted."""
+    folder = tmp_path / "archive"
+    with TrainingArchiveManager(folder) as manager:
+        manager.archive_training_run(
+            flat_summary({"A": GOOD | {"fitness_history": [0.91]}}, timestamp="20240101_000000")
+        )
+        manager.archive_training_run(flat_summary({"A": MIDDLING}, timestamp="20240102_000000"))
+    assert ": 1 model of another class, new or gone\n" in asked(folder, "diff").out
+    assert ", 1 point\n" in asked(folder, "show", "20240101", "A").out
+    assert "1 changes class\n" in asked(folder, "regate", "--set", "approved_min_pf=3").out
+    assert "1 older run: --last 2 shows all\n" in asked(folder, "runs", "-n", "1").out
 
 
 def test_show_without_a_name_is_the_youngest_run(archive: Path) -> None:
@@ -642,6 +656,16 @@ def test_word_is_explained_with_its_bound(word: str) -> None:
     (found,) = answer["words"]
     if found["kind"] in {"flag", "metric"}:
         assert any("(" in bound for bound in found["bounds"])
+
+
+def test_word_that_is_none_is_answered_with_different_ones_that_are_near(tmp_path: Path) -> None:
+    """Each policy has the classes: a suggestion stands once all the same."""
+    config = tmp_path / "config.toml"
+    gate = '[[policy.gate]]\nmetric = "loss"\nbetter = "lower"\napprove = 0.3\nreview = 0.5\n'
+    config.write_text("".join(f'[[policy]]\nname = "{name}"\n{gate}' for name in ("llm", "vision")))
+    done = command("explain", "drops", "--config", config)
+    assert done.code == 2
+    assert done.err.count("DROP") == 1
 
 
 def test_every_flag_is_explained() -> None:

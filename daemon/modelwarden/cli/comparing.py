@@ -14,6 +14,7 @@ import typer
 from modelwarden.archive.report import spark_line
 from modelwarden.cli.answers import model_json, print_answer, run_json
 from modelwarden.cli.asking import DEFAULT_LIMIT, RUN_HELP, Limit
+from modelwarden.cli.lines import counted
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.screen import paged, visible
 from modelwarden.cli.tables import BAND_STYLES, Cell, figure_text, heading_of, print_models, print_table
@@ -62,7 +63,7 @@ def history(
         ]
         print_answer(symbol=symbol, history=listed)
     elif png is not None:
-        typer.echo(f"{show_path(os.path.abspath(png))}: {len(rows)} runs of {visible(symbol)}")
+        typer.echo(f"{show_path(os.path.abspath(png))}: {counted(len(rows), 'run')} of {visible(symbol)}")
     else:
         with paged():
             print_models(rows, "run")
@@ -129,10 +130,8 @@ def diff(
         )
         return
     with paged():
-        changed = sum(each.is_of_class for each in models)
-        typer.echo(
-            f"{found.before.timestamp} -> {found.after.timestamp}: {changed} models of another class, new or gone"
-        )
+        changed = counted(sum(each.is_of_class for each in models), "model")
+        typer.echo(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} of another class, new or gone")
         if found.before.policy.id != found.after.policy.id:
             typer.echo(f"judged by different policies: {found.before.policy.id} and {found.after.policy.id}")
         if models:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from modelwarden.archive.report import spark_line
-from modelwarden.cli.lines import cell_width, wrapped
+from modelwarden.cli.lines import cell_width, counted, wrapped
 from modelwarden.cli.meanings import meaning_of_flag
 from modelwarden.cli.screen import styled, visible, width
 from modelwarden.cli.tables import BAND_STYLES, figure_text
@@ -131,7 +131,7 @@ def _course(model: Assessment, policy: Policy, course: Sequence[float]) -> Itera
         stretches = (course[start:end] for start, end in pairwise(edges))
         points = [best((each for each in part if math.isfinite(each)), default=math.nan) for part in stretches]
     usable = [point for point in course if math.isfinite(point)]
-    span = f"{usable[0]:.3g} -> {usable[-1]:.3g}, {len(course)} points" if usable else "no usable point"
+    span = f"{usable[0]:.3g} -> {usable[-1]:.3g}, {counted(len(course), 'point')}" if usable else "no usable point"
     yield f"{'course':<12}{spark_line(points)}  {span}"
     if model.best_idx is None or model.peak is None or model.best_idx >= len(course):
         return

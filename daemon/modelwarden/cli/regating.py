@@ -14,6 +14,7 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from modelwarden.cli.answers import bounds_json, print_answer
+from modelwarden.cli.lines import counted
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.progress import shown
 from modelwarden.cli.screen import is_terminal, paged
@@ -232,10 +233,12 @@ def _tell(found: WhatIf, policy: Policy, limit: int, seconds: float, *, as_json:
     with paged():
         rate = f" in {seconds:.1f} s" if is_terminal() else ""
         typer.echo(
-            f"{found.assessments - found.foreign:,} assessments judged again{rate}: {found.changed:,} change class"
+            f"{counted(found.assessments - found.foreign, 'assessment')} judged again{rate}:"
+            f" {counted(found.changed, 'changes class', 'change class')}"
         )
         if found.foreign:
-            typer.echo(f"{found.foreign:,} have none of its metrics and are left out")
+            left_out = counted(found.foreign, "has none of its metrics and is", "have none of its metrics and are")
+            typer.echo(f"{left_out} left out")
         typer.echo()
         print_table(
             ("class", "before", "after", "difference"),
@@ -316,7 +319,7 @@ def _tell_steps(judged: int, steps: Sequence[Step], policy: Policy, along: _Swee
         )
         return
     with paged():
-        typer.echo(f"{judged:,} assessments, {along.setting} along {len(steps)} values")
+        typer.echo(f"{counted(judged, 'assessment')}, {along.setting} along {counted(len(steps), 'value')}")
         typer.echo()
         at = policy.metrics.index(along.metric)
         own = getattr(policy.gates[at], along.which)

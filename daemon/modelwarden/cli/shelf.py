@@ -5,6 +5,7 @@ The rule: what was kept is kept until it is archived; a try that fails changes n
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
@@ -13,7 +14,7 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
-from modelwarden.cli.lines import clipped, wrapped
+from modelwarden.cli.lines import clipped, counted, wrapped
 from modelwarden.cli.moments import age
 from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, names_another, settings_for_asking
 from modelwarden.cli.progress import Bar
@@ -78,7 +79,11 @@ def _first(each: Shelved) -> str:
     """The first reason, and how many there are."""
     first, *others = each.reason.splitlines() or [""]
     shown = clipped(first, _LONGEST) if is_terminal() else first
-    return f"{shown}{f' (and {len(others)} more lines)' if others else ''}"
+    return shown + _and_more(others)
+
+
+def _and_more(lines: Sequence[str]) -> str:
+    return f" (and {counted(len(lines), 'more line')})" if lines else ""
 
 
 def _shelved_json(each: Shelved) -> dict[str, object]:
@@ -252,6 +257,6 @@ def said_of(outcome: Outcome) -> str:
             return f"pruned, as {name}"
         case Rejected(error) | Unfinished(error):
             first, *more = str(error).splitlines()
-            return f"rejected: {first}{f' (and {len(more)} more lines)' if more else ''}"
+            return f"rejected: {first}{_and_more(more)}"
         case Postponed(error):
             return f"not now: {error}"

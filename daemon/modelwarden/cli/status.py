@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import typer
 
 from modelwarden.cli.answers import print_answer
+from modelwarden.cli.lines import counted
 from modelwarden.cli.moments import duration
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.tables import print_facts
@@ -223,11 +224,6 @@ def _as_json(seen: _Seen, troubles: Sequence[str]) -> dict[str, Any]:
         "free_bytes": {disk.what: disk.free for disk in seen.disks},
         "troubles": troubles,
     }
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """`1 run`, `2 runs`."""
-    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def _size(count: int) -> str:
