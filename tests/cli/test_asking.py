@@ -625,6 +625,20 @@ def test_show_of_a_model_has_bounds_words_and_course(tmp_path: Path) -> None:
     assert list(model["meanings"]) == model["flags"] == ["FITNESS_DECLINE"]
 
 
+@pytest.mark.parametrize("wide", [60, 80])
+def test_model_fits_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
+    """The bar goes if there is no room for it; figures and bounds stay beside one another, and a course stays whole."""
+    points = [(0.5, 1.0, 0.5, 0.2), *[BETTER_POINT] * 40, GOOD_POINT, GOOD_POINT]
+    with TrainingArchiveManager(tmp_path) as manager:
+        manager.archive_training_run(series_summary({"A": points}, timestamp="20250101_000000"))
+    monkeypatch.setattr("modelwarden.cli.model_card.width", lambda: wide)
+    lines = asked(tmp_path, "show", "latest", "A").lines
+    assert max(map(len, lines)) <= wide
+    assert any(line.split()[-4:] == [">=", "1.3", ">=", "1.8"] for line in lines)
+    assert sum("┊" in line for line in lines) == (4 if wide == 80 else 0)
+    assert any("0.5 -> 0.9, 43 points" in line for line in lines)
+
+
 @pytest.mark.parametrize("spoiled", [None, b"", b"{}", b"\xff"])
 def test_model_is_shown_without_its_course_if_the_summary_is_spoiled(own: Path, spoiled: bytes | None) -> None:
     """What was judged is known all the same."""
