@@ -150,9 +150,10 @@ def test_help_lists_every_command_with_a_whole_sentence() -> None:
     assert [name for name, _ in listed] == [words[0] for words in COMMANDS if len(words) == 1]
 
 
-def test_help_cuts_no_sentence() -> None:
-    """The short help of each command fits its line."""
-    output = CliRunner().invoke(command_line(), ["--help"], env={"COLUMNS": "80"}).output
+@pytest.mark.parametrize("words", [[], ["config"], ["formats"], ["outbox"], ["rejected"], ["service"]], ids=" ".join)
+def test_help_cuts_no_sentence(words: list[str]) -> None:
+    """The short help of each command fits its line; that of a group's, too."""
+    output = CliRunner().invoke(command_line(), [*words, "--help"], env={"COLUMNS": "80"}).output
     assert "..." not in output.partition("Commands:")[2]
 
 

@@ -94,7 +94,9 @@ def _shelved_json(each: Shelved) -> dict[str, object]:
 
 @rejected_commands.command("show")
 def rejected_show(identity: Id, config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """Show a rejected file: where it was, all that is wrong with it, and how it begins.
+    """Show a rejected file and all that is wrong with it.
+
+    Also where it was, and how it begins.
 
     Example: modelwarden rejected show 3f2a
     """
@@ -138,10 +140,11 @@ def rejected_retry(
     archive: Archive = None,
     as_json: Json = False,
 ) -> None:
-    """Judge what was kept once more, after a mend: of the settings, or by a newer version.
+    """Judge once more what was kept.
 
-    What is a summary now is archived as if it had just come, and leaves the shelf. A trainer's file that was written
-    again needs none of this: it is looked at by itself. Exit code 1 if one is no summary still.
+    After a mend of the settings, or by a newer version. What is a summary now is archived as if it had just come, and
+    leaves the shelf. A trainer's file that was written again needs none of this: it is looked at by itself. Exit code 1
+    if one is no summary still.
 
     Example: modelwarden rejected retry --all
     """
