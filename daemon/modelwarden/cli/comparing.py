@@ -17,7 +17,7 @@ from modelwarden.cli.asking import DEFAULT_LIMIT, RUN_HELP, Limit
 from modelwarden.cli.lines import counted
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.screen import paged, visible
-from modelwarden.cli.tables import BAND_STYLES, Cell, figure_text, heading_of, print_models, print_table
+from modelwarden.cli.tables import BAND_STYLES, Cell, figure_text, heading_of, print_models, print_sentence, print_table
 from modelwarden.errors import UnknownRun
 from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment
@@ -131,7 +131,7 @@ def diff(
         return
     with paged():
         changed = counted(sum(each.is_of_class for each in models), "model")
-        typer.echo(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} of another class, new or gone")
+        print_sentence(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} of another class, new or gone")
         if found.before.policy.id != found.after.policy.id:
             typer.echo(f"judged by different policies: {found.before.policy.id} and {found.after.policy.id}")
         if models:

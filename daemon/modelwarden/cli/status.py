@@ -16,7 +16,7 @@ from modelwarden.cli.answers import print_answer
 from modelwarden.cli.lines import counted
 from modelwarden.cli.moments import duration
 from modelwarden.cli.options import Archive, Config, Json
-from modelwarden.cli.tables import print_facts
+from modelwarden.cli.tables import print_facts, print_sentence
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError, StopService
@@ -169,7 +169,7 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
     else:
         since = datetime.fromisoformat(standing.since)
         age = duration(now - since.timestamp())
-        typer.echo(f"running since {since:%Y-%m-%d %H:%M} UTC, for {age}, process {standing.pid}")
+        print_sentence(f"running since {since:%Y-%m-%d %H:%M} UTC, for {age}, process {standing.pid}")
     lines = [
         (
             "archive",

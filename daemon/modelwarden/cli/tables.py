@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from modelwarden.cli.lines import cell_width, clipped, wrapped
+from modelwarden.cli.lines import cell_width, clipped, hanging, wrapped
 from modelwarden.cli.screen import has_colour, styled, visible, width
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gates import Gate
@@ -88,6 +88,11 @@ def print_table(
     out.write(f"{styled('─' * min(rule, max(width(), 1), 200), 'dim')}\n")
     for row in cells:
         _write_row(row, widths, is_right, is_below=is_below, coloured=coloured)
+
+
+def print_sentence(text: str) -> None:
+    """Print a text; what is too wide goes on in the next line."""
+    sys.stdout.write("".join(f"{line}\n" for line in hanging(visible(text), width())))
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
