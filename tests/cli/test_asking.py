@@ -526,6 +526,16 @@ def test_name_that_fits_several_runs_is_refused_with_all_of_them(
     assert done.err == f"modelwarden: {archive}: {text!r} may mean {len(runs)} runs: {', '.join(runs)}\n"
 
 
+def test_name_that_fits_many_runs_is_refused_with_the_last_of_them(tmp_path: Path) -> None:
+    """What is named is said to be a part."""
+    with TrainingArchiveManager(tmp_path) as manager:
+        for day in range(1, 13):
+            manager.archive_training_run(flat_summary({"A": GOOD}, timestamp=f"202501{day:02d}_000000"))
+    named = ", ".join(f"202501{day:02d}_000000" for day in range(3, 13))
+    done = command("show", "2025", "--archive", tmp_path)
+    assert done.err.endswith(f"'2025' may mean 12 runs: the last 10 of them are {named}\n")
+
+
 def test_whole_name_of_a_run_that_is_gone_means_no_other(own: Path) -> None:
     """`_2` is another run: a script that names one which was removed gets an error, not that one's models."""
     with TrainingArchiveManager(own) as manager:
