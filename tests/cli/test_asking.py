@@ -526,6 +526,22 @@ def test_name_that_fits_several_runs_is_refused_with_all_of_them(
     assert done.err == f"modelwarden: {archive}: {text!r} may mean {len(runs)} runs: {', '.join(runs)}\n"
 
 
+def test_history_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older runs, and those over which a course is not drawn; no line is left to the terminal to break."""
+    with TrainingArchiveManager(tmp_path) as manager:
+        for minute in range(45):
+            manager.archive_training_run(flat_summary({"A": GOOD}, timestamp=f"20250101_00{minute:02d}00"))
+    whole = asked(tmp_path, "history", "A").out
+    assert "left out" not in whole
+    assert "course over the last 40 runs\n" in whole
+    monkeypatch.setattr("modelwarden.cli.comparing.width", lambda: 60)
+    lines = asked(tmp_path, "history", "A", "--last", "44").lines
+    assert "older runs are left out: --last 88 shows more" in lines
+    (start,) = (at for at, line in enumerate(lines) if line.startswith("course over the last "))
+    assert max(map(len, lines[start:])) <= 60
+    assert len(lines[start + 1].split()[1]) == int(lines[start].split()[-2])
+
+
 def test_name_that_fits_many_runs_is_refused_with_the_last_of_them(tmp_path: Path) -> None:
     """What is named is said to be a part."""
     with TrainingArchiveManager(tmp_path) as manager:
