@@ -198,9 +198,9 @@ class Questions:
         if not meant:
             raise UnknownRun(f"no run {shorten(text)!r}", where=self._root, hint="see `modelwarden runs`")
         if len(meant) > 1:
-            more = f"{len(meant) - MOST_CANDIDATES} more, " if len(meant) > MOST_CANDIDATES else ""
             listed = ", ".join(meant[-MOST_CANDIDATES:])
-            raise UnknownRun(f"{shorten(text)!r} may mean {len(meant)} runs", where=self._root, hint=f"{more}{listed}")
+            hint = listed if len(meant) <= MOST_CANDIDATES else f"the last {MOST_CANDIDATES} of them are {listed}"
+            raise UnknownRun(f"{shorten(text)!r} may mean {len(meant)} runs", where=self._root, hint=hint)
         return meant[0]
 
     def _meant(self, text: str) -> list[str]:

@@ -73,7 +73,7 @@ def test_runs_limit_keeps_the_youngest_and_says_what_is_hidden(archive: Path) ->
     """A long archive shows its end, and how to see the rest."""
     done = asked(archive, "runs", "--limit", "2")
     assert [line.split()[0] for line in done.lines[2:4]] == ["20240102_000000", "20240103_000000"]
-    assert done.lines[4] == "1 older runs: --last 3 shows all"
+    assert done.lines[4] == "1 older run: --last 3 shows all"
     assert len(in_json(archive, "runs", "-n", "1")["runs"]) == 1
 
 
@@ -85,6 +85,20 @@ def test_runs_in_json_are_the_records(archive: Path) -> None:
         shared = row.keys() & entry.keys()
         assert shared >= {"timestamp", "run_name", "archived_at", "sha256", "approved_count", "dropped_count", "policy"}
         assert {name: row[name] for name in shared - {"source"}} == {name: entry[name] for name in shared - {"source"}}
+
+
+def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
+    """Numbers and their nouns agree, whatever is counted."""
+    folder = tmp_path / "archive"
+    with TrainingArchiveManager(folder) as manager:
+        manager.archive_training_run(
+            flat_summary({"A": GOOD | {"fitness_history": [0.91]}}, timestamp="20240101_000000")
+        )
+        manager.archive_training_run(flat_summary({"A": MIDDLING}, timestamp="20240102_000000"))
+    assert ": 1 model of another class, new or gone\n" in asked(folder, "diff").out
+    assert ", 1 point\n" in asked(folder, "show", "20240101", "A").out
+    assert "1 changes class\n" in asked(folder, "regate", "--set", "approved_min_pf=3").out
+    assert "1 older run: --last 2 shows all\n" in asked(folder, "runs", "-n", "1").out
 
 
 def test_show_without_a_name_is_the_youngest_run(archive: Path) -> None:
@@ -512,6 +526,32 @@ def test_name_that_fits_several_runs_is_refused_with_all_of_them(
     assert done.err == f"modelwarden: {archive}: {text!r} may mean {len(runs)} runs: {', '.join(runs)}\n"
 
 
+def test_history_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older runs, and those over which a course is not drawn; no line is left to the terminal to break."""
+    with TrainingArchiveManager(tmp_path) as manager:
+        for minute in range(45):
+            manager.archive_training_run(flat_summary({"A": GOOD}, timestamp=f"20250101_00{minute:02d}00"))
+    whole = asked(tmp_path, "history", "A").out
+    assert "left out" not in whole
+    assert "course over the last 40 runs\n" in whole
+    monkeypatch.setattr("modelwarden.cli.comparing.width", lambda: 60)
+    lines = asked(tmp_path, "history", "A", "--last", "44").lines
+    assert "older runs are left out: --last 88 shows more" in lines
+    (start,) = (at for at, line in enumerate(lines) if line.startswith("course over the last "))
+    assert max(map(len, lines[start:])) <= 60
+    assert len(lines[start + 1].split()[1]) == int(lines[start].split()[-2])
+
+
+def test_name_that_fits_many_runs_is_refused_with_the_last_of_them(tmp_path: Path) -> None:
+    """What is named is said to be a part."""
+    with TrainingArchiveManager(tmp_path) as manager:
+        for day in range(1, 13):
+            manager.archive_training_run(flat_summary({"A": GOOD}, timestamp=f"202501{day:02d}_000000"))
+    named = ", ".join(f"202501{day:02d}_000000" for day in range(3, 13))
+    done = command("show", "2025", "--archive", tmp_path)
+    assert done.err.endswith(f"'2025' may mean 12 runs: the last 10 of them are {named}\n")
+
+
 def test_whole_name_of_a_run_that_is_gone_means_no_other(own: Path) -> None:
     """`_2` is another run: a script that names one which was removed gets an error, not that one's models."""
     with TrainingArchiveManager(own) as manager:
@@ -611,6 +651,20 @@ def test_show_of_a_model_has_bounds_words_and_course(tmp_path: Path) -> None:
     assert list(model["meanings"]) == model["flags"] == ["FITNESS_DECLINE"]
 
 
+@pytest.mark.parametrize("wide", [60, 80])
+def test_model_fits_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
+    """The bar goes if there is no room for it; figures and bounds stay beside one another, and a course stays whole."""
+    points = [(0.5, 1.0, 0.5, 0.2), *[BETTER_POINT] * 40, GOOD_POINT, GOOD_POINT]
+    with TrainingArchiveManager(tmp_path) as manager:
+        manager.archive_training_run(series_summary({"A": points}, timestamp="20250101_000000"))
+    monkeypatch.setattr("modelwarden.cli.model_card.width", lambda: wide)
+    lines = asked(tmp_path, "show", "latest", "A").lines
+    assert max(map(len, lines)) <= wide
+    assert any(line.split()[-4:] == [">=", "1.3", ">=", "1.8"] for line in lines)
+    assert sum("┊" in line for line in lines) == (4 if wide == 80 else 0)
+    assert any("0.5 -> 0.9, 43 points" in line for line in lines)
+
+
 @pytest.mark.parametrize("spoiled", [None, b"", b"{}", b"\xff"])
 def test_model_is_shown_without_its_course_if_the_summary_is_spoiled(own: Path, spoiled: bytes | None) -> None:
     """What was judged is known all the same."""
@@ -642,6 +696,16 @@ def test_word_is_explained_with_its_bound(word: str) -> None:
     (found,) = answer["words"]
     if found["kind"] in {"flag", "metric"}:
         assert any("(" in bound for bound in found["bounds"])
+
+
+def test_word_that_is_none_is_answered_with_different_ones_that_are_near(tmp_path: Path) -> None:
+    """Each policy has the classes: a suggestion stands once all the same."""
+    config = tmp_path / "config.toml"
+    gate = '[[policy.gate]]\nmetric = "loss"\nbetter = "lower"\napprove = 0.3\nreview = 0.5\n'
+    config.write_text("".join(f'[[policy]]\nname = "{name}"\n{gate}' for name in ("llm", "vision")))
+    done = command("explain", "drops", "--config", config)
+    assert done.code == 2
+    assert done.err.count("DROP") == 1
 
 
 def test_every_flag_is_explained() -> None:

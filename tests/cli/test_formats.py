@@ -46,6 +46,12 @@ def test_list_has_every_format_and_ones_own(config: Path) -> None:
     assert [each["name"] for each in listed["formats"]] == names
 
 
+def test_list_is_in_the_order_of_the_names() -> None:
+    """`freqtrade` before `freqtrade-hyperopt`: the names count, and not those of their files."""
+    listed = [line.split()[0] for line in command("formats").lines[2:]]
+    assert listed == sorted(listed)
+
+
 @pytest.mark.parametrize("name", presets())
 def test_format_that_is_shown_is_the_format(name: str) -> None:
     """What is printed can be a file of one's own."""

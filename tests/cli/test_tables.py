@@ -122,6 +122,26 @@ def test_text_of_a_short_column_loses_its_end_rather_than_a_word_its_middle(caps
     ]
 
 
+@pytest.mark.parametrize(
+    ("wide", "lines"),
+    [
+        (50, ["symbol  class      PF  why", "A       APPROVED  1.5  UNSTABLE_TRAINING; peaked", " " * 23 + "at 7"]),
+        (40, ["symbol  class      PF", "  why", "A       APPROVED  1.5", "  UNSTABLE_TRAINING; peaked at 7"]),
+        (24, ["symbol  class      PF", "  why", "A       APPROVED  1.5", "  UNSTABLE_TRAINING;", "  peaked at 7"]),
+    ],
+)
+def test_sentences_without_room_beside_the_figures_go_below_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wide: int, lines: list[str]
+) -> None:
+    """A narrow terminal cuts up no flag, and no line is left to the terminal to break."""
+    monkeypatch.setattr("modelwarden.cli.tables.width", lambda: wide)
+    sentence = "UNSTABLE_TRAINING; peaked at 7"
+    print_table(("symbol", "class", "PF", "why"), [("A", "APPROVED", "1.5", sentence)], right=("PF",))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if not line.startswith("─")] == lines
+    assert max(map(cell_width, printed)) <= wide
+
+
 @pytest.mark.usefixtures("eighty")
 def test_facts_go_on_below_themselves(capsys: pytest.CaptureFixture[str]) -> None:
     """A name and a text a line, aligned; what moves a cursor is written as an escape."""

@@ -28,7 +28,7 @@ def test_options_and_values_are_those_of_the_help(each: Command) -> None:
     assert {name: option.value for option in each.options for name in option.names} == found
     usage = shown.partition("\n")[0]
     for argument in each.arguments:
-        assert argument.value in usage
+        assert (f"{argument.value}..." if argument.is_many else argument.value) in usage
         assert (f"[{argument.value}" in usage) != argument.is_required
 
 

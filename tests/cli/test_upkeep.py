@@ -151,7 +151,7 @@ def test_config_check_shows_destinations_without_their_urls(tmp_path: Path) -> N
     assert result.returncode == 0
     assert "team: REVIEW" in result.stdout
     assert "T0KEN" not in result.stdout + result.stderr
-    assert "everybody can read it" in result.stderr
+    assert f"everybody can read it: chmod 640 {path}\n" in result.stderr
 
 
 MAIL = "mailto://warden:T0KENA@mail.example.com?to=a@example.org"

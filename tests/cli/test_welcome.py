@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from processes import clean_environment, make_site, modelwarden, until
 from summaries import GOOD, encoded, flat_summary
 
 
-def shown_at_a_terminal(*arguments: str | os.PathLike[str], cwd: Path, until_shown: str) -> str:
+def shown_at_a_terminal(
+    *arguments: str | os.PathLike[str], cwd: Path, until_shown: str, environment: Mapping[str, str] | None = None
+) -> str:
     """What a command shows on a terminal of 80 columns until these words come, and after Ctrl-C; without colours."""
     ours, theirs = pty.openpty()
     shown = b""
@@ -32,7 +35,7 @@ def shown_at_a_terminal(*arguments: str | os.PathLike[str], cwd: Path, until_sho
         with subprocess.Popen(
             [sys.executable, "-P", "-m", "modelwarden", *arguments],
             cwd=cwd,
-            env=clean_environment({"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}),
+            env=clean_environment({"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1", **(environment or {})}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -85,6 +88,16 @@ def test_command_that_is_named_works_as_it_stands(tmp_path: Path) -> None:
         result = modelwarden(*words, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert "20241224_153000" in result.stdout
+
+
+def test_command_that_is_named_needs_no_variable_of_another_terminal(tmp_path: Path) -> None:
+    """If the environment names the settings, the command to ask with names them itself."""
+    site = make_site(tmp_path, watch='[[watch]]\npath = "out"\n[[watch]]\npath = "out"\npatterns = ["b"]\n')
+    (site.out / "a.json").write_bytes(encoded(flat_summary({"A": GOOD})))
+    environment = {"MODELWARDEN_CONFIG": str(site.config)}
+    shown = shown_at_a_terminal("run", cwd=tmp_path, until_shown="run_archived", environment=environment)
+    assert f"  modelwarden runs --config {site.config}\n" in shown
+    assert "Leave a summary in a watched folder." in shown
 
 
 def test_log_for_machines_has_events_alone(tmp_path: Path) -> None:

@@ -482,6 +482,19 @@ def test_key_twice_in_bytes_that_are_no_json_is_not_json(data: bytes) -> None:
     assert isinstance(refusal_of(data), NotJson)
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"notes", "not JSON: expected null, true, false, NaN or Infinity at line 1 column 2"),
+        (b'{"models": [', "not JSON: the file ends inside a list at line 1 column 12"),
+        (b'{"models": {}', "not JSON: the file ends inside an object at line 1 column 13"),
+    ],
+)
+def test_bytes_that_are_no_json_are_told_without_words_of_the_parser(data: bytes, said: str) -> None:
+    """Whoever wrote the file need not know what an ident or an EOF is."""
+    assert refusal_of(data).what == said
+
+
 @pytest.mark.parametrize("symbol", ["A", "x" * 128, "\N{GRINNING FACE}" * 128])
 def test_symbol_of_1_to_128_characters_is_kept(symbol: str) -> None:
     """Characters are counted, not bytes."""

@@ -478,6 +478,27 @@ def test_file_that_stays_unreadable_is_announced_once_and_its_end_said(
     assert count(caplog, "run_archived") == 5
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("way", "said"), [("gone", 0), ("endless", 1)])
+def test_watched_folder_that_cannot_be_seen_is_said_once_and_not_at_every_scan(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str, said: int
+) -> None:
+    """Its watch says that it waits; what the system refuses is said besides, but of a folder that is just not there."""
+    caplog.set_level(logging.DEBUG, "modelwarden")
+    watch = '[[watch]]\npath = "out/inner"\n'
+    site = make_site(tmp_path, destination("team", "json://127.0.0.1:9", "PROBLEM"), watch=watch)
+    if way == "endless":
+        site.out.rmdir()
+        site.out.symlink_to(site.out)
+
+    def script() -> None:
+        until(lambda: count(caplog, "ready"), "the daemon to be ready")
+        until(lambda: count(caplog, "scanned") >= 8, "some scans")
+
+    with living(site, script):
+        assert (count(caplog, "watch_waits"), count(caplog, "unreadable")) == (1, said)
+
+
 def test_storage_that_keeps_refusing_is_announced_once_and_its_end_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

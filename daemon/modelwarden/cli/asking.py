@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from modelwarden.cli.answers import bounds_json, course_json, model_json, print_answer, run_json
-from modelwarden.cli.lines import cell_width, clipped, wrapped
+from modelwarden.cli.lines import cell_width, clipped, counted, wrapped
 from modelwarden.cli.moments import age, timestamp_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
@@ -121,7 +121,7 @@ def _print_runs(found: Runs, now: float, *, is_all: bool) -> None:
         short=("run name",),
     )
     if found.hidden:
-        typer.echo(f"{found.hidden} older runs: --last {len(found.shown) + found.hidden} shows all")
+        typer.echo(f"{counted(found.hidden, 'older run')}: --last {len(found.shown) + found.hidden} shows all")
     if is_all and found.shown[-1].timestamp != found.latest:
         typer.echo(f"archived last: {found.latest}; `show` and `approved` mean it if no run is named")
 

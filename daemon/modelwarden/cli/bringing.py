@@ -52,7 +52,7 @@ _OURS: Final = frozenset({ASSESSMENTS_FILE, INDEX_FILE, REASON_FILE})
 
 
 def archive_files(
-    paths: Annotated[list[str], typer.Argument(metavar="FILE|DIR", help="Summaries, or folders that hold them.")],
+    paths: Annotated[list[str], typer.Argument(metavar="FILE|DIR...", help="Summaries, or folders that hold them.")],
     notify: Annotated[bool, typer.Option("--notify", help="Tell the destinations, as of new runs.")] = False,
     format_name: FormatName = None,
     policy: PolicyName = None,

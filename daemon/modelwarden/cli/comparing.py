@@ -5,6 +5,7 @@ The rule: as for all that asks: nothing is changed, and what is answered is what
 
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final
@@ -14,9 +15,10 @@ import typer
 from modelwarden.archive.report import spark_line
 from modelwarden.cli.answers import model_json, print_answer, run_json
 from modelwarden.cli.asking import DEFAULT_LIMIT, RUN_HELP, Limit
+from modelwarden.cli.lines import cell_width, counted
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
-from modelwarden.cli.screen import paged, visible
-from modelwarden.cli.tables import BAND_STYLES, Cell, figure_text, heading_of, print_models, print_table
+from modelwarden.cli.screen import paged, visible, width
+from modelwarden.cli.tables import BAND_STYLES, Cell, figure_text, heading_of, print_models, print_sentence, print_table
 from modelwarden.errors import UnknownRun
 from modelwarden.filesystems import show_path
 from modelwarden.gate.assessment import Assessment
@@ -27,6 +29,9 @@ from modelwarden.questions import Comparison, Difference, SymbolInRun
 
 SPARKS: Final = 40
 """Runs that a sparkline shows: the youngest."""
+
+_LEAST_SPARKS: Final = 8
+"""Of a narrow terminal."""
 
 
 def history(
@@ -47,7 +52,8 @@ def history(
     Example: modelwarden history BTCUSD --last 20
     """
     with asking_as_set(config, archive) as questions:
-        rows = questions.history(symbol, limit)
+        found = questions.history(symbol, min(limit, sys.maxsize - 1) + 1)  # one more tells that there are more
+        rows = found[-limit:]
         if not rows:
             raise UnknownRun(f"no run has a model called {shorten(symbol)!r}", where=questions.archive_dir)
         superseded = questions.superseded([name for name, _, _ in rows])
@@ -62,16 +68,30 @@ def history(
         ]
         print_answer(symbol=symbol, history=listed)
     elif png is not None:
-        typer.echo(f"{show_path(os.path.abspath(png))}: {len(rows)} runs of {visible(symbol)}")
+        typer.echo(f"{show_path(os.path.abspath(png))}: {counted(len(rows), 'run')} of {visible(symbol)}")
     else:
         with paged():
             print_models(rows, "run")
+            if len(found) > len(rows):
+                typer.echo(f"older runs are left out: --last {2 * limit} shows more")
             for name, by in superseded.items():
                 typer.echo(f"{name} was superseded by {by}")
             if len(rows) > 1:
                 typer.echo()
-                for line in _sparks(rows[-SPARKS:]):
+                for line in _courses(rows):
                     typer.echo(line)
+
+
+def _courses(rows: Sequence[SymbolInRun]) -> Iterator[str]:
+    """The courses over as many of the last runs as there is room for; if not over all, that is said first."""
+    shown = min(SPARKS, len(rows))
+    lines = [*_sparks(rows[-shown:])]
+    while (excess := max(map(cell_width, lines)) - width()) > 0 and shown > _LEAST_SPARKS:
+        shown = max(shown - excess, _LEAST_SPARKS)
+        lines = [*_sparks(rows[-shown:])]
+    if shown < len(rows):
+        yield f"course over the last {shown} runs"
+    yield from lines
 
 
 def _sparks(rows: Sequence[SymbolInRun]) -> Iterator[str]:
@@ -129,10 +149,8 @@ def diff(
         )
         return
     with paged():
-        changed = sum(each.is_of_class for each in models)
-        typer.echo(
-            f"{found.before.timestamp} -> {found.after.timestamp}: {changed} models of another class, new or gone"
-        )
+        changed = counted(sum(each.is_of_class for each in models), "model")
+        print_sentence(f"{found.before.timestamp} -> {found.after.timestamp}: {changed} of another class, new or gone")
         if found.before.policy.id != found.after.policy.id:
             typer.echo(f"judged by different policies: {found.before.policy.id} and {found.after.policy.id}")
         if models:

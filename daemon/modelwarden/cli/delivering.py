@@ -44,7 +44,7 @@ ROWS_SHOWN: Final = 50
 
 outbox_commands = typer.Typer(invoke_without_command=True)
 
-Ids = Annotated[list[int], typer.Argument(metavar="ID", help="As `modelwarden outbox` lists them.")]
+Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="As `modelwarden outbox` lists them.")]
 
 
 @outbox_commands.callback()
@@ -158,7 +158,7 @@ def _below(rows: Sequence[Row], names: Sequence[str], tallies: Sequence[tuple[st
 
 @outbox_commands.command("retry")
 def retry(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="All that are dead if none is named.")] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="All dead ones if none is named.")] = None,
     config: Config = None,
     archive: Archive = None,
     as_json: Json = False,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import typer
 
 from modelwarden.cli.answers import print_answer
-from modelwarden.cli.lines import wrapped
+from modelwarden.cli.lines import counted, wrapped
 from modelwarden.cli.moments import iso
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.screen import width
 from modelwarden.cli.sending import tested
-from modelwarden.cli.status import LEAST_FREE, counted
+from modelwarden.cli.status import LEAST_FREE
 from modelwarden.config import Settings, WatchTable, destination_of, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError, StopService

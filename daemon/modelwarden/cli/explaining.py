@@ -48,7 +48,7 @@ def explain(
     if policy is None:  # the first policy that has the word explains it: the default one
         found = [*{each.name: (each, judge) for each, judge in reversed(found)}.values()][::-1]
     if not found and word is not None:
-        names = [each.name for judge in chosen for each in meanings(judge)]
+        names = [*dict.fromkeys(each.name for judge in chosen for each in meanings(judge))]
         close = difflib.get_close_matches(word.upper(), names, 3, 0.5) or difflib.get_close_matches(word, names, 3, 0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "`modelwarden explain` lists them"
         raise StopService(f"nothing is called {word!r}", where="explain", hint=hint)

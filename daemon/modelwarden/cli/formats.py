@@ -78,9 +78,9 @@ def try_file(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a format reads in a file; with --policy, what would be judged.
+    """Show what a format reads in a file.
 
-    Exit codes as of `check`; without a policy 0 if the file can be read.
+    With --policy it shows what would be judged. Exit codes as of `check`; without a policy 0 if the file can be read.
 
     Example: modelwarden formats try keras training_output/training.log
     """

@@ -32,7 +32,7 @@ BAD_INPUT = 2
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Summaries to judge.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Summaries to judge.")],
     format_name: FormatName = None,
     policy: PolicyName = None,
     config: Config = None,

@@ -13,6 +13,11 @@ _INDENT: Final = "  "
 _USUAL: Final = 80
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 run`, `2 runs`; the number has commas."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def cell_width(text: str) -> int:
     """Columns that a text takes at a terminal."""
     if text.isascii():

@@ -20,7 +20,7 @@ from modelwarden.errors import StopService
 EXIT_CODES: Final = (
     ("0", "all", "done; for `check`: every model is APPROVED"),
     ("1", "`check`", "not every model is APPROVED"),
-    ("1", "`runs`, `show`, `approved`", "no run or model is what was asked for"),
+    ("1", "`runs`, `show`, `approved`", "no run, or no model of the run, is what was asked for"),
     (
         "1",
         "`run --once`",
@@ -36,7 +36,14 @@ EXIT_CODES: Final = (
     ("1", "`status`", "something needs a person"),
     ("1", "`outbox retry`, `outbox drop`, `notify-test`", "not all that was asked for could be done"),
     ("1", "`service install`, `service remove`", "a file that somebody changed was left as it is"),
-    ("2", "all", "wrong settings, arguments or input; an archive, a run or a state file that can't be used"),
+    (
+        "2",
+        "all",
+        (
+            "wrong settings, arguments or input; a run or a symbol that is not there;"
+            " an archive, a run or a state file that can't be used"
+        ),
+    ),
     ("3", "`status`", "the daemon is not running"),
     ("74", "all", "the output could not be written"),
     ("75", "`courier`", "a send hung: its parent, or systemd, starts another"),

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from modelwarden.archive.report import spark_line
-from modelwarden.cli.lines import cell_width, wrapped
+from modelwarden.cli.lines import cell_width, counted, wrapped
 from modelwarden.cli.meanings import meaning_of_flag
 from modelwarden.cli.screen import styled, visible, width
 from modelwarden.cli.tables import BAND_STYLES, figure_text
@@ -73,7 +73,7 @@ def _hanging(name: str, text: str) -> Iterator[str]:
 
 
 def _figures(model: Assessment, policy: Policy) -> Iterator[str]:
-    """A line a metric: name, figure, band, bar, bounds."""
+    """A line a metric: name, figure, band, bar, bounds; a terminal that is too narrow for the bar does without."""
     rows = [
         (visible(gate.label), figure_text(gate, value, band), band, gate, value)
         for gate, value, band in zip(policy.gates, model.values, model.bands, strict=True)
@@ -84,13 +84,16 @@ def _figures(model: Assessment, policy: Policy) -> Iterator[str]:
     zones = " ".join(f"{band:<{third}}" for band in CLASSIFICATIONS[::-1])
     bounds = [[f"{gate.signs[0]} {bound!r}" for bound in (gate.review, gate.approve)] for gate in policy.gates]
     wide = max(len("REVIEW"), *(len(review) for review, _ in bounds))
-    head = f"{'':<{names}}  {'':>{figures}}  {'':<8}  {zones}  {'REVIEW':<{wide}}  APPROVED"
-    yield styled(head, "dim")
+    longest = max(len("APPROVED"), *(len(approve) for _, approve in bounds))
+    is_roomy = sum((names, figures, 8, len(zones), wide, longest)) + 5 * 2 <= width()
+    drawn = f"{zones}  " if is_roomy else ""
+    yield styled(f"{'':<{names}}  {'':>{figures}}  {'':<8}  {drawn}{'REVIEW':<{wide}}  APPROVED", "dim")
     for (name, figure, band, gate, value), (review, approve) in zip(rows, bounds, strict=True):
         first, *more = wrapped(name, names)
         shown = styled(f"{figure:>{figures}}  {band.value:<8}", BAND_STYLES[band])
         blanks = " " * (names - cell_width(first))
-        yield f"{first}{blanks}  {shown}  {bar(gate, value)}  {review:<{wide}}  {approve}"
+        drawn = f"{bar(gate, value)}  " if is_roomy else ""
+        yield f"{first}{blanks}  {shown}  {drawn}{review:<{wide}}  {approve}"
         yield from more
 
 
@@ -131,8 +134,17 @@ def _course(model: Assessment, policy: Policy, course: Sequence[float]) -> Itera
         stretches = (course[start:end] for start, end in pairwise(edges))
         points = [best((each for each in part if math.isfinite(each)), default=math.nan) for part in stretches]
     usable = [point for point in course if math.isfinite(point)]
-    span = f"{usable[0]:.3g} -> {usable[-1]:.3g}, {len(course)} points" if usable else "no usable point"
-    yield f"{'course':<12}{spark_line(points)}  {span}"
+    span = f"{usable[0]:.3g} -> {usable[-1]:.3g}, {counted(len(course), 'point')}" if usable else "no usable point"
+    line = f"{'course':<12}{spark_line(points)}"
+    is_roomy = cell_width(line) + 2 + len(span) <= width()
+    yield f"{line}  {span}" if is_roomy else line
+    yield from _peak(model, policy, course, edges)
+    if not is_roomy:
+        yield f"{'':<12}{span}"
+
+
+def _peak(model: Assessment, policy: Policy, course: Sequence[float], edges: Sequence[int] | None) -> Iterator[str]:
+    """Where the best point is, below the course; the edges are those of its stretches."""
     if model.best_idx is None or model.peak is None or model.best_idx >= len(course):
         return
     at = model.best_idx

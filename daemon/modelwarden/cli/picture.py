@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from modelwarden.cli.comparing import courses_of
+from modelwarden.cli.lines import counted
 from modelwarden.durable import refusal
 from modelwarden.errors import StopService
 from modelwarden.questions import SymbolInRun
@@ -41,7 +42,7 @@ def draw_history(path: str, symbol: str, rows: Sequence[SymbolInRun]) -> None:
     figure = Figure(figsize=(_INCHES[0], _INCHES[1] * len(courses) + 0.8), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(courses), 1, sharex=True, squeeze=False)
-    figure.suptitle(_plain(f"{symbol}: {len(rows)} runs"), parse_math=False)
+    figure.suptitle(_plain(f"{symbol}: {counted(len(rows), 'run')}"), parse_math=False)
     colours = [_COLOURS[row.assessment.classification] for row in rows]
     for panel, (gate, values) in zip(panels[:, 0], courses.values(), strict=True):
         shown = [value if math.isfinite(value) and abs(value) < _FARTHEST else math.nan for value in values]

@@ -14,10 +14,11 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from modelwarden.cli.answers import bounds_json, print_answer
+from modelwarden.cli.lines import counted
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set
 from modelwarden.cli.progress import shown
-from modelwarden.cli.screen import is_terminal, paged
-from modelwarden.cli.tables import BAND_STYLES, Cell, heading_of, print_table
+from modelwarden.cli.screen import is_terminal, paged, width
+from modelwarden.cli.tables import BAND_STYLES, Cell, heading_of, print_sentence, print_table
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import StopService
 from modelwarden.filesystems import show_path
@@ -34,6 +35,9 @@ NOTHING_CHANGES: Final = 1
 MOST_STEPS: Final = 1000
 SYMBOLS_SHOWN: Final = 50
 BAR: Final = 24
+"""Columns of a bar; half as many if a terminal has fewer than `_ROOMY`."""
+
+_ROOMY: Final = 80
 
 _SETTINGS: Final = {
     name: (metric, which)
@@ -231,11 +235,13 @@ def _tell(found: WhatIf, policy: Policy, limit: int, seconds: float, *, as_json:
         return
     with paged():
         rate = f" in {seconds:.1f} s" if is_terminal() else ""
-        typer.echo(
-            f"{found.assessments - found.foreign:,} assessments judged again{rate}: {found.changed:,} change class"
+        print_sentence(
+            f"{counted(found.assessments - found.foreign, 'assessment')} judged again{rate}:"
+            f" {counted(found.changed, 'changes class', 'change class')}"
         )
         if found.foreign:
-            typer.echo(f"{found.foreign:,} have none of its metrics and are left out")
+            left_out = counted(found.foreign, "has none of its metrics and is", "have none of its metrics and are")
+            typer.echo(f"{left_out} left out")
         typer.echo()
         print_table(
             ("class", "before", "after", "difference"),
@@ -294,7 +300,7 @@ def _counts(counts: Mapping[Classification, int]) -> Mapping[str, int]:
 
 def _print_head(policy: Policy) -> None:
     named = "" if policy.name == DEFAULT_NAME else f" ({policy.name})"
-    typer.echo(f"policy {policy.id}{named}, tried on the whole archive; nothing is changed")
+    print_sentence(f"policy {policy.id}{named}, tried on the whole archive; nothing is changed")
 
 
 def _tell_steps(judged: int, steps: Sequence[Step], policy: Policy, along: _Sweep, *, as_json: bool) -> None:
@@ -316,7 +322,7 @@ def _tell_steps(judged: int, steps: Sequence[Step], policy: Policy, along: _Swee
         )
         return
     with paged():
-        typer.echo(f"{judged:,} assessments, {along.setting} along {len(steps)} values")
+        print_sentence(f"{counted(judged, 'assessment')}, {along.setting} along {counted(len(steps), 'value')}")
         typer.echo()
         at = policy.metrics.index(along.metric)
         own = getattr(policy.gates[at], along.which)
@@ -344,9 +350,10 @@ def _bar(counts: Mapping[Classification, int]) -> str:
     if not total:
         return ""
     bar, seen, drawn = "", 0, 0
+    columns = BAR if width() >= _ROOMY else BAR // 2
     for each in CLASSIFICATIONS:
         seen += counts.get(each, 0)
-        until = round(seen * BAR / total)
+        until = round(seen * columns / total)
         bar += _BLOCKS[each] * (until - drawn)
         drawn = until
     return bar

@@ -19,7 +19,7 @@ from modelwarden.archive.decisions import LONGEST_NAME, LONGEST_REASON, REVIEWS,
 from modelwarden.archive.folders import read_record
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, RUN_HELP, when
-from modelwarden.cli.lines import wrapped
+from modelwarden.cli.lines import counted, wrapped
 from modelwarden.cli.moments import iso, parse_since
 from modelwarden.cli.options import Archive, Config, Json, asking_as_set, settings_for_asking
 from modelwarden.cli.screen import is_terminal, paged, styled, visible, width
@@ -244,7 +244,8 @@ def _list(config: str | None, archive: str | None, named: str | None, limit: int
                 [(each.run, when(each.archived_at, now), each.symbol) for each in waiting],
             )
             if count > len(waiting):
-                typer.echo(f"{count - len(waiting)} younger ones wait, too: --limit {count} shows all")
+                younger = counted(count - len(waiting), "younger one waits", "younger ones wait")
+                typer.echo(f"{younger}, too: --limit {count} shows all")
     else:
         typer.echo("nothing waits for a person")
     if not waiting:

@@ -5,6 +5,7 @@ The rule: what it exits with tells a script, and systemd, what is left to do.
 
 import gc
 import os
+import shlex
 import sys
 from typing import Annotated, Final
 
@@ -76,7 +77,7 @@ def run(
         settings, arguments, courier=courier and not once, read_settings=reads_again, measures=not once
     ) as service:
         if to_a_person:
-            _greet(settings, path, _options_for_asking(config, watch, archive, settings), once=once)
+            _greet(settings, path, _options_for_asking(config or path, watch, archive, settings), once=once)
         _warn_of_settings(settings, path)
         starts_again = False
         if once:
@@ -118,7 +119,8 @@ def _greet(settings: Settings, path: str | None, options: list[str], *, once: bo
 
 def _warn_of_settings(settings: Settings, path: str | None) -> None:
     for file in exposed(path, settings):
-        log.warning("url_readable_by_others", path=show_path(file), hint="it holds a destination's URL: chmod 640")
+        hint = f"it holds a destination's URL: {shlex.join(('chmod', '640', show_path(file)))}"
+        log.warning("url_readable_by_others", path=show_path(file), hint=hint)
     for inner, outer in watched_twice(settings):
         log.warning("watched_twice", path=show_path(inner), part_of=show_path(outer))
 

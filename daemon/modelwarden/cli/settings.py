@@ -5,6 +5,7 @@ The rule: nothing here opens an archive or a state, and no URL is printed.
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final
 
@@ -12,6 +13,7 @@ import typer
 
 from modelwarden.cli.answers import print_answer, print_json
 from modelwarden.cli.beginning import config_init
+from modelwarden.cli.lines import complain
 from modelwarden.cli.options import Archive, Config, Json
 from modelwarden.cli.screen import visible
 from modelwarden.cli.tables import print_table
@@ -50,7 +52,8 @@ def config_check(
     destinations = destinations_of(settings)
     policies = policies_of(settings)
     for each in exposed(path, settings):
-        typer.echo(f"modelwarden: {show_path(each)}: holds a URL and everybody can read it: chmod 640", err=True)
+        mend = shlex.join(("chmod", "640", show_path(each)))
+        complain(f"modelwarden: {show_path(each)}: holds a URL and everybody can read it: {mend}")
     for destination in destinations:
         if destination.goes_unencrypted():
             typer.echo(f'modelwarden: destination "{destination.name}": {UNENCRYPTED_HINT}', err=True)
@@ -112,9 +115,10 @@ config_commands.command("init")(config_init)
 
 @config_commands.command("schema")
 def config_schema() -> None:
-    """Print the JSON Schema of a config file, with which editors complete it.
+    """Print the JSON Schema of a config file, for editors.
 
-    Put `#:schema /path/to/schema.json` into the config file's first line.
+    With it they complete what is typed, and mark what is wrong. Put `#:schema /path/to/schema.json` into the config
+    file's first line.
 
     Example: modelwarden config schema > modelwarden.schema.json
     """
@@ -123,9 +127,9 @@ def config_schema() -> None:
 
 @config_commands.command("show")
 def config_show(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """Print all settings as they count, as TOML, each with where it comes from.
+    """Print the settings as they count, and where each comes from.
 
-    Defaults and the environment are included; URLs are masked.
+    All of them, as TOML. Defaults and the environment are included; URLs are masked.
 
     Example: modelwarden config show
     """

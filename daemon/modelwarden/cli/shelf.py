@@ -5,6 +5,7 @@ The rule: what was kept is kept until it is archived; a try that fails changes n
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
@@ -13,7 +14,7 @@ from modelwarden.archive.outcomes import AlreadyArchived, Archived, Outcome, Pos
 from modelwarden.archive.shelf import Shelved, find_shelved, is_whole, read_as_found, shelved
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.asking import NOTHING, when
-from modelwarden.cli.lines import clipped, wrapped
+from modelwarden.cli.lines import clipped, counted, wrapped
 from modelwarden.cli.moments import age
 from modelwarden.cli.options import Archive, Config, Json, archive_for_asking, names_another, settings_for_asking
 from modelwarden.cli.progress import Bar
@@ -78,7 +79,11 @@ def _first(each: Shelved) -> str:
     """The first reason, and how many there are."""
     first, *others = each.reason.splitlines() or [""]
     shown = clipped(first, _LONGEST) if is_terminal() else first
-    return f"{shown}{f' (and {len(others)} more lines)' if others else ''}"
+    return shown + _and_more(others)
+
+
+def _and_more(lines: Sequence[str]) -> str:
+    return f" (and {counted(len(lines), 'more line')})" if lines else ""
 
 
 def _shelved_json(each: Shelved) -> dict[str, object]:
@@ -89,7 +94,9 @@ def _shelved_json(each: Shelved) -> dict[str, object]:
 
 @rejected_commands.command("show")
 def rejected_show(identity: Id, config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
-    """Show a rejected file: where it was, all that is wrong with it, and how it begins.
+    """Show a rejected file and all that is wrong with it.
+
+    Also where it was, and how it begins.
 
     Example: modelwarden rejected show 3f2a
     """
@@ -133,10 +140,11 @@ def rejected_retry(
     archive: Archive = None,
     as_json: Json = False,
 ) -> None:
-    """Judge what was kept once more, after a mend: of the settings, or by a newer version.
+    """Judge once more what was kept.
 
-    What is a summary now is archived as if it had just come, and leaves the shelf. A trainer's file that was written
-    again needs none of this: it is looked at by itself. Exit code 1 if one is no summary still.
+    After a mend of the settings, or by a newer version. What is a summary now is archived as if it had just come, and
+    leaves the shelf. A trainer's file that was written again needs none of this: it is looked at by itself. Exit code 1
+    if one is no summary still.
 
     Example: modelwarden rejected retry --all
     """
@@ -252,6 +260,6 @@ def said_of(outcome: Outcome) -> str:
             return f"pruned, as {name}"
         case Rejected(error) | Unfinished(error):
             first, *more = str(error).splitlines()
-            return f"rejected: {first}{f' (and {len(more)} more lines)' if more else ''}"
+            return f"rejected: {first}{_and_more(more)}"
         case Postponed(error):
             return f"not now: {error}"

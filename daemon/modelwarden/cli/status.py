@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 import typer
 
 from modelwarden.cli.answers import print_answer
+from modelwarden.cli.lines import counted
 from modelwarden.cli.moments import duration
 from modelwarden.cli.options import Archive, Config, Json
-from modelwarden.cli.tables import print_facts
+from modelwarden.cli.tables import print_facts, print_sentence
 from modelwarden.config import Settings, load_settings
 from modelwarden.config.places import state_dir_of
 from modelwarden.errors import ModelwardenError, StopService
@@ -168,7 +169,7 @@ def _print(seen: _Seen, troubles: Sequence[str], now: float) -> None:
     else:
         since = datetime.fromisoformat(standing.since)
         age = duration(now - since.timestamp())
-        typer.echo(f"running since {since:%Y-%m-%d %H:%M} UTC, for {age}, process {standing.pid}")
+        print_sentence(f"running since {since:%Y-%m-%d %H:%M} UTC, for {age}, process {standing.pid}")
     lines = [
         (
             "archive",
@@ -223,11 +224,6 @@ def _as_json(seen: _Seen, troubles: Sequence[str]) -> dict[str, Any]:
         "free_bytes": {disk.what: disk.free for disk in seen.disks},
         "troubles": troubles,
     }
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """`1 run`, `2 runs`."""
-    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def _size(count: int) -> str:

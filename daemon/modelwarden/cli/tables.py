@@ -1,14 +1,14 @@
 """How tables look: on a terminal as wide as it is, elsewhere wide and plain; text from summaries is never markup.
 
 The rule: figures and names of classes stay whole and stand under one another, sentences break at blanks, and only a
-word that is wider than its column is cut up.
+word that is wider than its column is cut up. If the last column has no room left for its sentences, they go below.
 """
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from modelwarden.cli.lines import cell_width, clipped, wrapped
+from modelwarden.cli.lines import cell_width, clipped, hanging, wrapped
 from modelwarden.cli.screen import has_colour, styled, visible, width
 from modelwarden.gate.assessment import Assessment, Band, Classification
 from modelwarden.gate.gates import Gate
@@ -40,6 +40,9 @@ _NARROWEST: Final = 8
 _WORD: Final = 26
 """A column whose sentences break is at least as wide as its longest word, up to here: the longest flag, and a stop."""
 
+_SENTENCES: Final = 20
+"""If the last column is narrower than this, and than its longest word, what stands in it goes below its row."""
+
 
 class Cell(NamedTuple):
     """A text and its style; see `screen.styled`."""
@@ -69,23 +72,27 @@ def print_table(
     whole = [heading in right or heading in WHOLE for heading in headings]
     widths = _fitted(natural, whole, cells, width() - len(_BETWEEN) * (len(headings) - 1))
     is_right = [heading in right for heading in headings]
+    is_below = len(headings) > 1 and not whole[-1] and _is_crowded(widths, cells, is_short=headings[-1] in short)
+    if is_below:
+        room = width() - len(_BETWEEN) * (len(headings) - 2)
+        beside = _fitted(natural[:-1], whole[:-1], [row[:-1] for row in cells], room)
+        widths = [*beside, max(_NARROWEST, width() - len(_BETWEEN))]
     for at in (at for at, heading in enumerate(headings) if heading in short):
         for row in cells:
             if any(cell_width(word) > widths[at] for word in row[at].text.split(" ")):
                 row[at] = row[at]._replace(text=clipped(row[at].text, widths[at]))
     out, coloured = sys.stdout, has_colour()
-    out.write(_line([Cell(each, "bold") for each in headings], widths, is_right, coloured=coloured))
+    _write_row([Cell(each, "bold") for each in headings], widths, is_right, is_below=is_below, coloured=coloured)
     # What stands in the last column of a pipe may be long; the line under the headings need not be.
     rule = sum(widths) + len(_BETWEEN) * (len(headings) - 1)
     out.write(f"{styled('─' * min(rule, max(width(), 1), 200), 'dim')}\n")
     for row in cells:
-        if all(cell_width(cell.text) <= width for cell, width in zip(row, widths, strict=True)):
-            out.write(_line(row, widths, is_right, coloured=coloured))
-            continue
-        parts = [wrapped(cell.text, width) for cell, width in zip(row, widths, strict=True)]
-        for at in range(max(map(len, parts))):
-            line = [Cell(part[at] if at < len(part) else "", cell.style) for part, cell in zip(parts, row, strict=True)]
-            out.write(_line(line, widths, is_right, coloured=coloured))
+        _write_row(row, widths, is_right, is_below=is_below, coloured=coloured)
+
+
+def print_sentence(text: str) -> None:
+    """Print a text; what is too wide goes on in the next line."""
+    sys.stdout.write("".join(f"{line}\n" for line in hanging(visible(text), width())))
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -122,8 +129,33 @@ def _fitted(natural: Sequence[int], whole: Sequence[bool], cells: Sequence[Seque
     return widths
 
 
+def _is_crowded(widths: Sequence[int], cells: Sequence[Sequence[Cell]], *, is_short: bool) -> bool:
+    """Whether the last column can't be read beside the others; one that is short may lose its end."""
+    if sum(widths) + len(_BETWEEN) * (len(widths) - 1) > width():
+        return True
+    return not is_short and widths[-1] < min(_SENTENCES, _longest_word(row[-1].text for row in cells))
+
+
 def _longest_word(texts: Iterable[str]) -> int:
     return min(_WORD, max((cell_width(word) for text in texts for word in text.split(" ")), default=0))
+
+
+def _write_row(
+    row: Sequence[Cell], widths: Sequence[int], is_right: Sequence[bool], *, is_below: bool, coloured: bool
+) -> None:
+    """Write a row in as many lines as it takes, and then what goes below it."""
+    out = sys.stdout
+    if is_below:
+        _write_row(row[:-1], widths[:-1], is_right[:-1], is_below=False, coloured=coloured)
+        for part in wrapped(row[-1].text, widths[-1]) if row[-1].text else ():
+            out.write(f"{_BETWEEN}{styled(part, row[-1].style)}\n")
+    elif all(cell_width(cell.text) <= width for cell, width in zip(row, widths, strict=True)):
+        out.write(_line(row, widths, is_right, coloured=coloured))
+    else:
+        parts = [wrapped(cell.text, width) for cell, width in zip(row, widths, strict=True)]
+        for at in range(max(map(len, parts))):
+            line = [Cell(part[at] if at < len(part) else "", cell.style) for part, cell in zip(parts, row, strict=True)]
+            out.write(_line(line, widths, is_right, coloured=coloured))
 
 
 def _line(row: Sequence[Cell], widths: Sequence[int], is_right: Sequence[bool], *, coloured: bool) -> str:

@@ -82,7 +82,7 @@ def read_tree(command: Any, words: Sequence[str] = ()) -> Command:
             if each.param_type_name == "option"
         ],
         arguments=[
-            Argument(each.metavar, each.help or "", bool(each.required), each.nargs == -1)
+            Argument(each.metavar.removesuffix("..."), each.help or "", bool(each.required), each.nargs == -1)
             for each in shown
             if each.param_type_name == "argument"
         ],

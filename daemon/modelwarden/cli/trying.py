@@ -10,7 +10,7 @@ from typing import Any
 from modelwarden.cli.answers import print_answer
 from modelwarden.cli.formats import named_format
 from modelwarden.cli.judging import ALL_APPROVED, BAD_INPUT, print_outcome, read_file
-from modelwarden.cli.lines import complain
+from modelwarden.cli.lines import complain, counted
 from modelwarden.cli.tables import print_table
 from modelwarden.config import Settings, load_settings
 from modelwarden.errors import RejectSummary, StopService
@@ -74,7 +74,7 @@ def _print_summary(document: Mapping[str, Any]) -> None:
     for model in document["models"]:
         for metric, points in model["metrics"].items():
             course = points if isinstance(points, list) else [points]
-            count = "1 point" if len(course) == 1 else f"{len(course)} points"
+            count = counted(len(course), "point")
             rows.append((model["symbol"], metric, _shown(course[-1]), count))
     print_table(("symbol", "metric", "last", "course"), rows)
 

@@ -6,6 +6,7 @@ import typer
 
 from modelwarden.archive.folders import oldest_first
 from modelwarden.cli.answers import print_answer
+from modelwarden.cli.lines import counted
 from modelwarden.cli.options import Archive, Config, Json, settings_for_asking
 from modelwarden.cli.progress import shown
 from modelwarden.cli.tables import print_table
@@ -40,7 +41,7 @@ def reindex(
     if as_json:
         print_answer(archive=show_path(root), runs=count, forgotten=forgotten, missing=missing)
         return
-    typer.echo(f"{count} runs in {root}/index.json and in the catalog")
+    typer.echo(f"{counted(count, 'run')} in {root}/index.json and in the catalog")
     if forgotten:
         typer.echo(f"forgot {forgotten} that {'is' if forgotten == 1 else 'are'} missing")
     elif missing:
@@ -66,9 +67,10 @@ def adopt(config: Config = None, archive: Archive = None, as_json: Json = False)
     if as_json:
         print_answer(archive=root, archive_id=identity, runs=len(there), missing=missing)
         return
-    typer.echo(f"{root} is the archive from now on: {identity}, {len(there)} runs")
+    typer.echo(f"{root} is the archive from now on: {identity}, {counted(len(there), 'run')}")
     if missing:
-        typer.echo(f"{len(missing)} runs that this state knows are not in it: `modelwarden verify` names them")
+        unseen = counted(len(missing), "run that this state knows is", "runs that this state knows are")
+        typer.echo(f"{unseen} not in it: `modelwarden verify` names what is missing")
 
 
 def verify(config: Config = None, archive: Archive = None, as_json: Json = False) -> None:
@@ -89,8 +91,8 @@ def verify(config: Config = None, archive: Archive = None, as_json: Json = False
             print_answer(runs=runs, findings=[finding._asdict() for finding in findings])
         elif findings:
             print_table(("where", "what is wrong", "what mends it"), findings)
-            typer.echo(f"{runs} runs read, {len(findings)} finding{'s' if len(findings) > 1 else ''}")
+            typer.echo(f"{counted(runs, 'run')} read, {counted(len(findings), 'finding')}")
         else:
-            typer.echo(f"{runs} runs read, all whole; index and catalog say the same")
+            typer.echo(f"{counted(runs, 'run')} read, all whole; index and catalog say the same")
     if findings:
         raise typer.Exit(NOT_RIGHT)

@@ -53,7 +53,8 @@ def first_lines(
     if once:
         yield "It deals with what is there, then ends."
         return
-    yield "Leave a summary in the watched folder. In another terminal, see what came of it:"
+    folder = "the watched folder" if len(settings.watch) == 1 else "a watched folder"
+    yield f"Leave a summary in {folder}. In another terminal, see what came of it:"
     yield f"  {shlex.join([program, 'runs', *options])}"
     if path is None:
         yield "All that can be set, to begin a config file with:"

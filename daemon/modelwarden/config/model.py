@@ -4,6 +4,7 @@ The rule: nothing starts on settings that are not wholly understood. What a sett
 may be together in `agreement`; where they come from and how it is told that they are wrong is `loading`'s.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
@@ -44,11 +45,17 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(value: object) -> float:
-    """Seconds, from a number or from text such as `90s`, `15m`, `26h`, `2d`. Raises ValueError for anything else."""
+    """Seconds, from a number or from text such as `90s`, `15m`, `26h`, `2d`.
+
+    Raises:
+        ValueError: it is anything else, or more than a hundred years.
+    """
     if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhd])\s*", value)):
         value = float(found[1]) * _UNITS[found[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_SECONDS:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError("give a time such as 90s, 15m, 26h or 2d")
+    if value > _LONGEST_SECONDS:
+        raise ValueError(f"give a time of at most {_LONGEST_DAYS}d")
     return float(value)
 
 

@@ -16,6 +16,6 @@ from modelwarden.formats.description import Format, format_of
 def presets() -> Mapping[str, Format]:
     """All of them, by name, in the order of the names."""
     folder = files("modelwarden.formats").joinpath("presets")
-    found = sorted((each for each in folder.iterdir() if each.name.endswith(".toml")), key=lambda each: each.name)
-    formats = [format_of(tomllib.loads(each.read_text(encoding="utf-8"))) for each in found]
-    return {each.name: each for each in formats}
+    found = (each for each in folder.iterdir() if each.name.endswith(".toml"))
+    formats = (format_of(tomllib.loads(each.read_text(encoding="utf-8"))) for each in found)
+    return {each.name: each for each in sorted(formats, key=lambda each: each.name)}

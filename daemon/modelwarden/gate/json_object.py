@@ -19,6 +19,12 @@ PROBLEMS_NAMED: Final = 20
 _SHOWN: Final = 40
 """How many characters of a stranger's text a reason quotes."""
 
+_PLAIN: Final = {
+    "expected ident": "expected null, true, false, NaN or Infinity",
+    "EOF while parsing": "the file ends inside",
+}
+"""Words of the parser, for a person who writes no parsers."""
+
 
 class NotJson(RejectSummary):
     """The bytes are not one JSON object. They may still be being written: a truncated object never parses."""
@@ -83,6 +89,8 @@ def _why_not_json(data: bytes, message: str) -> RejectSummary:
             hint="a summary needs five levels",
         )
     several = message.startswith("trailing characters")
+    for words, plain in _PLAIN.items():
+        message = message.replace(words, plain)
     return NotJson(f"not JSON: {message}", hint="a summary is one JSON object, alone in its file" if several else "")
 
 

@@ -159,7 +159,9 @@ class Processing:
                 log.warning("not_forgotten", files=len(gone), reason=str(error))
 
     def say_unreadable(self, path: str, reason: str) -> None:
-        """Say what the system refuses once, not at every look."""
+        """Say what the system refuses once, not at every look; nothing of what is gone: a folder's watch says that."""
+        if _is_gone(path):
+            return
         known = self._unreadable.get(path)
         if known is None or known.reason != reason:
             self._unreadable[path] = _Refusal(reason, time.monotonic() if known is None else known.since)
@@ -363,4 +365,15 @@ _AGAIN: Final = "it was pruned; to have it again: modelwarden archive"
 
 def _is_over(path: str) -> bool:
     """Whether it is gone, or a folder that may be read now; of a file the next try to read it tells."""
-    return not os.path.lexists(path) or (os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK, effective_ids=True))
+    return _is_gone(path) or (os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK, effective_ids=True))
+
+
+def _is_gone(path: str) -> bool:
+    """Whether nothing is there; what lies in a folder that may not be entered is not gone."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
