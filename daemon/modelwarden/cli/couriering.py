@@ -182,6 +182,7 @@ class _Rings:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # Attached, it ends with the daemon, which starts another; a terminal that is closed is the end, too.
             signal.signal(signal.SIGHUP, self._end if attached or sys.stderr.isatty() else self._hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the life before, see start_again
 
     @property
     def has_bell(self) -> bool:
