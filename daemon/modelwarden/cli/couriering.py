@@ -127,6 +127,10 @@ def _deliver(
             return False
         if rings.hung_up() and _are_good(read, notifier):
             return True
+        if deliveries.is_cut_off():
+            log.warning("state_file_replaced", hint="the courier starts again with the one that is there")
+            notifier.reloading()
+            return True
 
 
 def _pause(deliveries: "Courier", rings: "_Rings") -> float:

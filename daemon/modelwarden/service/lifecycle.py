@@ -231,12 +231,13 @@ class Service:
 
     def _reload(self) -> None:
         """If it was asked for: read the settings, and end this life for one with them, or go on if they are wrong."""
-        if not self._reload_asked or self._stopping or self._read_settings is None:
+        if not self._reload_asked or self._stopping:
             return
         self._reload_asked = False
         self._notifier.reloading()
         try:
-            self._read_settings()
+            if self._read_settings is not None:
+                self._read_settings()
         except StopService as error:
             self._refused = f"; the settings on disk are refused: {error}"
             log.error("settings_refused", reason=str(error), hint="those of before are still in force")
@@ -278,6 +279,9 @@ class Service:
             self._stand()
             is_certain = self._look_for_problems(now)
             self._catch_up()
+            if self._pipeline.recorder.is_cut_off():
+                log.warning("state_file_replaced", hint="the daemon starts again with the one that is there")
+                self._reload_asked = True
             self._pipeline.rest()
             self._processing.rest()
             self._supervise_at = now + (SUPERVISE_SECONDS if is_certain else 0.0)
