@@ -320,7 +320,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     ),
     "time that never comes, in days": (
         "[[watch]]\npath = 'x'\nexpect_every = '99999999d'",
-        ["line 3: watch[0].expect_every: give a time such as"],
+        ["line 3: watch[0].expect_every: give a time of at most 36500d"],
     ),
     "negative": ("[intake]\nsettle_seconds = -1", ["line 2: intake.settle_seconds: give a number above 0, not -1"]),
     "not a number": (

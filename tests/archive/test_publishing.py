@@ -318,6 +318,26 @@ def test_run_whose_rename_is_refused_does_not_hold_up_the_others(root: Path, ope
     assert names_in(root) == [OTHER]
 
 
+@pytest.mark.parametrize("file", RUN_FILES)
+def test_run_whose_file_was_removed_in_staging_is_begun_again(
+    root: Path, opened: Callable[[], Archive], file: str
+) -> None:
+    """Somebody clears .staging away beside a daemon: no run is acknowledged that lacks a file, and none is left so."""
+    archive = opened()
+    harmed, other = staged(archive), staged(archive, OTHER)
+    Path(harmed.folder, file).unlink()
+    with pytest.raises(RetryLater, match="removed while it was staged"):
+        commit(archive, harmed, other)
+    assert half_made(root) == [root / ".index.dirty"]
+    again = [staged(archive), staged(archive, OTHER)]
+
+    assert commit(archive, *again) == [Archived(again[0].run), AlreadyArchived(OTHER)]
+
+    assert names_in(root) == [NAME, OTHER]
+    assert {each.name for each in (root / NAME).iterdir()} == set(RUN_FILES)
+    assert half_made(root) == []
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "deleted": Path.unlink,
     "emptied": lambda index: index.write_bytes(b""),

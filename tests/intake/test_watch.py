@@ -544,6 +544,46 @@ def test_limit_on_watches_is_noticed(
     assert result.stdout.split() == [str(each) for each in expected], result.stderr
 
 
+def folders_beyond_any_path(top: Path) -> None:
+    """Folders in each other, until the innermost can be named from close by alone."""
+    folder = os.open(top, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=folder)
+        outer, folder = folder, os.open("d" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(outer)
+    os.close(folder)
+
+
+def test_folder_that_can_not_be_watched_leaves_the_others_watched(root: Path) -> None:
+    """What the kernel refuses one folder is no limit on all: its neighbours give hints, and nobody is to raise one."""
+    neighbours = [root / str(number) for number in range(10)]
+    for folder in neighbours:
+        folder.mkdir()
+    folders_beyond_any_path(neighbours[5])
+    with listening(Root(str(root))) as listener:
+        assert listener.watch.supervise() is True
+        listener.expect(*(drop(b"{}", folder) for folder in neighbours))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+def test_folder_that_may_be_listed_alone_leaves_the_others_watched(root: Path) -> None:
+    """A trainer's umask may leave the right to read a folder, and not to enter it; what is in it is heard of later."""
+    neighbours = [root / str(number) for number in range(10)]
+    for folder in neighbours:
+        (folder / "below").mkdir(parents=True)
+    closed = neighbours.pop()
+    closed.chmod(0o400)
+    try:
+        with listening(Root(str(root))) as listener:
+            assert listener.watch.supervise() is True
+            listener.expect(*(drop(b"{}", folder / "below") for folder in neighbours))
+            closed.chmod(0o700)
+            assert listener.watch.supervise() is True
+            listener.expect(drop(b"{}", closed / "below"))
+    finally:
+        closed.chmod(0o700)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may watch every folder")
 def test_root_without_the_right_to_read_is_armed_when_the_right_comes(root: Path) -> None:
     """A root that may not be read does not count as watched, and is armed when it may."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from modelwarden.cli.couriering import MEMORY_BYTES
+from modelwarden.state.database import STATE_FILE
 from processes import (
+    DEADLINE,
     Daemon,
     Site,
     destination,
@@ -169,6 +172,50 @@ def _has_accepted(server: HttpServer, count: int) -> bool:
 
 def _has_ended(pid: int) -> bool:
     return not is_running(pid)
+
+
+def set_state_aside(site: Site) -> Path:
+    """Move the state file away, as a person who goes back to an earlier version does; where it is now."""
+    aside = site.folder / "aside"
+    aside.mkdir()
+    for path in site.state.glob(f"{STATE_FILE}*"):
+        path.rename(aside / path.name)
+    return aside
+
+
+@pytest.mark.delivery
+def test_courier_that_outlives_its_state_file_delivers_from_the_new_one(tmp_path: Path) -> None:
+    """The file is moved away and the daemon alone restarted: the courier follows, and what is owed then arrives."""
+    with http_server() as server:
+        site = make_site(tmp_path, destination("team", server.url(), *NEWS))
+        with running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
+            courier_log = site.folder / "courier.log"
+            with running_courier("--config", site.config, log=courier_log) as courier:
+                drop(run_of("A", timestamp="20240101_000000"), site.out, "a.json")
+                until(partial(_has_accepted, server, 1), "the message of before")
+                assert daemon.stop() == 0
+                set_state_aside(site)
+                with running_daemon("--config", site.config, "--no-courier", log=site.folder / "log-2"):
+                    drop(run_of("B", timestamp="20240102_000000"), site.out, "b.json")
+                    until(partial(_has_accepted, server, 2), "the message of after", 2 * DEADLINE)
+                    assert len(courier.events("state_file_replaced")) == 1
+
+
+@pytest.mark.delivery
+def test_daemon_whose_state_file_is_replaced_goes_on_with_the_one_that_is_there(tmp_path: Path) -> None:
+    """A person puts an older copy back beside it: what comes then is known, and told, by that one; nothing twice."""
+    with http_server() as server:
+        site = make_site(tmp_path, destination("team", server.url(), *NEWS))
+        with running_daemon("--config", site.config, log=site.log) as daemon:
+            drop(run_of("A", timestamp="20240101_000000"), site.out, "a.json")
+            until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"], "the message of before")
+            set_state_aside(site)
+            shutil.copytree(site.folder / "aside", site.state, dirs_exist_ok=True)
+            daemon.wait_for("ready", 2)
+            drop(run_of("B", timestamp="20240102_000000"), site.out, "b.json")
+            until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"] * 2, "the message of after")
+            assert daemon.stop() == 0
+        assert len(server.accepted) == 2
 
 
 @pytest.mark.delivery

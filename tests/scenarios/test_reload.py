@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from processes import Site, destination, drop, index_of, make_site, outbox_of, running_courier, running_daemon, until
+from processes import (
+    Daemon,
+    Site,
+    destination,
+    drop,
+    index_of,
+    make_site,
+    outbox_of,
+    running_courier,
+    running_daemon,
+    until,
+)
 from servers import http_server, unused_port
 from summaries import GOOD, encoded, flat_summary
 
@@ -122,6 +133,43 @@ def test_courier_reads_its_settings_again(site: Site) -> None:
         drop(encoded(flat_summary({"a": GOOD})), site.out)
         until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"], "the message")
         assert courier.stop() == 0
+
+
+def hang_up_until(process: Daemon, ready: str, count: int) -> None:
+    """Send one hang-up after the other until the process was ready so often, or has ended."""
+
+    def is_there() -> bool:
+        process.process.send_signal(signal.SIGHUP)
+        return process.process.poll() is not None or len(process.events(ready)) >= count
+
+    until(is_there, f"{count} x {ready}", tick=0)
+
+
+def test_hang_ups_between_two_lives_end_neither(site: Site) -> None:
+    """Who asks a second time while the daemon is starting again gets what it asked for, and the same process works."""
+    with running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon:
+        hang_up_until(daemon, "ready", 3)
+        for number, name in enumerate("ab", 1):  # the second behind every hang-up that was still to be followed
+            drop(encoded(flat_summary({name: GOOD})), site.out, f"{name}.json")
+            until(lambda: len(index_of(site.archive)) == number, "a run after the hang-ups")  # noqa: B023 - asked here
+        assert daemon.stop() == 0
+
+
+def test_hang_ups_between_two_lives_end_no_courier(site: Site) -> None:
+    """The same process delivers what is owed after them."""
+    with (
+        http_server() as server,
+        running_daemon("--config", site.config, "--no-courier", log=site.log) as daemon,
+        running_courier("--config", site.config, log=site.folder / "courier.log") as courier,
+    ):
+        with site.config.open("a") as config:
+            config.write("\n" + destination("team", f"json://127.0.0.1:{server.port}/", "APPROVED"))
+        hang_up_until(courier, "courier_ready", 3)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("ready", 2)
+        drop(encoded(flat_summary({"a": GOOD})), site.out)
+        until(lambda: [row["status"] for row in outbox_of(site.state)] == ["delivered"], "the message")
+        assert courier.process.poll() is None
 
 
 def test_metrics_are_answered_again_after_a_hang_up(tmp_path: Path) -> None:

@@ -152,6 +152,16 @@ def test_state_file_survives_a_power_cut_once_a_transaction_ends(database: Datab
     assert (journal, synchronous) == ("wal", 2)
 
 
+def test_state_file_whose_name_another_has_is_cut_off(tmp_path: Path, database: Database) -> None:
+    """Who writes to it speaks to nobody; one that is merely gone, or whose disk is, is waited for."""
+    file = Path(database.path)
+    assert not database.is_cut_off()
+    moved = file.rename(tmp_path / "moved away")
+    assert not database.is_cut_off()
+    file.write_bytes(moved.read_bytes())
+    assert database.is_cut_off()
+
+
 def test_transaction_that_ends_is_kept(tmp_path: Path, database: Database) -> None:
     """Another connection sees it."""
     with database.transaction() as connection:

@@ -23,7 +23,7 @@ from modelwarden.archive.pruned import PrunedRun, PrunedRuns, add_pruned
 from modelwarden.archive.record import decode_assessments
 from modelwarden.archive.tree import Tree
 from modelwarden.errors import RetryLater, UnknownRun
-from modelwarden.filesystems import path_into
+from modelwarden.filesystems import path_into, show_path
 from modelwarden.fingerprint import Fingerprint
 from modelwarden.gate.assessment import Assessment
 from modelwarden.gate.run import RunRecord
@@ -334,6 +334,9 @@ class Archive:
         if published:
             try:
                 self.tree.sync()
+                self._insist_on_files(
+                    [each for each, it in zip(batch, outcomes, strict=True) if isinstance(it, Archived)]
+                )
                 self._index.write()
             except BaseException:
                 self._note(appeared=published)  # they are there, and nobody was told so
@@ -342,6 +345,24 @@ class Archive:
                 raise
         self._remove_marker()
         return outcomes
+
+    def _insist_on_files(self, published: Sequence[Staged]) -> None:
+        """Take back what somebody removed files from while it was staged, before its source is let go.
+
+        Raises:
+            RetryLater: there was such a run.
+        """
+        broken = [staged for staged in published if not self.tree.is_complete(staged.run.timestamp)]
+        if not broken:
+            return
+        self.tree.enter_staging()  # which somebody may have removed
+        for staged in broken:
+            durable.rename_over(self.tree.path_of(staged.run.timestamp), staged.folder)
+        raise RetryLater(
+            "one of its files was removed while it was staged",
+            where=show_path(broken[0].folder),
+            hint="leave .staging alone while a daemon runs",
+        )
 
     def _rename(self, staged: Staged, pruned: Mapping[str, str]) -> Committed:
         if (name := self.find(staged.run.sha256)) is not None:

@@ -146,6 +146,10 @@ def _deliver(
             return False
         if rings.hung_up() and _are_good(read, notifier):
             return True
+        if deliveries.is_cut_off():
+            log.warning("state_file_replaced", hint="the courier starts again with the one that is there")
+            notifier.reloading()
+            return True
 
 
 def _pause(deliveries: "Courier", rings: "_Rings") -> float:
@@ -201,6 +205,7 @@ class _Rings:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # Attached, it ends with the daemon, which starts another; a terminal that is closed is the end, too.
             signal.signal(signal.SIGHUP, self._end if attached or sys.stderr.isatty() else self._hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the life before, see start_again
 
     @property
     def has_bell(self) -> bool:

@@ -5,6 +5,7 @@ number; so what runs never mixes two settings, nor two versions of the program.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,11 @@ def reading_settings(*, of_a_service: bool) -> Iterator[None]:
 
 
 def start_again() -> NoReturn:
-    """Become the same command anew, under the same process id; what was opened is closed by the kernel."""
+    """Become the same command anew, under the same process id; what was opened is closed by the kernel.
+
+    A hang-up that comes from now on waits until the new life has its handler: without one it would end the process.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves

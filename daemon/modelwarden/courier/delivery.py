@@ -73,6 +73,7 @@ class Courier:
         clock: Callable[[], float] = time.time,
         pace_clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._database = database
         self._outbox = Outbox(database)
         self._lanes = {sink.name: _Lane(sink) for sink in sinks}
         by_name = {sink.name: sink for sink in sinks}
@@ -91,6 +92,10 @@ class Courier:
     def hung(self) -> bool:
         """Whether a send may still run past its deadline: when nothing else is under way, end the process."""
         return any(lane.hung for lane in self._lanes.values())
+
+    def is_cut_off(self) -> bool:
+        """Whether what is owed is written to another file than the one that is open here."""
+        return self._database.is_cut_off()
 
     def unencrypted(self) -> list[str]:
         """The destinations to which mail goes as plain text."""

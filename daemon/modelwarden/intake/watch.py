@@ -8,6 +8,7 @@ watchdog's observers are passed by: they pair the two halves of every rename, at
 burst, and hand each event through three threads. What is used is the layer below, its reader with a callback a folder.
 """
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,6 +46,9 @@ _MASK: Final = Mask(
 )
 _ISDIR: Final = InotifyConstants.IN_ISDIR
 _LEFT: Final = InotifyConstants.IN_MOVED_FROM
+
+_LIMITS: Final = frozenset({errno.ENOSPC, errno.ENOMEM})
+"""What the kernel says if it watches no more folders; all else that it says is about the one folder."""
 
 _ARMED: Final = "watch_armed"
 _INCOMPLETE: Final = "watch_incomplete"
@@ -341,9 +345,12 @@ class _Arm(WatchCallback):
                     folders += _folders_in(folder)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except OSError:  # the limit: of no use to ask for the others now
-                self._refused += [folder, *folders]
-                return
+            except OSError as error:
+                if error.errno in _LIMITS:  # of no use to ask for the others now
+                    self._refused += [folder, *folders]
+                    return
+                self._let_go(folder)  # one that can be watched and not listed is asked for again, too
+                self._unreadable.append(folder)
 
     def _add(self, folder: str) -> bool:
         """Watch one folder; False if it may not be read. Raises OSError if the kernel refuses."""

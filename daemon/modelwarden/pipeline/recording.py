@@ -227,6 +227,10 @@ class Recorder:
         """The same inside the caller's transaction; who commits it rings."""
         return self._owe([event])
 
+    def is_cut_off(self) -> bool:
+        """Whether another state file has the name of this one by now."""
+        return self._database.is_cut_off()
+
     def last_archived(self) -> float | None:
         """When a run was archived last, seconds since the epoch; None if none was, or the file can't be asked."""
         with suppress(Unreadable, ValueError):

@@ -63,6 +63,9 @@ class Service:
         rooms: how large the disks are, and what is left of them.
         read_settings: on a hang-up, reads the settings again, for the next life, and raises StopService if they are
             wrong; None if a hang-up is the end, as at a terminal that is closed.
+
+    Attributes:
+        ends_to_reload: whether this life ends for one with other settings.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class Service:
         self._read_settings = read_settings
         self._refused = ""  # why the settings as they are on disk now are not in force
         self._reload_asked = False
-        self._ends_to_reload = False
+        self.ends_to_reload = False
         self._stopping = False
         self._away = ""  # why the archive is not the one that the state knows; "" while it is
         self._watched_at: float | None = None  # the last moment at which all was watched; None before the first
@@ -118,7 +121,7 @@ class Service:
                 self._turn()
                 self._reload()
             self._stop()
-        return self._ends_to_reload
+        return self.ends_to_reload
 
     def run_once(self) -> None:
         """Deal with everything that is there, then stop; nothing is left undecided but trainings that go on."""
@@ -228,28 +231,29 @@ class Service:
 
     def _reload(self) -> None:
         """If it was asked for: read the settings, and end this life for one with them, or go on if they are wrong."""
-        if not self._reload_asked or self._stopping or self._read_settings is None:
+        if not self._reload_asked or self._stopping:
             return
         self._reload_asked = False
         self._notifier.reloading()
         try:
-            self._read_settings()
+            if self._read_settings is not None:
+                self._read_settings()
         except StopService as error:
             self._refused = f"; the settings on disk are refused: {error}"
             log.error("settings_refused", reason=str(error), hint="those of before are still in force")
             self._notifier.ready(self._status())
         else:
             log.info("settings_read_again")
-            self._ends_to_reload = True
+            self.ends_to_reload = True
             self.request_stop()
 
     def _stop(self) -> None:
-        if not self._ends_to_reload:
+        if not self.ends_to_reload:
             self._notifier.stopping()
         self._discovery.stop()
         self._processing.close()
         self._courier.stop()
-        if not self._ends_to_reload:  # else the next life writes it anew
+        if not self.ends_to_reload:  # else the next life writes it anew
             self._metrics.close()
         log.info("stopped", runs=len(self._pipeline.archive), waiting=len(self._settling))
 
@@ -275,6 +279,9 @@ class Service:
             self._stand()
             is_certain = self._look_for_problems(now)
             self._catch_up()
+            if self._pipeline.recorder.is_cut_off():
+                log.warning("state_file_replaced", hint="the daemon starts again with the one that is there")
+                self._reload_asked = True
             self._pipeline.rest()
             self._processing.rest()
             self._supervise_at = now + (SUPERVISE_SECONDS if is_certain else 0.0)
@@ -363,12 +370,14 @@ def _of_refused(refused: Sequence[tuple[str, str]]) -> str:
 class _stop_on_signals:  # noqa: N801 - reads as the statement it is
     """While entered, SIGTERM and SIGINT request a stop, a child's end a look, SIGHUP what it means to it.
 
-    Then the handlers are those of before. A SIGHUP that is ignored (nohup) stays so.
+    Then the handlers are those of before; but a life that is to begin anew goes on to hear a SIGHUP, which would end
+    it. A SIGHUP that is ignored (nohup) stays so.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._before: dict[signal.Signals, object] = {}
+        self._is_over = False
 
     def __enter__(self) -> None:
         numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
@@ -376,12 +385,17 @@ class _stop_on_signals:  # noqa: N801 - reads as the statement it is
             numbers.append(signal.SIGHUP)
         for number in numbers:
             self._before[number] = signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the life before it
 
     def __exit__(self, *_: object) -> None:
+        self._is_over = True
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            if number != signal.SIGHUP or not self._service.ends_to_reload:
+                signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_over:  # what rings is closed; the next life reads the settings as they are then
+            return
         if number == signal.SIGCHLD:
             self._service.look_around()
         elif number == signal.SIGHUP:

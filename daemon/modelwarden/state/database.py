@@ -219,7 +219,12 @@ class Database:
         durable.make_folder(state_dir, 0o700)
         try:
             self.connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-            self._prepare(born_at)
+            try:
+                self._prepare(born_at)
+                self._file = os.stat(self.path)
+            except BaseException:
+                self.connection.close()
+                raise
         except (sqlite3.Error, UnicodeError, OSError) as error:
             if not os.access(state_dir, os.W_OK):
                 hint = durable.hint_for(errno.EROFS) if _is_read_only(state_dir) else "run this as the service's user"
@@ -230,6 +235,16 @@ class Database:
     def close(self) -> None:
         """Close the file; the write-ahead log is folded in if nobody else has it open."""
         self.connection.close()
+
+    def is_cut_off(self) -> bool:
+        """Whether another file has the name by now: what is written here nobody else sees, nor this what others write.
+
+        A file that is gone, or is on another disk, says nothing: its disk may be away.
+        """
+        with suppress(OSError):
+            now = os.stat(self.path)
+            return now.st_dev == self._file.st_dev and now.st_ino != self._file.st_ino
+        return False
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
