@@ -8,8 +8,8 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -79,13 +79,17 @@ def courier(
         if check:
             destinations_of(settings)
             return
-    _confine(len(settings.notify.destination))
     bell = Bell(state_dir_of(settings.archive_dir, settings.state_dir))
     rings, notifier = _Rings(bell, attached=attached), Notifier()
     metrics = NoCourierMetrics() if drain else courier_metrics(settings)
     if is_service and not _wait_for_state(settings, rings, notifier):
         return
-    with only_courier(settings), open_courier(settings, metrics, drain=drain) as deliveries, closing(metrics):
+    with (
+        _confined(len(settings.notify.destination)),
+        only_courier(settings),
+        open_courier(settings, metrics, drain=drain) as deliveries,
+        closing(metrics),
+    ):
         for name in deliveries.unencrypted():
             log.warning("mail_not_encrypted", destination=name, hint=UNENCRYPTED_HINT)
         deliveries.recover()
@@ -102,15 +106,21 @@ def courier(
         start_again()
 
 
-def _confine(destinations: int) -> None:
-    """Let the process have no more memory than it may need: Apprise reads an answer to its end, though it has none.
+@contextmanager
+def _confined(destinations: int) -> Iterator[None]:
+    """While entered, the process has no more memory than it may need: Apprise reads an answer that has no end.
 
     Such a send fails then, and neither the machine nor another's message is lost to it.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    _, most = before
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
     wanted = MEMORY_BYTES + (destinations + 1) * max(STACK_BYTES, stack)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _deliver(
