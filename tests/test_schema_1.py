@@ -112,7 +112,7 @@ def test_verify_finds_nothing_wrong(old: Old) -> None:
     assert command("reindex", "--config", old.config).code == 0
     done = command("verify", "--config", old.config)
     assert done.code == 0, done.out
-    assert "1000 runs" in done.out
+    assert "1,000 runs" in done.out
 
 
 def test_start_announces_nothing_again_and_keeps_what_is_owed_and_muted(old: Old) -> None:
