@@ -8,7 +8,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from modelwarden.courier.pacing import OVERTIME
-from modelwarden.sinks.protocol import Delivery, PerhapsDelivered
+from modelwarden.sinks.protocol import Delivery, PerhapsDelivered, outcome_of
 
 if TYPE_CHECKING:
     from modelwarden.sinks.announcing import Target
@@ -20,10 +20,7 @@ def tested(destination: "Destination | Target", seconds: float) -> Delivery:
     came: SimpleQueue[Delivery] = SimpleQueue()
 
     def send() -> None:
-        try:
-            came.put(destination.test(seconds))
-        except Exception as error:  # noqa: BLE001 - a library's fault is an answer, too
-            came.put(PerhapsDelivered(destination.redact(f"{type(error).__name__}: {error}")))
+        came.put(outcome_of(destination.test, seconds, destination.redact))
 
     # A timeout of a socket is one of each read: a server that says a byte a second is never too late.
     Thread(target=send, name="send", daemon=True).start()

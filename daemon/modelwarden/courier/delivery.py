@@ -17,7 +17,17 @@ from modelwarden.courier.pacing import LONGEST_PAUSE, OVERTIME, CircuitBreaker, 
 from modelwarden.courier.troubles import Watchman, about
 from modelwarden.errors import RetryLater
 from modelwarden.log import log
-from modelwarden.sinks.protocol import OUTCOMES, Call, Delivered, Delivery, PerhapsDelivered, Refused, Sink, TryLater
+from modelwarden.sinks.protocol import (
+    OUTCOMES,
+    Call,
+    Delivered,
+    Delivery,
+    PerhapsDelivered,
+    Refused,
+    Sink,
+    TryLater,
+    outcome_of,
+)
 from modelwarden.state.database import Database
 from modelwarden.state.messages import Bundle, Owed, Status
 from modelwarden.state.outbox import FORGOTTEN_AT_ONCE, NO_RUN, Outbox
@@ -228,12 +238,7 @@ class Courier:
 
     def _send(self, lane: _Lane, call: Call) -> None:
         """On the lane's thread: nothing but the call."""
-        outcome: Delivery
-        try:
-            outcome = call(self._send_timeout)
-        except Exception as error:  # noqa: BLE001 - a library's fault in one send must not end its lane
-            outcome = PerhapsDelivered(lane.sink.redact(f"{type(error).__name__}: {error}"))
-        self._ended.put((lane, outcome))
+        self._ended.put((lane, outcome_of(call, self._send_timeout, lane.sink.redact)))
 
     def _forget(self) -> None:
         """Forget some of what was delivered long ago, and go on with the next step while there is more."""

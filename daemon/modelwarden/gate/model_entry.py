@@ -107,9 +107,8 @@ def read_model(
                 for gate, value, final in zip(fields.gates, values, found, strict=True)
                 if value is None and final is not None and gate.argument in entry
             )
-            if any(
-                v is None and whole.get(gate.series) is not None for gate, v in zip(fields.gates, values, strict=True)
-            ):
+            missing = [gate for gate, value in zip(fields.gates, values, strict=True) if value is None]
+            if any(whole.get(gate.series) is not None for gate in missing):
                 values, lists, is_flat = found, whole, False
     else:
         lists = lists or {}

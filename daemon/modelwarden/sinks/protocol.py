@@ -63,6 +63,20 @@ Call = Callable[[float], Delivery]
 """A call that is ready: sends within so many seconds, on a thread of its own; reads nothing from the state any more."""
 
 
+def outcome_of(call: Call, seconds: float, redact: Callable[[str], str]) -> Delivery:
+    """Make the call; what it raises, a library's fault, is an answer too, and leaves open whether it was taken.
+
+    Args:
+        call: to make.
+        seconds: how long it may take.
+        redact: takes the secrets out of what is said.
+    """
+    try:
+        return call(seconds)
+    except Exception as error:  # noqa: BLE001 - a library's fault in one send must not end who sends
+        return PerhapsDelivered(redact(f"{type(error).__name__}: {error}"))
+
+
 class Bundling(NamedTuple):
     """What a sink may be sent in one call.
 
